@@ -1,0 +1,110 @@
+"""What the benchmarks beside Transformers share: the models' shapes, their checkpoints, processes that take turns."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from argparse import ArgumentParser
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from msport import convert_checkpoint
+from msport.bench.limits import Limits
+from msport.bench.processes import Bench
+from msport.bench.session import Session
+from msport.sample import write_sample
+
+# gpt-oss with 8 layers; the others with hidden size 1024, 12 layers, and the proportions of Qwen2.5 7B, Mistral 7B
+# v0.1, Gemma 2 2B, and Qwen3 30B-A3B with a quarter of its experts.
+_LARGE = {"hidden_size": 1024, "num_hidden_layers": 12, "vocab_size": 32000}
+SHAPES: dict[str, Mapping[str, Any]] = {
+    "gpt-oss": {
+        "hidden_size": 768,
+        "intermediate_size": 768,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 4,
+        "head_dim": 64,
+        "num_local_experts": 32,
+        "num_experts_per_tok": 4,
+        "experts_per_token": 4,
+        "sliding_window": 128,
+        "vocab_size": 32000,
+    },
+    "qwen2": {
+        **_LARGE,
+        "intermediate_size": 5120,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 4,
+        "rope_scaling": None,
+        "tie_word_embeddings": False,
+        "use_sliding_window": False,
+    },
+    "mistral": {
+        **_LARGE,
+        "intermediate_size": 3584,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 4,
+        "head_dim": 64,
+        "sliding_window": 4096,
+    },
+    "gemma2": {
+        **_LARGE,
+        "intermediate_size": 4096,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 256,
+        "query_pre_attn_scalar": 256,
+        "attn_logit_softcapping": 50.0,
+        "sliding_window": 4096,
+    },
+    "qwen3-moe": {
+        **_LARGE,
+        "attention_bias": False,
+        "decoder_sparse_step": 1,
+        "moe_intermediate_size": 384,
+        "num_experts": 32,
+        "num_experts_per_tok": 4,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "head_dim": 64,
+        "use_sliding_window": False,
+    },
+}
+
+Pairs = Sequence[tuple[Session, Session]]
+
+
+def add_arguments(parser: ArgumentParser, model: str) -> None:
+    """The options that every comparison has; `model` is what is compared by default."""
+    parser.add_argument("--model", choices=list(SHAPES), default=model)
+    parser.add_argument("--rounds", type=int, default=2, help="pairs of processes (default 2)")
+    parser.add_argument("--repeats", type=int, default=5, help="measured runs a process (default 5)")
+    parser.add_argument("--warmup", type=int, default=2, help="runs before those (default 2)")
+    parser.add_argument("--folder", help="where to work, with room for 4 GB; what is written there is removed")
+
+
+@contextmanager
+def checkpoint(
+    model: str, folder: str | None, overrides: Mapping[str, Any] | None = None
+) -> Iterator[tuple[Path, Path]]:
+    """A random checkpoint of the model's shape and its conversion to float32, in two folders that last as long."""
+    with tempfile.TemporaryDirectory(prefix="msport-benchmark-", dir=folder) as parent:
+        source, converted = Path(parent) / "source", Path(parent) / "converted"
+        write_sample(model, source, overrides={**SHAPES[model], **(overrides or {})})
+        convert_checkpoint(source, converted, dtype="float32")
+        yield source, converted
+
+
+def measure_in_turn(bench: Bench, source: Path, rounds: int) -> tuple[Limits, Pairs]:
+    """msport and Transformers in turn, `rounds` times; the machine before and after."""
+    limits = bench.measure_limits("float32")
+    pairs = [(bench.measure_subject(), bench.measure_baseline(source)) for _ in range(rounds)]
+    return limits + bench.measure_limits("float32"), pairs
+
+
+def print_progress(phase: str, done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{phase} {done}/{total}\033[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,120 @@
+"""Decoding and prefill of msport's graph mode beside Transformers in float32 and beside what the memory allows.
+
+    python benchmarks/decode.py [--model gpt-oss] [--rounds 2] [--new-tokens 64] [--folder /data]
+
+Writes a random checkpoint of the model's shape, converts it, and measures the two in turn (msport, Transformers,
+msport, Transformers), each time in a fresh process on the same cores; ratios are those of neighbouring processes.
+Figures are medians of the processes' medians. The limit is the bytes that a token must read over the memory bandwidth
+measured before and after. The last line is JSON. Needs the extra ``reference``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from comparison import Pairs, add_arguments, checkpoint, measure_in_turn, print_progress
+
+from msport.architectures import load_config
+from msport.bench.baseline import check_installed
+from msport.bench.figures import decode_share
+from msport.bench.limits import Limits
+from msport.bench.machine import processor
+from msport.bench.notes import on_machine
+from msport.bench.processes import make_bench
+from msport.bench.session import Session
+from msport.bench.statistics import median
+from msport.bench.workload import Workload
+from msport.convert import format_size
+from msport.msmodels.costs import Costs
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    check_installed()
+    workload, load = Workload(arguments.prompt, arguments.new_tokens), os.getloadavg()[0]
+    with checkpoint(arguments.model, arguments.folder) as (source, converted):
+        bench = make_bench(
+            converted, [workload], warmup=arguments.warmup, repeats=arguments.repeats, progress=print_progress
+        )
+        limits, pairs = measure_in_turn(bench, source, arguments.rounds)
+        costs = Costs(load_config(converted), pairs[0][0].dtype)
+    result = {**summarise(arguments.model, workload, limits, pairs, costs), "load_average_before": load}
+    report(result)
+    for note in on_machine(limits):
+        print(f"note: {note}")
+    print(json.dumps(result))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    add_arguments(parser, "gpt-oss")
+    parser.add_argument("--prompt", type=int, default=128, help="tokens (default 128)")
+    parser.add_argument("--new-tokens", type=int, default=64, help="after the prompt (default 64)")
+    return parser.parse_args()
+
+
+def summarise(model: str, workload: Workload, limits: Limits, pairs: Pairs, costs: Costs) -> dict[str, Any]:
+    ours, theirs = zip(*pairs, strict=True)
+    share = decode_share(ours[0].results[0], costs, limits)
+    return {
+        "benchmark": "decode",
+        "model": model,
+        "workload": asdict(workload),
+        "processor": processor(),
+        "versions": {**theirs[0].versions, **ours[0].versions},
+        "transformers": side(theirs),
+        "msport": side(ours),
+        "times_as_fast": {
+            "decode": [decode_ms(peer) / decode_ms(session) for session, peer in pairs],
+            "prefill": [prefill_ms(peer) / prefill_ms(session) for session, peer in pairs],
+        },
+        "decode_bytes": share.amount,
+        "bandwidth_gb_per_s": limits.bandwidth.best / 1e9,
+        "bandwidth_median_gb_per_s": [probe.median / 1e9 for probe in limits.memory],
+        "limit_ms_per_token": 1e3 * share.amount / limits.bandwidth.best,
+        "share_of_bandwidth": share.of_limit,
+        "same_tokens": ours[0].results[0].runs[0].tokens == theirs[0].results[0].runs[0].tokens,
+    }
+
+
+def side(sessions: Sequence[Session]) -> dict[str, Any]:
+    return {
+        "decode_ms_per_token": median([decode_ms(session) for session in sessions]),
+        "decode_ms_per_token_by_process": [decode_ms(session) for session in sessions],
+        "prefill_ms": median([prefill_ms(session) for session in sessions]),
+        "prefill_ms_by_process": [prefill_ms(session) for session in sessions],
+        "peak_resident_nbytes": max(session.memory.peak_resident for session in sessions),
+    }
+
+
+def decode_ms(session: Session) -> float:
+    return 1e3 * session.results[0].decode.p50
+
+
+def prefill_ms(session: Session) -> float:
+    return 1e3 * session.results[0].prefill.p50
+
+
+def report(result: Mapping[str, Any]) -> None:
+    print(f"{result['model']} on {result['processor']}, prompt {result['workload']['prompt_tokens']}, float32\n")
+    print(f"{'':14}{'decode ms/token':>16}{'prefill ms':>12}{'peak':>10}   decode by process")
+    for name in ("transformers", "msport"):
+        each = result[name]
+        by_process = ", ".join(f"{value:.2f}" for value in each["decode_ms_per_token_by_process"])
+        figures = f"{each['decode_ms_per_token']:>16.2f}{each['prefill_ms']:>12.1f}"
+        print(f"{name:14}{figures}{format_size(each['peak_resident_nbytes']):>10}   {by_process}")
+    bandwidth = f"{result['bandwidth_gb_per_s']:.1f} GB/s"
+    amount = format_size(round(result["decode_bytes"]))
+    print(f"{'limit':14}{result['limit_ms_per_token']:>16.2f}{'':22}   {amount} a token at {bandwidth}, measured\n")
+    for name, ratios in result["times_as_fast"].items():
+        print(f"{name}: msport is {', '.join(f'{ratio:.2f}' for ratio in ratios)} times as fast, pair by pair")
+    print(f"load average before: {result['load_average_before']:.2f} on {os.cpu_count()} processors")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""What each model family is: the fields of its ``config.json`` and the table of its tensors.
+
+Pure data, no framework. The converter plans from these tables, ``inspect`` and ``sample`` read them, and the graph-mode
+models take their sizes from the same configs, so that a family is described once.
+"""
+
+from msport.architectures.config import ModelConfig
+from msport.architectures.registry import ARCHITECTURES, Architecture, get_architecture, load_config, read_config
+from msport.architectures.rope import RopeConfig
+from msport.architectures.tensors import Dropped, Recipe, Weight
+
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "Dropped",
+    "ModelConfig",
+    "Recipe",
+    "RopeConfig",
+    "Weight",
+    "get_architecture",
+    "load_config",
+    "read_config",
+]

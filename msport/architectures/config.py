@@ -1,0 +1,82 @@
+"""The sizes that every decoder-only model shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from msport.architectures.fields import ConfigFields
+from msport.architectures.rope import RopeConfig, parse_rope
+
+# Transformers' two names of the activation x * sigmoid(x).
+SILU = ("silu", "swish")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """A parsed ``config.json``.
+
+    `windows` holds, per layer, how many tokens a query sees, itself included; None means all.
+    """
+
+    architecture: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    max_position_embeddings: int
+    rms_norm_eps: float
+    tie_word_embeddings: bool
+    rope: RopeConfig
+    windows: tuple[int | None, ...]
+
+
+def parse_decoder(
+    fields: ConfigFields, *, rope_theta: float, rms_norm_eps: float = 1e-6, tie_word_embeddings: bool = False
+) -> dict[str, Any]:
+    """The shared fields except `architecture` and `windows`; the keywords are the family's Transformers defaults."""
+    fields.fixed("partial_rotary_factor", 1.0, "msport rotates whole heads only")
+    for name, value in (("is_causal", True), ("use_bidirectional_attention", False)):
+        fields.fixed(name, value, "msport lets a token see only itself and earlier ones")
+    heads = fields.integer("num_attention_heads")
+    key_value_heads = fields.integer("num_key_value_heads", heads)
+    if heads % key_value_heads:
+        raise fields.error("num_key_value_heads", f"({key_value_heads}) must divide num_attention_heads ({heads})")
+    hidden_size = fields.integer("hidden_size")
+    head_dim = fields.integer("head_dim", hidden_size // heads)
+    if head_dim % 2:
+        raise fields.error("head_dim", f"is {head_dim}; rotary embedding needs an even number")
+    max_position_embeddings = fields.integer("max_position_embeddings")
+    return {
+        "vocab_size": fields.integer("vocab_size"),
+        "hidden_size": hidden_size,
+        "intermediate_size": fields.integer("intermediate_size"),
+        "num_hidden_layers": fields.integer("num_hidden_layers"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": key_value_heads,
+        "head_dim": head_dim,
+        "max_position_embeddings": max_position_embeddings,
+        "rms_norm_eps": fields.number("rms_norm_eps", rms_norm_eps),
+        "tie_word_embeddings": fields.boolean("tie_word_embeddings", tie_word_embeddings),
+        "rope": parse_rope(fields, default_theta=rope_theta, max_position_embeddings=max_position_embeddings),
+    }
+
+
+def layer_windows(
+    fields: ConfigFields, layer_types: tuple[str, ...], sliding_window: int | None
+) -> tuple[int | None, ...]:
+    """`sliding_window` for the sliding ones of `layer_types`, None for the others."""
+    if sliding_window is None and "sliding_attention" in layer_types:
+        raise fields.error("layer_types", "has sliding layers, but 'sliding_window' is not set")
+    return tuple(sliding_window if kind == "sliding_attention" else None for kind in layer_types)
+
+
+def uniform_windows(fields: ConfigFields, num_hidden_layers: int, sliding_window: int | None) -> tuple[int | None, ...]:
+    """`sliding_window` for every layer, in a family whose layers are all alike; refuses `layer_types` that differ."""
+    kind = "full_attention" if sliding_window is None else "sliding_attention"
+    layer_types = [kind] * num_hidden_layers
+    fields.fixed("layer_types", layer_types, f"Transformers gives every layer of this family {kind}")
+    return (sliding_window,) * num_hidden_layers

@@ -1,0 +1,102 @@
+"""Typed access to the fields of a ``config.json``, with errors that name the file and the field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msport.errors import ConfigError, UnsupportedError
+
+_REQUIRED = object()
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFields:
+    """The JSON object `data` read from the file `where`; `prefix` is the path to a nested object."""
+
+    data: Mapping[str, Any]
+    where: Path
+    prefix: str = ""
+
+    def integer(self, name: str, default: Any = _REQUIRED, *, minimum: int = 1, maximum: int | None = None) -> int:
+        value = self._get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise self.error(name, f"must be an integer of at least {minimum}, not {value!r}")
+        if maximum is not None and value > maximum:
+            raise self.error(name, f"must be at most {maximum}, not {value}")
+        return value
+
+    def optional_integer(self, name: str, *, minimum: int = 1) -> int | None:
+        return None if self.data.get(name) is None else self.integer(name, minimum=minimum)
+
+    def integers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+        value = self._get(name, list(default))
+        if not isinstance(value, list) or any(isinstance(item, bool) or not isinstance(item, int) for item in value):
+            raise self.error(name, f"must be a list of integers, not {value!r}")
+        return tuple(value)
+
+    def number(self, name: str, default: Any = _REQUIRED, *, above: float = 0.0) -> float:
+        value = self._get(name, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > above or value == float("inf"):
+            raise self.error(name, f"must be finite and above {above:g}, not {value!r}")
+        return float(value)
+
+    def optional_number(self, name: str, *, above: float = 0.0) -> float | None:
+        return None if self.data.get(name) is None else self.number(name, above=above)
+
+    def boolean(self, name: str, default: Any = _REQUIRED) -> bool:
+        value = self._get(name, default)
+        if not isinstance(value, bool):
+            raise self.error(name, f"must be true or false, not {value!r}")
+        return value
+
+    def text(self, name: str, default: Any = _REQUIRED) -> str:
+        value = self._get(name, default)
+        if not isinstance(value, str):
+            raise self.error(name, f"must be a string, not {value!r}")
+        return value
+
+    def nested(self, name: str) -> ConfigFields | None:
+        value = self.data.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            raise self.error(name, f"must be an object, not {value!r}")
+        return ConfigFields(value, self.where, f"{self.prefix}{name}.")
+
+    def choice(self, name: str, allowed: tuple[str, ...], default: Any = _REQUIRED) -> str:
+        value = self.text(name, default)
+        if value not in allowed:
+            raise self.error(name, f"is {value!r}; msport implements {', '.join(map(repr, allowed))}")
+        return value
+
+    def fixed(self, name: str, value: Any, reason: str) -> None:
+        """Raises `UnsupportedError` if `name` has another value than `value`, the one that msport computes with."""
+        found = self.data.get(name)
+        if found is not None and found != value:
+            raise UnsupportedError(f"{self.where}: '{self.prefix}{name}' is {found!r}: {reason}")
+
+    def layer_types(self, name: str, num_hidden_layers: int, default: tuple[str, ...]) -> tuple[str, ...]:
+        """One of ``full_attention`` and ``sliding_attention`` per layer."""
+        value = self.data.get(name)
+        if value is None:
+            return default
+        known = ("full_attention", "sliding_attention")
+        if not isinstance(value, list) or any(kind not in known for kind in value):
+            raise self.error(name, f"must be a list of {' and '.join(known)}")
+        if len(value) != num_hidden_layers:
+            raise self.error(name, f"has {len(value)} entries for {num_hidden_layers} layers")
+        return tuple(value)
+
+    def error(self, name: str, problem: str) -> ConfigError:
+        return ConfigError(f"{self.where}: '{self.prefix}{name}' {problem}")
+
+    def _get(self, name: str, default: Any) -> Any:
+        value = self.data.get(name)
+        if value is not None:
+            return value
+        if default is _REQUIRED:
+            raise self.error(name, "is missing; take config.json from the model's repository again")
+        return default

@@ -1,0 +1,127 @@
+"""gpt-oss: mixture of experts, attention sinks, alternating sliding and full attention.
+
+Source: https://github.com/openai/gpt-oss and ``transformers/models/gpt_oss``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msport.architectures.config import ModelConfig, parse_decoder
+from msport.architectures.decoder import attention, embedding_and_head, linear, norms
+from msport.architectures.fields import ConfigFields
+from msport.architectures.tensors import MXFP4_BLOCK, Weight, mxfp4_experts, plain
+
+NAME = "GptOssForCausalLM"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GptOssConfig(ModelConfig):
+    num_local_experts: int
+    num_experts_per_tok: int
+    swiglu_limit: float
+    swiglu_alpha: float
+
+
+def parse(data: Mapping[str, Any], where: Path) -> GptOssConfig:
+    fields = ConfigFields(data, where)
+    fields.choice("hidden_act", ("silu",), "silu")
+    if not fields.boolean("attention_bias", True):
+        raise fields.error("attention_bias", "must be true: gpt-oss has biases on q, k, v and o")
+    shared = parse_decoder(fields, rope_theta=150000.0, rms_norm_eps=1e-5)
+    layers = shared["num_hidden_layers"]
+    window = fields.integer("sliding_window", 128)
+    alternating = tuple("full_attention" if layer % 2 else "sliding_attention" for layer in range(layers))
+    layer_types = fields.layer_types("layer_types", layers, alternating)
+    experts = fields.integer("num_local_experts")
+    experts_per_tok = fields.integer("num_experts_per_tok", data.get("experts_per_token", 4))
+    if experts_per_tok > experts:
+        raise fields.error("num_experts_per_tok", f"({experts_per_tok}) exceeds num_local_experts ({experts})")
+    for name in ("hidden_size", "intermediate_size"):
+        if shared[name] % MXFP4_BLOCK:
+            raise fields.error(name, f"is {shared[name]}; MXFP4 needs a multiple of {MXFP4_BLOCK}")
+    return GptOssConfig(
+        architecture=NAME,
+        **shared,
+        windows=tuple(window if kind == "sliding_attention" else None for kind in layer_types),
+        num_local_experts=experts,
+        num_experts_per_tok=experts_per_tok,
+        swiglu_limit=fields.number("swiglu_limit", 7.0),
+        swiglu_alpha=1.702,  # a constant of the reference, in no config.json
+    )
+
+
+def weights(config: GptOssConfig) -> list[Weight]:
+    rows = embedding_and_head(config)
+    for layer in range(config.num_hidden_layers):
+        rows += norms(config, layer, "input_layernorm", "post_attention_layernorm")
+        rows += attention(config, layer, qkv_bias=True, output_bias=True)
+        rows.append(plain(f"model.layers.{layer}.self_attn.sinks", config.num_attention_heads))
+        rows += _experts(config, f"model.layers.{layer}.mlp")
+    return rows
+
+
+def _experts(config: GptOssConfig, prefix: str) -> list[Weight]:
+    experts, hidden, intermediate = config.num_local_experts, config.hidden_size, config.intermediate_size
+    return [
+        *linear(f"{prefix}.router", hidden, experts, bias=True),
+        mxfp4_experts(f"{prefix}.experts.gate_up_proj", experts, hidden, 2 * intermediate),
+        plain(f"{prefix}.experts.gate_up_proj_bias", experts, 2 * intermediate),
+        mxfp4_experts(f"{prefix}.experts.down_proj", experts, intermediate, hidden),
+        plain(f"{prefix}.experts.down_proj_bias", experts, hidden),
+    ]
+
+
+def sample_config() -> dict[str, Any]:
+    """A tiny config with every feature of the 20b: window 24, YaRN without truncation, 8 experts."""
+    layers = 4
+    return {
+        "architectures": [NAME],
+        "attention_bias": True,
+        "attention_dropout": 0.0,
+        "experts_per_token": 4,
+        "head_dim": 32,
+        "hidden_act": "silu",
+        "hidden_size": 128,
+        "initial_context_length": 4096,
+        "initializer_range": 0.02,
+        "intermediate_size": 96,
+        "layer_types": ["full_attention" if layer % 2 else "sliding_attention" for layer in range(layers)],
+        "max_position_embeddings": 131072,
+        "model_type": "gpt_oss",
+        "num_attention_heads": 8,
+        "num_experts_per_tok": 4,
+        "num_hidden_layers": layers,
+        "num_key_value_heads": 2,
+        "num_local_experts": 8,
+        "output_router_logits": False,
+        "quantization_config": {
+            "modules_to_not_convert": [
+                "model.layers.*.self_attn",
+                "model.layers.*.mlp.router",
+                "model.embed_tokens",
+                "lm_head",
+            ],
+            "quant_method": "mxfp4",
+        },
+        "rms_norm_eps": 1e-05,
+        "rope_scaling": {
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "factor": 32.0,
+            "original_max_position_embeddings": 4096,
+            "rope_type": "yarn",
+            "truncate": False,
+        },
+        "rope_theta": 150000,
+        "router_aux_loss_coef": 0.9,
+        "sliding_window": 24,
+        "swiglu_limit": 7.0,
+        "tie_word_embeddings": False,
+        "transformers_version": "4.55.0.dev0",
+        "use_cache": True,
+        "vocab_size": 1024,
+    }

@@ -1,0 +1,67 @@
+"""Mistral 7B (v0.1 to v0.3), Nemo and their kin: Llama's layers with grouped heads and, in v0.1, a window on every one.
+
+Source: https://arxiv.org/abs/2310.06825 and ``transformers/models/mistral``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from msport.architectures.config import SILU, ModelConfig, parse_decoder, uniform_windows
+from msport.architectures.decoder import attention, embedding_and_head, gated_mlp, norms
+from msport.architectures.fields import ConfigFields
+from msport.architectures.tensors import Weight
+
+NAME = "MistralForCausalLM"
+
+# What Transformers assumes where config.json is silent; null means something else: one key head per head, no window.
+_SILENT = {"num_key_value_heads": 8, "sliding_window": 4096}
+
+
+def parse(data: Mapping[str, Any], where: Path) -> ModelConfig:
+    fields = ConfigFields({**_SILENT, **data}, where)
+    fields.choice("hidden_act", SILU, "silu")
+    fields.fixed("attention_bias", False, "Mistral's projections have no biases")
+    shared = parse_decoder(fields, rope_theta=10000.0)
+    window = fields.optional_integer("sliding_window")
+    return ModelConfig(
+        architecture=NAME,
+        **shared,
+        windows=uniform_windows(fields, shared["num_hidden_layers"], window),
+    )
+
+
+def weights(config: ModelConfig) -> list[Weight]:
+    rows = embedding_and_head(config)
+    for layer in range(config.num_hidden_layers):
+        rows += norms(config, layer, "input_layernorm", "post_attention_layernorm")
+        rows += attention(config, layer, qkv_bias=False, output_bias=False)
+        rows += gated_mlp(config, layer)
+    return rows
+
+
+def sample_config() -> dict[str, Any]:
+    """A tiny Mistral with v0.1's window, here 24, and Nemo's explicit head_dim, here twice hidden_size / heads."""
+    return {
+        "architectures": [NAME],
+        "attention_dropout": 0.0,
+        "head_dim": 32,
+        "hidden_act": "silu",
+        "hidden_size": 128,
+        "initializer_range": 0.02,
+        "intermediate_size": 192,
+        "max_position_embeddings": 32768,
+        "model_type": "mistral",
+        "num_attention_heads": 8,
+        "num_hidden_layers": 4,
+        "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-05,
+        "rope_theta": 10000.0,
+        "sliding_window": 24,
+        "tie_word_embeddings": False,
+        "transformers_version": "4.42.0.dev0",
+        "use_cache": True,
+        "vocab_size": 1024,
+    }

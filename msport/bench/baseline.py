@@ -1,0 +1,136 @@
+"""The peer's side of a benchmark: the same checkpoint in Transformers on PyTorch, in float32 on the CPU.
+
+Runs in a child process, never beside msport: the idle threads of one slow the other by a third. Attention is the
+implementation that Transformers chooses by itself, the cache its default one. The one module here that imports torch.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from msport.architectures import read_config
+from msport.bench.loop import Array
+from msport.bench.memory import read_memory
+from msport.bench.session import Session, run_workloads, timed
+from msport.bench.workload import Workload
+from msport.child import Progress
+from msport.errors import CheckpointError, MissingDependencyError
+
+BASELINES = ("torch",)
+PACKAGES = ("torch", "transformers")
+
+
+def check_installed() -> None:
+    """Raises `MissingDependencyError` if torch or Transformers is missing, before anything long has started."""
+    missing = [package for package in PACKAGES if find_spec(package) is None]
+    if missing:
+        raise MissingDependencyError(
+            f"--baseline torch needs {' and '.join(missing)}: pip install 'msport[reference]', or leave the option out"
+        )
+
+
+def run(
+    folder: str,
+    threads: int,
+    max_length: int,
+    workloads: Sequence[Mapping[str, int]],
+    warmup: int,
+    repeats: int,
+    seed: int,
+    *,
+    progress: Progress,
+) -> dict[str, Any]:
+    """The document of the `Session` of the original checkpoint in `folder`; prompts and lengths are those of msport."""
+    progress("import", 0, 1)
+    _, import_seconds = timed(_import)
+    import torch
+
+    torch.set_num_threads(threads)
+    progress("load", 0, 1)
+    model, load_seconds = timed(lambda: _load(Path(folder)))
+    start, results = run_workloads(
+        _Engine(model),
+        [Workload(**workload) for workload in workloads],
+        vocab_size=model.config.vocab_size,
+        warmup=warmup,
+        repeats=repeats,
+        seed=seed,
+        progress=progress,
+    )
+    return Session(
+        engine="transformers",
+        versions={**{name: version(name) for name in (*PACKAGES, "numpy")}, "python": platform.python_version()},
+        device="CPU",
+        dtype="float32",
+        max_length=max_length,
+        details={"attention": model.config._attn_implementation, "threads": torch.get_num_threads()},
+        import_seconds=import_seconds,
+        load_seconds=load_seconds,
+        start=start,
+        memory=read_memory(),
+        results=results,
+    ).to_document()
+
+
+class _Engine:
+    """Transformers behind the two calls of `msport.bench.loop.Engine`: plain forward passes, without `generate`."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._cache: Any = None
+
+    def prefill(self, ids: Array) -> Array:
+        from transformers import DynamicCache
+
+        self._cache = DynamicCache()
+        return self._forward(ids)
+
+    def decode(self, tokens: Array) -> Array:
+        return self._forward(tokens.reshape(-1, 1))
+
+    def _forward(self, ids: Array) -> Array:
+        import torch
+
+        with torch.inference_mode():
+            output = self._model(
+                torch.from_numpy(ids).long(), past_key_values=self._cache, use_cache=True, logits_to_keep=1
+            )
+        logits: Array = output.logits[:, -1].float().numpy()
+        return logits
+
+
+def _import() -> None:
+    import torch  # noqa: F401
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def _load(folder: Path) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM, Mxfp4Config
+
+    packed = (read_config(folder).get("quantization_config") or {}).get("quant_method") == "mxfp4"
+    options = {"quantization_config": Mxfp4Config(dequantize=True)} if packed else {}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            **options,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise CheckpointError(
+            f"{folder}: Transformers {version('transformers')} cannot load the baseline ({error})"
+        ) from error
+    for parameter in model.parameters():  # decoded experts come in bfloat16; buffers are float32 and stay untouched
+        parameter.data = parameter.data.to(torch.float32)
+    return model.eval()

@@ -1,0 +1,96 @@
+"""The timed loop, the same for every engine: prefill, then one token at a time, greedily."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from msport.bench.workload import Workload
+
+Array = np.ndarray[Any, Any]
+
+
+class Engine(Protocol):
+    """Both calls return float32 logits ``[batch, vocab]`` when they stand in host memory: nothing is in flight."""
+
+    def prefill(self, ids: Array) -> Array:
+        """Starts a sequence for each row of ``ids [batch, seq]``; the logits after the last token of each."""
+        ...
+
+    def decode(self, tokens: Array) -> Array:
+        """Appends ``tokens [batch]``, one to each sequence; the logits after it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One generation, in seconds.
+
+    `prefill` is from ids to logits, `first_token` from ids to the first token, `steps` from each token to the next one.
+    `tokens` holds those of each sequence: as many as the workload asks for.
+    """
+
+    prefill: float
+    first_token: float
+    steps: tuple[float, ...]
+    tokens: tuple[tuple[int, ...], ...]
+
+    @property
+    def seconds(self) -> float:
+        """From the ids to the last token."""
+        return self.first_token + sum(self.steps)
+
+    def to_document(self) -> dict[str, Any]:
+        return {
+            "prefill_seconds": self.prefill,
+            "first_token_seconds": self.first_token,
+            "step_seconds": list(self.steps),
+            "tokens": [list(sequence) for sequence in self.tokens],
+        }
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Run:
+        return cls(
+            document["prefill_seconds"],
+            document["first_token_seconds"],
+            tuple(document["step_seconds"]),
+            tuple(tuple(sequence) for sequence in document["tokens"]),
+        )
+
+
+def generate_once(engine: Engine, ids: Array, workload: Workload) -> Run:
+    """Generates ``workload.new_tokens`` after ``ids [batch, seq]``: one from the prefill, each other by a step."""
+    begin = time.perf_counter()
+    logits = engine.prefill(ids)
+    prefilled = time.perf_counter()
+    tokens = [logits.argmax(-1)]
+    times = [time.perf_counter()]
+    for _ in range(workload.new_tokens - 1):
+        tokens.append(engine.decode(tokens[-1]).argmax(-1))
+        times.append(time.perf_counter())
+    steps = tuple(np.diff(times).tolist())
+    return Run(prefilled - begin, times[0] - begin, steps, tuple(map(tuple, np.stack(tokens, 1).tolist())))
+
+
+def measure(
+    engine: Engine, ids: Array, workload: Workload, warmup: int, repeats: int, advance: Callable[[], None]
+) -> list[Run]:
+    """`repeats` runs after `warmup` that are not counted; `advance` is called after each, between the timed parts."""
+    runs: list[Run] = []
+    for number in range(warmup + repeats):
+        run = generate_once(engine, ids, workload)
+        if number >= warmup:
+            runs.append(run)
+        advance()
+    return runs
+
+
+def agreement(ours: Sequence[Run], theirs: Sequence[Run]) -> tuple[int, int]:
+    """How many tokens of the first run of both are the same up to each sequence's first difference, and of how many."""
+    pairs = list(zip(ours[0].tokens, theirs[0].tokens, strict=True))
+    same = sum(next((i for i, (a, b) in enumerate(zip(x, y, strict=True)) if a != b), len(x)) for x, y in pairs)
+    return same, sum(len(x) for x, _ in pairs)

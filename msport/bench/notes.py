@@ -1,0 +1,89 @@
+"""What limits what the figures of a report mean: said in the report, not left to the reader to find out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+from msport.bench.figures import decode_share
+from msport.bench.limits import Limits
+from msport.bench.loop import agreement
+from msport.bench.machine import last_level_cache_nbytes
+from msport.bench.report import BenchReport, Setup, Startup
+from msport.bench.session import Session
+from msport.convert import format_size
+
+# A speed of the machine that moves by more than this during a benchmark is that of a busy one.
+UNSTEADY = 0.2
+
+# A load average above this share of the processors leaves less than a processor each for what is measured.
+BUSY = 0.5
+
+
+def collect_notes(report: BenchReport) -> tuple[str, ...]:
+    """Every note that `report` needs."""
+    startups = (_on_startup(startup) for startup in report.startups)
+    sessions = (_on_session(report, session) for session in report.sessions)
+    baselines = (_on_baseline(*pair) for pair in zip(report.sessions, report.baselines, strict=False))
+    return tuple(chain(_on_setup(report.setup), on_machine(report.limits), *startups, *sessions, *baselines))
+
+
+def _on_setup(setup: Setup) -> Iterator[str]:
+    if setup.load_average > BUSY * setup.threads:
+        yield (
+            f"the machine was busy when the benchmark began: load average {setup.load_average:.1f} on"
+            f" {setup.threads} processors; repeat on an idle machine"
+        )
+
+
+def on_machine(limits: Limits) -> Iterator[str]:
+    """Whether the machine kept its speed from one measurement to the next."""
+    for name, probes in (("memory bandwidth", limits.memory), ("matrix products", limits.arithmetic)):
+        speeds: dict[str, list[float]] = {}
+        for probe in probes:
+            speeds.setdefault(probe.method, []).append(probe.best)
+        drift = max((max(each) / min(each) - 1 for each in speeds.values()), default=0.0)
+        if drift > UNSTEADY:
+            yield (
+                f"{name}: the machine's speed moved by {drift:.0%} during the benchmark; something else is running,"
+                " repeat on an idle machine"
+            )
+
+
+def _on_startup(startup: Startup) -> Iterator[str]:
+    if startup.warm is not None and not startup.cache_was_used:
+        yield (
+            f"warm start: only {startup.cached} of {startup.graphs} graphs came from MindSpore's compiler cache;"
+            " its seconds are not those of a warm start"
+        )
+
+
+def _on_session(report: BenchReport, session: Session) -> Iterator[str]:
+    costs, cache = report.costs(session), last_level_cache_nbytes()
+    for result in session.results:
+        if len({run.tokens for run in result.runs}) > 1:
+            yield f"{result.workload.title}: greedy tokens differ between repeats; check the model with msport validate"
+        share = decode_share(result, costs, report.limits)
+        if share is None:
+            yield f"{result.workload.title}: one new token needs no decode step; there is nothing to say about decoding"
+            continue
+        if cache is not None and costs.weight_bytes < cache:
+            yield (
+                f"the weights ({format_size(costs.weight_bytes)}) may stay in the processor's caches"
+                f" ({format_size(cache)}), which are faster than memory: the share of bandwidth is no bound here"
+            )
+        if result.workload.batch > 1 and hasattr(report.config, "num_experts_per_tok"):
+            yield (
+                f"{result.workload.title}: the bytes of a decode step count the experts that a batch touches when its"
+                " sequences are routed evenly; random prompts may touch fewer or more"
+            )
+
+
+def _on_baseline(session: Session, baseline: Session) -> Iterator[str]:
+    if session.dtype != baseline.dtype:
+        yield f"the baseline ran in {baseline.dtype}, msport in {session.dtype}: the ratios compare different work"
+    if session.device != baseline.device:
+        yield f"the baseline ran on {baseline.device}, msport on {session.device}"
+    for ours, theirs in zip(session.results, baseline.results, strict=True):
+        same, of = agreement(ours.runs, theirs.runs)
+        yield f"{ours.workload.title}: both produced the same tokens up to {same} of {of}"

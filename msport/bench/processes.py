@@ -1,0 +1,162 @@
+"""The processes of a benchmark, one for each thing measured; they run one after the other, never two at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from msport.architectures import load_config
+from msport.bench.limits import Limits
+from msport.bench.machine import choose_cores
+from msport.bench.session import Session
+from msport.bench.workload import Workload, check_workload
+from msport.child import Progress, call_in_child
+from msport.errors import UsageError
+
+WARMUP = 2
+REPEATS = 5
+
+# MindSpore says so, at level WARNING, for each graph that it takes from its compiler cache.
+_CACHE_HIT = "Use the compilation cache"
+_LOG_WARNINGS = {"GLOG_v": "2", "GLOG_logtostderr": "1"}
+_NO_CACHE = {"MS_COMPILER_CACHE_ENABLE": "0"}
+
+
+@dataclass(frozen=True, slots=True)
+class WarmStart:
+    """Two starts that share a compiler cache: one that filled it, and one that found `cached` graphs in it.
+
+    `cache_nbytes` is what it takes on disk.
+    """
+
+    filling: Session
+    warm: Session
+    cached: int
+    cache_nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A converted checkpoint, and how it is measured; the methods start one process each.
+
+    `cores` are the processors that every process gets.
+    """
+
+    folder: Path
+    workloads: tuple[Workload, ...]
+    dtype: str | None
+    max_length: int
+    warmup: int
+    repeats: int
+    seed: int
+    cores: tuple[int, ...]
+    progress: Progress | None = None
+
+    def measure_limits(self, dtype: str) -> Limits:
+        """The machine's own speed."""
+        arguments = {"dtype": dtype, "threads": len(self.cores)}
+        return Limits.from_document(self._call("limits:measure", arguments, "measuring the machine", _NO_CACHE))
+
+    def measure_subject(self) -> Session:
+        """msport on every workload, without the compiler cache."""
+        return Session.from_document(
+            self._call("subject:run", self._subject_arguments(), f"the benchmark of {self.folder}", _NO_CACHE)
+        )
+
+    def measure_baseline(self, source: Path) -> Session:
+        """Transformers with the original checkpoint in the folder `source`, on every workload."""
+        arguments = {
+            "folder": str(source),
+            "threads": len(self.cores),
+            "max_length": self.max_length,
+            **self._run_arguments(),
+        }
+        task = f"the baseline on {source}"
+        return Session.from_document(self._call("baseline:run", arguments, task, {}, "Transformers"))
+
+    def measure_warm_start(self) -> WarmStart:
+        """msport on two tokens, with an empty compiler cache and with the one that this filled."""
+        first = self.workloads[0]
+        brief = Workload(first.prompt_tokens, min(first.new_tokens, 2), first.batch)
+        arguments = {**self._subject_arguments(), "workloads": [asdict(brief)], "warmup": 0, "repeats": 1}
+        task = f"compiling {self.folder}"
+        with TemporaryDirectory(prefix="msport-bench-") as folder:
+            environment = {"MS_COMPILER_CACHE_ENABLE": "1", "MS_COMPILER_CACHE_PATH": folder, **_LOG_WARNINGS}
+            log: list[str] = []
+            filling = self._call("subject:run", arguments, task, environment, "fill cache")
+            warm = self._call("subject:run", arguments, task, environment, "warm cache", log)
+            nbytes = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+        return WarmStart(Session.from_document(filling), Session.from_document(warm), log[0].count(_CACHE_HIT), nbytes)
+
+    def _subject_arguments(self) -> dict[str, object]:
+        return {
+            "folder": str(self.folder),
+            "dtype": self.dtype,
+            "max_length": self.max_length,
+            **self._run_arguments(),
+        }
+
+    def _run_arguments(self) -> dict[str, object]:
+        workloads = [asdict(workload) for workload in self.workloads]
+        return {"workloads": workloads, "warmup": self.warmup, "repeats": self.repeats, "seed": self.seed}
+
+    def _call(
+        self,
+        function: str,
+        arguments: Mapping[str, object],
+        task: str,
+        environment: Mapping[str, str],
+        title: str = "msport",
+        log: list[str] | None = None,
+    ) -> dict[str, object]:
+        def report(phase: str, done: int, total: int) -> None:
+            if self.progress is not None:
+                self.progress(f"{title}: {phase}", done, total)
+
+        threads = {"MSPORT_THREADS": str(len(self.cores)), "OMP_NUM_THREADS": str(len(self.cores))}
+        answer: dict[str, object] = call_in_child(
+            f"msport.bench.{function}",
+            arguments,
+            task=task,
+            environment={**threads, **environment},
+            cores=self.cores,
+            progress=report,
+            log=log,
+        )
+        return answer
+
+
+def make_bench(
+    folder: str | Path,
+    workloads: Sequence[Workload],
+    *,
+    dtype: str | None = None,
+    max_length: int | None = None,
+    warmup: int = WARMUP,
+    repeats: int = REPEATS,
+    threads: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Bench:
+    """A `Bench` with everything checked; the arguments are those of `benchmark`. All workloads have one batch size."""
+    config = load_config(Path(folder))
+    for workload in workloads:
+        check_workload(workload, config)
+    longest = max(workload.length for workload in workloads)
+    if max_length is not None and max_length < longest:
+        raise UsageError(f"max_length ({max_length}) is less than prompt and new tokens ({longest}); raise it")
+    if warmup < 0 or repeats < 1 or seed < 0:
+        raise UsageError(f"warmup ({warmup}) and seed ({seed}) must be at least 0, repeats ({repeats}) at least 1")
+    return Bench(
+        Path(folder),
+        tuple(workloads),
+        dtype,
+        max_length or longest,
+        warmup,
+        repeats,
+        seed,
+        choose_cores(threads),
+        progress,
+    )

@@ -1,0 +1,171 @@
+"""One engine in one process: loaded once, then run on one workload after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from msport.bench.loop import Engine, Run, generate_once, measure
+from msport.bench.memory import Memory
+from msport.bench.statistics import Summary, summarise
+from msport.bench.workload import Workload, random_prompts
+from msport.child import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The measured runs of one workload."""
+
+    workload: Workload
+    runs: tuple[Run, ...]
+
+    @property
+    def prefill(self) -> Summary:
+        """Seconds from ids to logits."""
+        return _summary([[run.prefill] for run in self.runs])
+
+    @property
+    def first_token(self) -> Summary:
+        """Seconds from ids to the first token."""
+        return _summary([[run.first_token] for run in self.runs])
+
+    @property
+    def decode(self) -> Summary | None:
+        """Seconds from a token to the next; None for a workload of one new token."""
+        return summarise([run.steps for run in self.runs])
+
+    @property
+    def total(self) -> Summary:
+        """Seconds from ids to the last token."""
+        return _summary([[run.seconds] for run in self.runs])
+
+    @property
+    def prefill_rate(self) -> float:
+        """Prompt tokens a second, all sequences together, in the median run."""
+        return self.workload.batch * self.workload.prompt_tokens / self.prefill.p50
+
+    @property
+    def throughput(self) -> float:
+        """New tokens a second, all sequences together, prefill included, in the median run."""
+        return self.workload.batch * self.workload.new_tokens / self.total.p50
+
+    def to_document(self) -> dict[str, Any]:
+        return {"workload": asdict(self.workload), "runs": [run.to_document() for run in self.runs]}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Result:
+        return cls(Workload(**document["workload"]), tuple(Run.from_document(run) for run in document["runs"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Compilation:
+    """Seconds that the first call of each graph took beyond a later one; `decode` is None where it was not called."""
+
+    prefill: float
+    decode: float | None
+
+    @property
+    def total(self) -> float:
+        return self.prefill + (self.decode or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a process measured of one engine with one dtype and batch size.
+
+    `start` is the first generation of all, of two tokens at most: the one that compiles. `details` tells what else
+    describes the engine: its operators, its kind of attention.
+    """
+
+    engine: str
+    versions: Mapping[str, str]
+    device: str
+    dtype: str
+    max_length: int
+    details: Mapping[str, Any]
+    import_seconds: float
+    load_seconds: float
+    start: Run
+    memory: Memory
+    results: tuple[Result, ...]
+
+    @property
+    def compilation(self) -> Compilation:
+        """What the first calls took beyond the median of the later ones on the same workload."""
+        result = self.results[0]
+        if not self.start.steps or result.decode is None:
+            return Compilation(self.start.prefill - result.prefill.p50, None)
+        return Compilation(self.start.prefill - result.prefill.p50, self.start.steps[0] - result.decode.p50)
+
+    def to_document(self) -> dict[str, Any]:
+        return {
+            "engine": self.engine,
+            "versions": dict(self.versions),
+            "device": self.device,
+            "dtype": self.dtype,
+            "max_length": self.max_length,
+            "details": dict(self.details),
+            "import_seconds": self.import_seconds,
+            "load_seconds": self.load_seconds,
+            "start": self.start.to_document(),
+            "memory": asdict(self.memory),
+            "results": [result.to_document() for result in self.results],
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Session:
+        return cls(
+            **{
+                **document,
+                "start": Run.from_document(document["start"]),
+                "memory": Memory(**document["memory"]),
+                "results": tuple(Result.from_document(result) for result in document["results"]),
+            }
+        )
+
+
+def run_workloads(
+    engine: Engine,
+    workloads: Sequence[Workload],
+    *,
+    vocab_size: int,
+    warmup: int,
+    repeats: int,
+    seed: int,
+    progress: Progress,
+) -> tuple[Run, tuple[Result, ...]]:
+    """The first generation of all, of two tokens at most, and the runs of each workload; random prompts."""
+    total = 1 + len(workloads) * (warmup + repeats)
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        progress("run", done, total)
+
+    progress("compile", 0, total)
+    first = workloads[0]
+    brief = Workload(first.prompt_tokens, min(first.new_tokens, 2), first.batch)
+    start = generate_once(engine, random_prompts(brief, vocab_size, seed), brief)
+    advance()
+    results = [
+        Result(each, tuple(measure(engine, random_prompts(each, vocab_size, seed), each, warmup, repeats, advance)))
+        for each in workloads
+    ]
+    return start, tuple(results)
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """What `work` returns and the seconds it took."""
+    begin = time.perf_counter()
+    value = work()
+    return value, time.perf_counter() - begin
+
+
+def _summary(repeats: Sequence[Sequence[float]]) -> Summary:
+    summary = summarise(repeats)
+    if summary is None:
+        raise ValueError("a result has at least one run")
+    return summary

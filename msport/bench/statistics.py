@@ -1,0 +1,58 @@
+"""Percentiles and spread of repeated timings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Samples of one quantity, taken in several repeats.
+
+    Percentiles are over all samples together, linear between the two nearest. `spread` is the distance of the largest
+    from the smallest repeat, each counted by its median, as a share of the median of those: what another run may differ
+    by. One repeat has no spread: None.
+    """
+
+    count: int
+    mean: float
+    minimum: float
+    p50: float
+    p95: float
+    p99: float
+    maximum: float
+    spread: float | None
+
+
+def summarise(repeats: Sequence[Sequence[float]]) -> Summary | None:
+    """The summary of the samples of each repeat; None where there are no samples at all."""
+    measured = [repeat for repeat in repeats if len(repeat)]
+    if not measured:
+        return None
+    samples = np.concatenate([np.asarray(repeat, np.float64) for repeat in measured])
+    p50, p95, p99 = np.percentile(samples, (50, 95, 99))
+    return Summary(
+        count=len(samples),
+        mean=float(samples.mean()),
+        minimum=float(samples.min()),
+        p50=float(p50),
+        p95=float(p95),
+        p99=float(p99),
+        maximum=float(samples.max()),
+        spread=spread([median(repeat) for repeat in measured]),
+    )
+
+
+def median(samples: Sequence[float]) -> float:
+    """The middle sample, or the mean of the two in the middle."""
+    return float(np.median(samples))
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """The range of `values` as a share of their median; None for fewer than two."""
+    if len(values) < 2:
+        return None
+    return (max(values) - min(values)) / median(values)

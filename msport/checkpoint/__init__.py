@@ -1,0 +1,63 @@
+"""Checkpoints as bytes: safetensors, MindSpore's ``.ckpt``, dtypes, MXFP4, indices and the manifest.
+
+The ground floor of msport: nothing here imports MindSpore, torch or Transformers, and nothing here loads a
+checkpoint. A header says where each tensor lies; a layout fixes every byte of an output file except the tensors' own;
+readers and writers then move ranges of rows.
+
+Tensors travel in *storage form*: NumPy arrays of ``DType.storage``, in which bfloat16 is raw ``uint16`` and float8
+raw ``uint8``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from msport.checkpoint.atomic import write_atomically
+    from msport.checkpoint.dtypes import DType
+    from msport.checkpoint.index import Checkpoint, index_document, open_checkpoint
+    from msport.checkpoint.layout import Header, Layout, TensorInfo
+    from msport.checkpoint.manifest import Manifest, TensorRecord, read_manifest, write_manifest
+    from msport.checkpoint.reader import TensorFile
+    from msport.checkpoint.writer import ShardWriter
+
+_HOMES = {
+    "Checkpoint": "index",
+    "DType": "dtypes",
+    "Header": "layout",
+    "Layout": "layout",
+    "Manifest": "manifest",
+    "ShardWriter": "writer",
+    "TensorFile": "reader",
+    "TensorInfo": "layout",
+    "TensorRecord": "manifest",
+    "index_document": "index",
+    "open_checkpoint": "index",
+    "read_manifest": "manifest",
+    "write_atomically": "atomic",
+    "write_manifest": "manifest",
+}
+
+__all__ = [
+    "Checkpoint",
+    "DType",
+    "Header",
+    "Layout",
+    "Manifest",
+    "ShardWriter",
+    "TensorFile",
+    "TensorInfo",
+    "TensorRecord",
+    "index_document",
+    "open_checkpoint",
+    "read_manifest",
+    "write_atomically",
+    "write_manifest",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"msport.checkpoint.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'msport.checkpoint' has no attribute {name!r}")

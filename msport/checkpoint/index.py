@@ -1,0 +1,178 @@
+"""A checkpoint as a folder: one file, or shards and the index that says which tensor lies in which.
+
+Taken are ``model.safetensors.index.json`` (the Hub's index), ``param_name_map.json`` (MindSpore's name for the same
+map), and a single ``model.safetensors`` or ``model.ckpt``, in that order. ``original/``, ``metal/`` and
+``consolidated*.safetensors``, which Hub repositories ship beside them, are never looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from msport.checkpoint import strict_json
+from msport.checkpoint.layout import Header
+from msport.checkpoint.pool import FilePool
+from msport.checkpoint.quoting import quote
+from msport.checkpoint.reader import Array, read_header
+from msport.errors import CheckpointError
+
+INDEX_NAME = "model.safetensors.index.json"
+NAME_MAP_NAME = "param_name_map.json"
+SINGLE_NAMES = ("model.safetensors", "model.ckpt")
+
+_SUFFIXES = (".safetensors", ".ckpt")
+# Names listed in one message, per kind of problem and shard.
+_NAMES_SHOWN = 8
+
+
+class Checkpoint:
+    """All tensors of a folder, read from at most ``max_open_files`` open files; safe to use from several threads.
+
+    ``tensors`` maps names to TensorInfo, ``files`` to the file each lies in; ``headers`` maps each file to its header.
+    """
+
+    def __init__(self, folder: Path, headers: dict[Path, Header], max_open_files: int) -> None:
+        self.folder = folder
+        self.headers = headers
+        self.tensors = {name: info for header in headers.values() for name, info in header.tensors.items()}
+        self.files = {name: path for path, header in headers.items() for name in header.tensors}
+        self._pool = FilePool(headers, max_open_files)
+
+    def read(self, name: str, begin: int = 0, end: int | None = None, out: Array | None = None) -> Array:
+        """Rows ``[begin, end)`` of a tensor, as ``TensorFile.read``."""
+        with self._pool.borrow(self._file(name)) as file:
+            return file.read(name, begin, end, out)
+
+    def read_into(self, name: str, offset: int, buffer: Array) -> None:
+        """Fill ``buffer`` with a tensor's bytes from ``offset`` on, as ``TensorFile.read_into``."""
+        with self._pool.borrow(self._file(name)) as file:
+            file.read_into(name, offset, buffer)
+
+    def view(self, name: str) -> Array:
+        """A whole tensor mapped from its file, as ``TensorFile.view``."""
+        with self._pool.borrow(self._file(name)) as file:
+            return file.view(name)
+
+    def close(self) -> None:
+        """Close every file."""
+        self._pool.close()
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _file(self, name: str) -> Path:
+        if name not in self.files:
+            raise CheckpointError(f"{self.folder}: holds no tensor {quote(name)}")
+        return self.files[name]
+
+
+def open_checkpoint(folder: str | os.PathLike[str], max_open_files: int = 16) -> Checkpoint:
+    """Open a checkpoint folder after checking every header, and the index against the shards in both directions.
+
+    Raises CheckpointError naming the file and the remedy; all disagreements between index and shards are reported
+    together.
+    """
+    folder = Path(folder)
+    index = next((folder / name for name in (INDEX_NAME, NAME_MAP_NAME) if (folder / name).is_file()), None)
+    headers = _open_shards(index) if index else _open_single(folder)
+    return Checkpoint(folder, headers, max_open_files)
+
+
+def index_document(weight_map: Mapping[str, str], total_size: int) -> str:
+    """The text of both index files: ``weight_map`` says each tensor's file, ``total_size`` the bytes of all tensors."""
+    document = {"metadata": {"total_size": total_size}, "weight_map": dict(sorted(weight_map.items()))}
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_weight_map(path: Path) -> dict[str, str]:
+    """The ``weight_map`` of an index file; CheckpointError if it is malformed or a shard's name leaves the folder."""
+    try:
+        document = strict_json.load(path)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}; download it again") from error
+    weight_map = document.get("weight_map") if isinstance(document, dict) else None
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise CheckpointError(f"{path}: has no weight_map from tensors to file names; download it again")
+    if not weight_map:
+        raise CheckpointError(f"{path}: its weight_map is empty; download it again")
+    strays = sorted({name for name in weight_map.values() if not is_plain_name(name)})
+    if strays:
+        fault = f"names shards that are not plain file names in its folder: {_listed(strays)}"
+        raise CheckpointError(f"{path}: {fault}; download it from a source you trust")
+    return weight_map
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether ``name`` is that of a checkpoint file directly in its folder, and not hidden."""
+    return name.endswith(_SUFFIXES) and not name.startswith(".") and not any(mark in name for mark in "/\\:\0")
+
+
+def _open_single(folder: Path) -> dict[Path, Header]:
+    path = next((folder / name for name in SINGLE_NAMES if (folder / name).is_file()), None)
+    if path is None:
+        raise CheckpointError(_why_nothing(folder))
+    return {path: read_header(path)}
+
+
+def _why_nothing(folder: Path) -> str:
+    if not folder.is_dir():
+        return f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; give the folder of a checkpoint"
+    shards = sorted(path.name for path in folder.glob("*-of-*") if path.suffix in _SUFFIXES)
+    if shards:
+        return f"{folder}: holds shards ({shards[0]}, ...) but not their {INDEX_NAME}; download it"
+    wanted = ", ".join((INDEX_NAME, NAME_MAP_NAME, *SINGLE_NAMES))
+    return f"{folder}: holds no checkpoint (none of {wanted}); download the model's safetensors files"
+
+
+def _open_shards(index: Path) -> dict[Path, Header]:
+    weight_map = read_weight_map(index)
+    headers: dict[Path, Header] = {}
+    problems = []
+    for name in sorted(set(weight_map.values())):
+        try:
+            headers[index.parent / name] = read_header(index.parent / name)
+        except CheckpointError as error:
+            problems.append(str(error))
+    problems += _disagreements(weight_map, headers)
+    problems += _unnamed_singles(index.parent, weight_map)
+    if problems:
+        remedy = "download the index and all shards from one revision"
+        raise CheckpointError(f"{index}: index and shards disagree: {'; '.join(problems)}; {remedy}")
+    return headers
+
+
+def _disagreements(weight_map: dict[str, str], headers: dict[Path, Header]) -> Iterator[str]:
+    seen: set[str] = set()
+    for path, header in headers.items():
+        expected = {name for name, shard in weight_map.items() if shard == path.name}
+        twice = seen & header.tensors.keys()
+        yield from _problem(path, "lacks what the index places there", expected - header.tensors.keys())
+        yield from _problem(path, "holds what another shard holds too", twice)
+        yield from _problem(path, "holds what the index does not place there", header.tensors.keys() - expected - twice)
+        seen |= header.tensors.keys()
+
+
+def _unnamed_singles(folder: Path, weight_map: dict[str, str]) -> Iterator[str]:
+    # Transformers would load such a file and ignore the index.
+    for name in SINGLE_NAMES:
+        if (folder / name).is_file() and name not in weight_map.values():
+            yield f"{name} lies beside the index, which does not name it: remove whichever is stale"
+
+
+def _problem(path: Path, fault: str, names: set[str]) -> Iterator[str]:
+    if names:
+        yield f"{path.name} {fault}: {_listed(sorted(names))}"
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(quote(name) for name in names[:_NAMES_SHOWN])
+    return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"

@@ -1,0 +1,78 @@
+"""What a checkpoint file holds and where: of a file that exists (Header), and of one about to be written (Layout)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from msport.checkpoint.dtypes import DType
+
+Extent = tuple[int, int]
+
+
+def nbytes_of(dtype: DType, shape: tuple[int, ...]) -> int:
+    """Bytes of a tensor's data."""
+    return math.prod(shape) * dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """A tensor's dtype, shape and place in its file.
+
+    ``extents`` are the absolute byte ranges ``(begin, end)`` that hold it, in order: one in safetensors, several
+    where ``.ckpt`` cuts a large tensor into slices.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    extents: tuple[Extent, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of data, over all extents."""
+        return nbytes_of(self.dtype, self.shape)
+
+    def locate(self, begin: int, end: int) -> list[Extent]:
+        """The absolute byte ranges of bytes ``[begin, end)`` of the tensor."""
+        ranges = []
+        extent_begin = 0
+        for start, stop in self.extents:
+            extent_end = extent_begin + stop - start
+            low, high = max(begin, extent_begin), min(end, extent_end)
+            if low < high:
+                ranges.append((start + low - extent_begin, start + high - extent_begin))
+            extent_begin = extent_end
+        return ranges
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A checkpoint file's table of contents.
+
+    ``tensors`` is in order of offset. ``data_start`` is where the tensors begin in safetensors, and 0 in ``.ckpt``,
+    where they lie between their descriptions. ``modified_ns`` is the file's modification time, by which a later
+    change is noticed.
+    """
+
+    path: Path
+    tensors: dict[str, TensorInfo]
+    metadata: dict[str, str]
+    data_start: int
+    file_size: int
+    modified_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Everything of a file except the tensors' bytes, known before the first byte is written.
+
+    ``literals`` are ``(offset, bytes)``. ``crc_begin`` is where a trailer with the CRC32 of all bytes before it goes,
+    None if there is none: it alone depends on the tensors' bytes, so the writer fills it in last.
+    """
+
+    tensors: dict[str, TensorInfo]
+    literals: tuple[tuple[int, bytes], ...]
+    file_size: int
+    crc_begin: int | None = None

@@ -1,0 +1,16 @@
+"""Names and values from hostile files, made fit for a message of one line."""
+
+from __future__ import annotations
+
+import reprlib
+from typing import Any
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 120
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 8
+_REPR.maxlong = 40
+
+
+def quote(value: Any) -> str:
+    """``repr(value)`` with control characters escaped and the middle of anything long left out."""
+    return _REPR.repr(value)

@@ -1,0 +1,132 @@
+"""Writing one checkpoint file whose layout is known, in any order and from several threads."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msport.checkpoint.ckpt import crc_trailer
+from msport.checkpoint.layout import Layout
+
+Buffer = NDArray[Any] | bytes | bytearray | memoryview
+
+# Bytes read back at a time to compute the CRC32 of a finished file.
+_READ_BACK = 1 << 22
+
+
+class ShardWriter:
+    """A checkpoint file being written.
+
+    The file must not exist yet; it is created at its final size, so that a full disk shows at once. ``write`` may be
+    called from several threads. ``close`` adds the CRC trailer if the layout has one and makes the file durable;
+    leaving the context through an exception only closes it, and what becomes of the unfinished file is the caller's
+    choice. Every OSError carries the file's name.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], layout: Layout) -> None:
+        self.path = Path(path)
+        self.layout = layout
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            with self._naming_the_file():
+                _reserve(self._descriptor, layout.file_size)
+                for offset, literal in layout.literals:
+                    _write_all(self._descriptor, memoryview(literal), offset)
+        except BaseException:
+            self._release()
+            self.path.unlink(missing_ok=True)
+            raise
+
+    def write(self, name: str, offset_in_tensor: int, buffer: Buffer) -> None:
+        """Write the bytes of ``buffer`` (C-contiguous) at a byte offset within tensor ``name``, across its slices."""
+        tensor = self.layout.tensors[name]
+        data = _bytes_of(buffer)
+        end = offset_in_tensor + len(data)
+        if not 0 <= offset_in_tensor <= end <= tensor.nbytes:
+            raise ValueError(f"bytes {offset_in_tensor} to {end} of tensor {name!r}, which has {tensor.nbytes}")
+        with self._naming_the_file():
+            for start, stop in tensor.locate(offset_in_tensor, end):
+                _write_all(self._descriptor, data[: stop - start], start)
+                data = data[stop - start :]
+
+    def close(self) -> None:
+        """Finish the file: trailer, fsync, close. A second call does nothing."""
+        if self._descriptor < 0:
+            return
+        try:
+            with self._naming_the_file():
+                if self.layout.crc_begin is not None:
+                    trailer = crc_trailer(_crc32(self._descriptor, self.layout.crc_begin))
+                    _write_all(self._descriptor, memoryview(trailer), self.layout.crc_begin)
+                os.fsync(self._descriptor)
+        finally:
+            self._release()
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._release()
+
+    def _release(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    @contextlib.contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename = str(self.path)
+            raise
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    if size and hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+            return
+        except OSError as error:
+            # Some filesystems cannot reserve blocks; they get a sparse file and find out later.
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+    os.ftruncate(descriptor, size)
+
+
+def _bytes_of(buffer: Buffer) -> memoryview:
+    if not isinstance(buffer, np.ndarray):
+        return memoryview(buffer).cast("B")
+    if not buffer.flags.c_contiguous:
+        raise ValueError("only C-contiguous arrays can be written")
+    return buffer.reshape(-1).view(np.uint8).data
+
+
+def _write_all(descriptor: int, data: memoryview, offset: int) -> None:
+    while data:
+        count = os.pwrite(descriptor, data, offset)
+        data, offset = data[count:], offset + count
+
+
+def _crc32(descriptor: int, size: int) -> int:
+    crc = offset = 0
+    while offset < size:
+        piece = os.pread(descriptor, min(_READ_BACK, size - offset), offset)
+        if not piece:
+            raise OSError(errno.EIO, "the file shrank while it was written")
+        crc, offset = zlib.crc32(piece, crc), offset + len(piece)
+    return crc

@@ -1,0 +1,161 @@
+"""Calls a function in a fresh Python process, so that its memory, threads, compiled graphs and crashes are its own.
+
+The child has this process's ``sys.path`` but imports only what the function needs. Arguments and result are JSON; what
+the function and its libraries print goes to a log, which is shown only where the call fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from importlib import import_module
+from typing import IO, Any
+
+from msport import errors
+from msport.errors import MsportError
+
+# Called with the name of a phase, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
+# sys.path comes first: `python -m` would let a file of the current folder take the place of a package.
+_BOOTSTRAP = r"import sys; sys.path[:] = sys.argv.pop(1).split('\n'); from msport.child import main; main()"
+_GRACE_SECONDS = 10.0
+
+
+class ChildError(MsportError):
+    """The process that ran a call crashed, was killed, ran out of time, or hit an error that is not the user's."""
+
+
+class ChildLog(Exception):  # noqa: N818  it is no error, it tells of one
+    """What a failed child wrote to stdout and stderr; the cause of a `ChildError`, shown by ``--debug``."""
+
+
+def call_in_child(
+    function: str,
+    arguments: Mapping[str, Any],
+    *,
+    task: str,
+    environment: Mapping[str, str] | None = None,
+    cores: Collection[int] | None = None,
+    timeout: float | None = None,
+    progress: Progress | None = None,
+    log: list[str] | None = None,
+) -> Any:
+    """Returns what `function`, named ``package.module:name``, returns for the keywords `arguments` and ``progress``.
+
+    `task` says in messages what the child is for. `environment` adds to this process's, `cores` are the processors
+    that the child may use (None: as here), `timeout` is in seconds, and `log` receives what the child printed. An
+    `MsportError` of the child is raised here as the same class; anything else that ends it raises `ChildError`.
+    """
+    call = {"function": function, "arguments": dict(arguments), "cores": sorted(cores) if cores else None}
+    with tempfile.TemporaryFile() as output:
+        reader, writer = os.pipe()
+        command = [sys.executable, "-c", _BOOTSTRAP, "\n".join(sys.path), str(writer), json.dumps(call)]
+        process = subprocess.Popen(  # noqa: S603
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=(writer,),
+            env={**os.environ, **(environment or {})},
+        )
+        os.close(writer)
+        with os.fdopen(reader, encoding="utf-8") as replies:
+            expired, answer = _converse(process, replies, timeout, progress)
+        output.seek(0)
+        text = output.read().decode("utf-8", "replace")
+    if log is not None:
+        log.append(text)
+    if expired:
+        raise ChildError(f"{task} did not end within {timeout:g} s") from ChildLog(text)
+    if answer is None:
+        raise ChildError(f"{task} {_describe_end(process.returncode, text)}") from ChildLog(text)
+    kind, value = answer
+    if kind == "error":
+        name, message = value
+        raise _error_class(name)(message if name else f"{task} failed: {message}") from ChildLog(text)
+    return value
+
+
+def _converse(
+    process: subprocess.Popen[bytes], replies: IO[str], timeout: float | None, progress: Progress | None
+) -> tuple[bool, tuple[str, Any] | None]:
+    """Whether time ran out, and the child's last word: ``("result", value)``, ``("error", ...)`` or None."""
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        process.kill()
+
+    timer = threading.Timer(timeout or 0.0, expire)
+    if timeout is not None:
+        timer.start()
+    answer: tuple[str, Any] | None = None
+    try:
+        for line in replies:
+            kind, value = json.loads(line)
+            if kind != "progress":
+                answer = (kind, value)
+                break
+            if progress is not None:
+                progress(*value)
+        # A library that hangs or crashes while it is torn down does not spoil the answer.
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE_SECONDS if answer else None)
+    finally:
+        timer.cancel()
+        process.kill()
+        process.wait()
+    return expired.is_set() and answer is None, answer
+
+
+def _describe_end(returncode: int, text: str) -> str:
+    if returncode == -signal.SIGKILL:
+        return "was killed: the machine has most likely run out of memory"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = f"; its last line was: {lines[-1]}" if lines else ""
+    if returncode < 0:
+        return f"crashed with {signal.Signals(-returncode).name}{last}"
+    return f"ended with exit code {returncode} and no result{last}"
+
+
+def _error_class(name: str) -> type[MsportError]:
+    found = getattr(errors, name, None) if name else None
+    return found if isinstance(found, type) and issubclass(found, MsportError) else ChildError
+
+
+def main() -> None:
+    """The child's side: the call comes in ``argv``, replies go as lines of JSON to the descriptor named there."""
+    channel, call = int(sys.argv[1]), json.loads(sys.argv[2])
+    os.set_inheritable(channel, False)
+    sys.argv = [__file__]  # MindSpore's compiler cache opens the script that argv names
+    with os.fdopen(channel, "w", encoding="utf-8") as pipe:
+
+        def reply(kind: str, *value: Any) -> None:
+            try:
+                print(json.dumps([kind, value[0] if len(value) == 1 else value]), file=pipe, flush=True)
+            except BrokenPipeError:
+                os._exit(1)  # the caller was killed: nobody waits for the rest
+
+        try:
+            reply("result", _perform(call, lambda *step: reply("progress", *step)))
+        except MsportError as error:
+            reply("error", type(error).__name__, str(error))
+        except Exception as error:
+            traceback.print_exc()
+            reply("error", "", f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+
+
+def _perform(call: dict[str, Any], progress: Progress) -> Any:
+    if call["cores"] and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, call["cores"])
+    module, _, name = call["function"].partition(":")
+    return getattr(import_module(module), name)(**call["arguments"], progress=progress)

@@ -1,0 +1,97 @@
+"""The command line: one thin file per command. Parses, calls, prints."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+import click
+
+from msport import __version__
+from msport.errors import MsportError
+
+# Name and one-line help of each command, so that `msport --help` imports none of them.
+COMMANDS = {
+    "convert": "Stream a Hub checkpoint into a MindSpore checkpoint.",
+    "inspect": "Show what a checkpoint holds, from its headers alone.",
+    "validate": "Compare logits with PyTorch and say where they part.",
+    "generate": "Generate text with a converted model.",
+    "bench": "Measure loading, compilation, prefill and decoding.",
+    "doctor": "Check this machine: versions, device, memory, a small model step.",
+    "sample": "Write a tiny random checkpoint in the Hub's exact layout.",
+}
+
+_SHORT_HELP_WIDTH = 80
+
+
+class CommandGroup(click.Group):
+    """Imports a command's module only when that command runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"msport.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()), col_max=_SHORT_HELP_WIDTH)
+
+
+@click.group(
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: msport convert openai/gpt-oss-20b && msport validate --tol 1e-2",
+)
+@click.version_option(__version__, prog_name="msport")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Port open language models to MindSpore: convert, validate, generate, benchmark."""
+    ctx.obj = {"debug": debug}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line; every error a user can cause ends here as one line on stderr and exit code 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        status: Any = cli.main(args=arguments, prog_name="msport", standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("msport: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of stdout went away, as `| head` does
+        sys.exit(141)
+    except Exception as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        click.echo(f"msport: error: {describe(error)}", err=True)
+        sys.exit(2)
+
+
+def describe(error: Exception) -> str:
+    """One line for `error`, with the remedy where the cause is known."""
+    if isinstance(error, MsportError):
+        return _one_line(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"{error.filename or 'the output'}: the disk is full; free space or choose another folder with -o"
+    if isinstance(error, OSError) and error.errno is not None:
+        name = f"{error.filename}: " if error.filename else ""
+        return f"{name}{error.strerror}; check that the path exists and that you may read or write it"
+    if isinstance(error, MemoryError):
+        return "out of memory; lower --max-memory, --max-length or the batch, or use a machine with more memory"
+    return f"internal error: {type(error).__name__}: {_one_line(error)}; run again with --debug and report it"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

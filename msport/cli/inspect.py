@@ -1,0 +1,116 @@
+"""``msport inspect``."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import click
+
+from msport.checkpoint import TensorInfo
+from msport.cli.progress import ProgressBar
+from msport.cli.tables import counted, table
+from msport.convert import Inspection, format_size, inspect_path, verify_folder
+from msport.convert.patterns import summarise
+
+EXAMPLES = """\b
+Examples:
+  msport inspect gpt-oss-20b-ms
+  msport inspect ./gpt-oss-20b --tensors
+  msport inspect model-00001-of-00003.safetensors --json
+  msport inspect gpt-oss-20b-ms --verify
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("path")
+@click.option("--tensors", "every_tensor", is_flag=True, help="List every tensor instead of one row a layer pattern.")
+@click.option("--verify", is_flag=True, help="Also read a converted folder whole and check each tensor's SHA-256.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+def command(path: str, every_tensor: bool, verify: bool, as_json: bool) -> None:
+    """Show what PATH holds: a folder in the Hub's layout, a converted folder, or one .safetensors or .ckpt file.
+
+    Only headers are read, unless --verify is given.
+    """
+    inspection = inspect_path(path)
+    if verify:
+        with ProgressBar() as progress:
+            verify_folder(path, progress)
+    if as_json:
+        click.echo(json.dumps({**_document(inspection), "verified": verify}, indent=2))
+    else:
+        click.echo("\n".join(_text(inspection, every_tensor)) + ("\nverified: every tensor matches" if verify else ""))
+
+
+def _text(inspection: Inspection, every_tensor: bool) -> list[str]:
+    tensors = list(inspection.tensors.values())
+    lines = [f"{inspection.path}: {_kind(inspection)}", *table(_facts(inspection), "<<"), ""]
+    rows = _tensor_rows(inspection, tensors) if every_tensor else _pattern_rows(tensors)
+    return lines + list(table(rows, "<<>" if every_tensor else "><<>"))
+
+
+def _kind(inspection: Inspection) -> str:
+    if inspection.manifest:
+        return "converted by msport " + inspection.manifest.msport_version
+    return "Hub checkpoint" if inspection.path.is_dir() else "single file"
+
+
+def _facts(inspection: Inspection) -> list[tuple[str, str]]:
+    dtypes = Counter(tensor.dtype.name for tensor in inspection.tensors.values())
+    files = counted(len(set(inspection.files.values())), "file")
+    facts = [
+        ("architecture", inspection.architecture or "unknown: no config.json"),
+        ("parameters", f"{inspection.parameters:,}"),
+        ("tensors", f"{len(inspection.tensors)} in {files}, {format_size(inspection.nbytes)}"),
+        ("dtypes", ", ".join(f"{count} {name}" for name, count in dtypes.most_common())),
+    ]
+    if inspection.manifest:
+        revision = f" at {inspection.manifest.revision}" if inspection.manifest.revision else ""
+        facts.append(("source", inspection.manifest.source + revision))
+    if inspection.path.is_dir():
+        facts.append(("supported", f"no: {inspection.problem}" if inspection.problem else "yes"))
+    return facts
+
+
+def _pattern_rows(tensors: list[TensorInfo]) -> list[tuple[str, ...]]:
+    return [
+        (
+            str(pattern.count),
+            pattern.name,
+            f"{pattern.dtype.name} {list(pattern.shape)}",
+            format_size(pattern.nbytes),
+        )
+        for pattern in summarise(tensors)
+    ]
+
+
+def _tensor_rows(inspection: Inspection, tensors: list[TensorInfo]) -> list[tuple[str, ...]]:
+    return [
+        (tensor.name, f"{tensor.dtype.name} {list(tensor.shape)}", format_size(tensor.nbytes)) for tensor in tensors
+    ]
+
+
+def _document(inspection: Inspection) -> dict[str, Any]:
+    manifest = inspection.manifest
+    return {
+        "path": str(inspection.path),
+        "architecture": inspection.architecture,
+        "supported": inspection.problem is None if inspection.path.is_dir() else None,
+        "problem": inspection.problem,
+        "parameters": inspection.parameters,
+        "nbytes": inspection.nbytes,
+        "source": manifest and manifest.source,
+        "revision": manifest and manifest.revision,
+        "tensors": [
+            {
+                "name": tensor.name,
+                "dtype": tensor.dtype.name,
+                "shape": tensor.shape,
+                "nbytes": tensor.nbytes,
+                "file": inspection.files[tensor.name].name,
+                "extents": tensor.extents,
+            }
+            for tensor in inspection.tensors.values()
+        ],
+    }

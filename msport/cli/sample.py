@@ -1,0 +1,68 @@
+"""``msport sample``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from msport.cli.parameters import size
+from msport.cli.tables import counted
+from msport.convert import format_size, inspect_path
+from msport.errors import UsageError
+from msport.sample import write_sample
+from msport.sample.write import DTYPES
+
+EXAMPLES = """\b
+Examples:
+  msport sample gpt-oss tiny-gpt-oss
+  msport sample gpt-oss tiny-gpt-oss --seed 1 --dtype bfloat16
+  msport sample gpt-oss small-gpt-oss --set num_hidden_layers=8 --set hidden_size=256
+"""
+
+
+def _overrides(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    """Fields of config.json from NAME=VALUE, the value in JSON."""
+    fields = {}
+    for value in values:
+        name, _, text = value.partition("=")
+        try:
+            fields[name] = json.loads(text)
+        except ValueError:
+            raise UsageError(f"--set {value}: write NAME=VALUE, the value in JSON as in config.json") from None
+    return fields
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("architecture")
+@click.argument("folder", metavar="DIR")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the weights.")
+@click.option("--dtype", type=click.Choice(list(DTYPES)), help="Of the weights.  [default: as the family ships]")
+@click.option(
+    "--set",
+    "overrides",
+    metavar="NAME=VALUE",
+    callback=_overrides,
+    multiple=True,
+    help="Replace a field of config.json, the value in JSON; may be repeated.",
+)
+@click.option(
+    "--max-shard-size", metavar="SIZE", callback=size, help="Bytes of tensors in a file.  [default: a quarter of all]"
+)
+def command(
+    architecture: str,
+    folder: str,
+    seed: int,
+    dtype: str | None,
+    overrides: dict[str, Any],
+    max_shard_size: int | None,
+) -> None:
+    """Write a random checkpoint of ARCHITECTURE, such as gpt-oss, to DIR, in the Hub's exact layout."""
+    write_sample(architecture, folder, seed=seed, overrides=overrides, dtype=dtype, max_shard_size=max_shard_size)
+    written = inspect_path(folder)
+    shards = counted(len(set(written.files.values())), "shard")
+    click.echo(
+        f"{folder}: {written.architecture}, {written.parameters:,} parameters,"
+        f" {len(written.tensors)} tensors, {format_size(written.nbytes)} in {shards}"
+    )

@@ -1,0 +1,134 @@
+"""``msport validate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import click
+from tqdm import tqdm
+
+from msport.checkpoint import write_atomically
+from msport.cli.folders import find_folder
+from msport.errors import OutputError
+
+if TYPE_CHECKING:
+    from msport.validate import Report
+
+EXAMPLES = """\b
+Examples:
+  msport validate
+  msport validate gpt-oss-20b-ms --reference ./gpt-oss-20b --tol 1e-3
+  msport validate --level layers --max-length 4400 --html report.html
+  msport validate --level weights --json - | jq .passed
+
+\b
+Exit status: 0 passed, 1 failed, 2 could not be judged.
+"""
+
+
+class PhaseBar:
+    """A progress bar for each phase on stderr; nothing is shown unless stderr is a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        if self._bar is None or self._bar.desc != phase:
+            self._close()
+            self._bar = tqdm(total=total, desc=phase, unit_scale=True, disable=None)
+            self._bar.desc = phase
+        self._bar.update(done - self._bar.n)
+
+    def __enter__(self) -> PhaseBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("folder", metavar="[DIR]", required=False)
+@click.option(
+    "--reference", metavar="MODEL", help="Folder or Hub id to compare with.  [default: what DIR was made from]"
+)
+@click.option("--tol", type=float, default=1e-2, show_default=True, help="Relative L2 error that a token may have.")
+@click.option(
+    "--level",
+    type=click.Choice(["logits", "layers", "weights"]),
+    default="logits",
+    show_default=True,
+    help="Compare logits; the residual stream after each layer too; or every tensor with its source, running nothing.",
+)
+@click.option(
+    "--max-length",
+    type=int,
+    metavar="N",
+    help="Tokens of the longest prompt.  [default: past the window and two chunks]",
+)
+@click.option(
+    "-p", "--prompt", "prompts", multiple=True, metavar="TEXT", help="Use this prompt instead; may be repeated."
+)
+@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="What DIR computes in.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random prompts.")
+@click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON; - prints it instead of the text.")
+@click.option("--html", "html_file", metavar="FILE", help="Write the report as one self-contained page.")
+def command(
+    folder: str | None,
+    reference: str | None,
+    tol: float,
+    level: Any,
+    max_length: int | None,
+    prompts: tuple[str, ...],
+    dtype: str | None,
+    seed: int,
+    json_file: str | None,
+    html_file: str | None,
+) -> int:
+    """Compare the converted checkpoint in DIR with PyTorch, and say where they part.
+
+    DIR is the current folder if that is a converted checkpoint, else the newest one directly below it.
+    """
+    from msport.validate import validate_model
+
+    checkpoint = find_folder(folder)
+    for path in (json_file, html_file):
+        _check_writable(path)
+    with PhaseBar() as progress:
+        report = validate_model(
+            checkpoint,
+            reference,
+            tol,
+            level=level,
+            dtype=dtype,
+            prompts=prompts or None,
+            max_length=max_length,
+            seed=seed,
+            progress=progress,
+        )
+    _write(report, json_file, html_file)
+    return 0 if report.passed else 1
+
+
+def _check_writable(path: str | None) -> None:
+    """Before anything has run for minutes."""
+    if path is not None and path != "-" and not Path(path).absolute().parent.is_dir():
+        raise OutputError(f"{path}: its folder does not exist; make it first")
+
+
+def _write(report: Report, json_file: str | None, html_file: str | None) -> None:
+    click.echo(report.to_json() if json_file == "-" else str(report))
+    if json_file is not None and json_file != "-":
+        write_atomically(Path(json_file), report.to_json() + "\n")
+    if html_file is not None:
+        from msport.validate.html import render_html
+
+        write_atomically(Path(html_file), render_html(report))

@@ -1,0 +1,84 @@
+"""How a memory limit is shared out: how many workers, and how large a slab of each tensor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from msport.convert.plan import OutputTensor
+from msport.convert.sizes import format_size
+from msport.convert.transforms import TRANSFORMS
+from msport.errors import UsageError
+
+MAX_MEMORY = "1GB"
+DEFAULT_WORKERS = 4
+
+# Resident without any weights: Python, NumPy, the command line and headers; and what a thread takes beside its arena,
+# above all the scratch of casting and decoding.
+PROCESS_NBYTES = 70_000_000
+WORKER_NBYTES = 5_000_000
+
+# Room for the smallest slab of a plain copy, so that whatever could be converted can also be read back.
+_LEAST_ARENA_NBYTES = 1_000_000
+
+# Larger slabs gain nothing: this is far beyond the caches, and an expert of gpt-oss in bfloat16 fits.
+_MAX_SLAB_NBYTES = 48_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """`workers` threads, each with `arena_nbytes` of buffers."""
+
+    workers: int
+    arena_nbytes: int
+
+    @property
+    def nbytes(self) -> int:
+        """Resident memory of the whole process at most."""
+        return PROCESS_NBYTES + self.workers * (WORKER_NBYTES + self.arena_nbytes)
+
+
+def make_budget(tensors: Sequence[OutputTensor], max_memory: int, workers: int | None = None) -> Budget:
+    """As many workers as asked for (by default one a core, at most four) and `max_memory` bytes have room for.
+
+    Raises UsageError if not even one fits, with the least memory that would do, and if `workers` is less than
+    one.
+    """
+    wanted = min(DEFAULT_WORKERS, os.cpu_count() or 1) if workers is None else workers
+    if wanted < 1:
+        raise UsageError(f"workers is {wanted}; at least one is needed")
+    room = max_memory - PROCESS_NBYTES
+    largest = max(tensors, key=least_scratch)
+    least = WORKER_NBYTES + max(least_scratch(largest), _LEAST_ARENA_NBYTES)
+    if least > room:
+        raise UsageError(
+            f"a memory limit of {format_size(max_memory)} is too small: the tensor {largest.name} takes"
+            f" {format_size(least)} beside {format_size(PROCESS_NBYTES)} for the process; allow at least"
+            f" {-(-(PROCESS_NBYTES + least) // 10**6)}MB"
+        )
+    fitting = min(wanted, room // least)
+    arena_nbytes = room // fitting - WORKER_NBYTES
+    return Budget(fitting, max(_scratch(tensor, slab_rows(tensor, arena_nbytes)) for tensor in tensors))
+
+
+def slab_rows(tensor: OutputTensor, arena_nbytes: int) -> int:
+    """Rows of the largest useful slab of `tensor` that an arena has room for; at least the grid's step."""
+    grid = TRANSFORMS[tensor.transform].grid(tensor)
+    fewest, most = 1, max(min(grid.period, _MAX_SLAB_NBYTES // grid.row_nbytes) // grid.step, 1)
+    while fewest < most:
+        middle = (fewest + most + 1) // 2
+        if _scratch(tensor, middle * grid.step) <= arena_nbytes:
+            fewest = middle
+        else:
+            most = middle - 1
+    return fewest * grid.step
+
+
+def least_scratch(tensor: OutputTensor) -> int:
+    """The arena that the smallest slab of `tensor` takes."""
+    return _scratch(tensor, TRANSFORMS[tensor.transform].grid(tensor).step)
+
+
+def _scratch(tensor: OutputTensor, rows: int) -> int:
+    return TRANSFORMS[tensor.transform].scratch(tensor, rows)

@@ -1,0 +1,144 @@
+"""From a model's name to a finished folder: resolve, plan, execute, verify, move into place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from msport import __version__
+from msport.checkpoint import (
+    Checkpoint,
+    Manifest,
+    TensorRecord,
+    index_document,
+    open_checkpoint,
+    write_atomically,
+    write_manifest,
+)
+from msport.checkpoint.index import INDEX_NAME, NAME_MAP_NAME
+from msport.convert.auxiliary import copy_auxiliary, find_auxiliary
+from msport.convert.budget import MAX_MEMORY, Budget, make_budget
+from msport.convert.execute import execute
+from msport.convert.plan import MAX_SHARD_SIZE, Plan, make_plan
+from msport.convert.progress import Progress
+from msport.convert.sizes import parse_size
+from msport.convert.staging import Staging, check_space, resolve_output
+from msport.convert.verify import verify_folder, verify_source
+from msport.hub import Source, resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """All of a conversion that can be known before it writes anything."""
+
+    source: Source
+    checkpoint: Checkpoint
+    output: Path
+    plan: Plan
+    budget: Budget
+    max_memory: int
+    auxiliary: tuple[Path, ...]
+
+    @property
+    def disk_nbytes(self) -> int:
+        """Bytes that the output takes; the index and the manifest, which are small, left out."""
+        return self.plan.file_nbytes + sum(file.stat().st_size for file in self.auxiliary)
+
+
+def convert_checkpoint(
+    model: str | Path,
+    output: str | Path | None = None,
+    *,
+    dtype: str = "bfloat16",
+    format: str = "safetensors",  # noqa: A002  the contract's name
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+    max_memory: int | str = MAX_MEMORY,
+    workers: int | None = None,
+    revision: str | None = None,
+    verify: bool = False,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Convert a Hub checkpoint to a folder that MindSpore loads, within bounded memory; returns its manifest.
+
+    `model` is a folder or a Hub id; `output` is a folder that is absent or empty, by default the model's name and
+    ``-ms`` in the current one. Floating tensors become `dtype`, rounded to nearest even where that is narrower;
+    integers are never cast; ``mxfp4`` keeps packed experts packed and makes the rest bfloat16. Sizes are bytes or
+    text such as ``"5GB"``; `max_memory` is the resident memory of a process that does nothing else. With `verify` the
+    result is read back, and recomputed from the source, before it appears. `progress` is called after every slab.
+
+    The folder appears when it is complete, and not at all if anything fails. Raises subclasses of MsportError, and
+    OSError with the name of the file.
+    """
+    conversion = prepare(
+        model,
+        output,
+        dtype=dtype,
+        format=format,
+        max_shard_size=max_shard_size,
+        max_memory=max_memory,
+        workers=workers,
+        revision=revision,
+    )
+    return run(conversion, verify=verify, progress=progress)
+
+
+def prepare(
+    model: str | Path,
+    output: str | Path | None = None,
+    *,
+    dtype: str = "bfloat16",
+    format: str = "safetensors",  # noqa: A002  the contract's name
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+    max_memory: int | str = MAX_MEMORY,
+    workers: int | None = None,
+    revision: str | None = None,
+) -> Conversion:
+    """Check and plan what `convert_checkpoint` would do with the same arguments, without writing anything."""
+    destination = resolve_output(Path(output) if output is not None else default_output(model))
+    source = resolve(model, revision)
+    checkpoint = open_checkpoint(source.folder)
+    plan = make_plan(checkpoint, dtype=dtype, format=format, max_shard_size=max_shard_size)
+    limit = parse_size(max_memory)
+    budget = make_budget(plan.tensors, limit, workers)
+    return Conversion(source, checkpoint, destination, plan, budget, limit, find_auxiliary(source.folder))
+
+
+def run(conversion: Conversion, *, verify: bool = False, progress: Progress | None = None) -> Manifest:
+    """Carry out `conversion`; returns the manifest of the finished folder."""
+    plan, budget = conversion.plan, conversion.budget
+    with conversion.checkpoint as reader, Staging(conversion.output) as staging:
+        check_space(conversion.output, conversion.disk_nbytes)
+        hashes = execute(plan, reader, staging.folder, budget, progress)
+        copy_auxiliary(conversion.auxiliary, staging.folder)
+        _write_index(plan, staging.folder)
+        manifest = _manifest(conversion, hashes)
+        write_manifest(staging.folder, manifest)
+        if verify:
+            verify_folder(staging.folder, progress, max_memory=conversion.max_memory, workers=budget.workers)
+            verify_source(plan, reader, hashes, budget, progress)
+        staging.commit()
+    return manifest
+
+
+def default_output(model: str | Path) -> Path:
+    """The model's own name with ``-ms``, in the current folder."""
+    name = Path(model).name or Path(model).resolve().name
+    return Path(f"{name}-ms")
+
+
+def _write_index(plan: Plan, folder: Path) -> None:
+    document = index_document({tensor.name: tensor.file for tensor in plan.tensors}, plan.nbytes)
+    if plan.format == "safetensors":
+        write_atomically(folder / INDEX_NAME, document)
+    write_atomically(folder / NAME_MAP_NAME, document)
+
+
+def _manifest(conversion: Conversion, hashes: Mapping[str, str]) -> Manifest:
+    plan, source = conversion.plan, conversion.source
+    records = {
+        tensor.name: TensorRecord(tensor.dtype, tensor.shape, tensor.file, tensor.extents, hashes[tensor.name])
+        for tensor in plan.tensors
+    }
+    source_format = next(iter(conversion.checkpoint.files.values())).suffix.removeprefix(".")
+    return Manifest(source.id, source.revision, source_format, __version__, plan.dtype, plan.format, records)

@@ -1,0 +1,102 @@
+"""Which source tensors make which parameter: the tensors of a checkpoint against the table of its architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from msport.architectures import Dropped, Recipe, Weight
+from msport.checkpoint import DType, TensorInfo
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8
+
+FLOATING = (FLOAT32, FLOAT16, BFLOAT16)
+_PACKED = (UINT8,)
+_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A parameter and the recipe that the checkpoint has all sources for."""
+
+    weight: Weight
+    recipe: Recipe
+
+
+@dataclass(slots=True)
+class Problems:
+    """What keeps a checkpoint from being converted, one sentence a tensor."""
+
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    misshapen: list[str] = field(default_factory=list)
+    wrong_dtype: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return any((self.missing, self.unexpected, self.misshapen, self.wrong_dtype))
+
+    def __str__(self) -> str:
+        kinds = {
+            "missing": self.missing,
+            "not in the architecture's table": self.unexpected,
+            "wrong shape": self.misshapen,
+            "wrong dtype": self.wrong_dtype,
+        }
+        return "; ".join(f"{kind}: {_enumerate(names)}" for kind, names in kinds.items() if names)
+
+
+def match(
+    weights: Iterable[Weight], dropped: Iterable[Dropped], tensors: Mapping[str, TensorInfo]
+) -> tuple[list[Match], list[Dropped], Problems]:
+    """Match every parameter to its sources and every source tensor to exactly one parameter or one drop.
+
+    Returns the matches in the order of `weights`, the drops that `tensors` really holds, and everything that is wrong.
+    """
+    problems = Problems()
+    matches = []
+    unused = dict(tensors)
+    for weight in weights:
+        recipe = _choose(weight, tensors)
+        for name, shape in recipe.sources:
+            _check(name, shape, expected_dtypes(recipe), unused.pop(name, None), problems)
+        matches.append(Match(weight, recipe))
+    drops = [row for row in dropped if unused.pop(row.name, None)]
+    problems.unexpected = list(unused)
+    return matches, drops, problems
+
+
+def expected_dtypes(recipe: Recipe) -> tuple[DType, ...]:
+    """The dtypes that the sources of `recipe` may have."""
+    return _PACKED if is_packed(recipe) else FLOATING
+
+
+def is_packed(recipe: Recipe) -> bool:
+    """Whether the sources are MXFP4 blocks and scales."""
+    return recipe.transform.startswith("mxfp4")
+
+
+def _choose(weight: Weight, tensors: Mapping[str, TensorInfo]) -> Recipe:
+    """The first recipe whose sources are all there, else the one that lacks the least, whose gaps are reported."""
+    return max(weight.recipes, key=lambda recipe: _share(recipe, tensors))
+
+
+def _share(recipe: Recipe, tensors: Mapping[str, TensorInfo]) -> float:
+    return sum(name in tensors for name, _ in recipe.sources) / len(recipe.sources)
+
+
+def _check(
+    name: str, shape: tuple[int, ...], dtypes: tuple[DType, ...], tensor: TensorInfo | None, problems: Problems
+) -> None:
+    if tensor is None:
+        problems.missing.append(name)
+        return
+    if tensor.shape != shape:
+        problems.misshapen.append(f"{name} is {list(tensor.shape)}, config.json says {list(shape)}")
+    if tensor.dtype not in dtypes:
+        allowed = ", ".join(dtype.name for dtype in dtypes)
+        problems.wrong_dtype.append(f"{name} is {tensor.dtype.name}, msport reads {allowed}")
+
+
+def _enumerate(names: list[str]) -> str:
+    """`names` in natural order, cut after a screenful."""
+    rest = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,194 @@
+"""The plan of a conversion: every byte of the output, placed before the first one is written.
+
+A plan is made from headers and ``config.json`` alone and is pure data: for each output tensor its name, dtype, shape,
+sources, transform, file and place in that file. ``--dry-run`` prints it and ``execute`` runs it, in any order and in
+parallel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from msport.architectures import Architecture, Dropped, get_architecture, read_config
+from msport.checkpoint import DType, Layout, TensorInfo, ckpt, safetensors
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32
+from msport.convert.matching import FLOATING, Match, is_packed, match
+from msport.convert.sharding import cut, shard_names
+from msport.convert.sizes import parse_size
+from msport.errors import CheckpointError, UnsupportedError, UsageError
+
+# MXFP4 packs the experts; everything else in such a model is bfloat16.
+DTYPES = {"bfloat16": BFLOAT16, "float16": FLOAT16, "float32": FLOAT32, "mxfp4": BFLOAT16}
+FORMATS = {"safetensors": safetensors.plan_layout, "ckpt": ckpt.plan_layout}
+MAX_SHARD_SIZE = "5GB"
+
+
+class Catalog(Protocol):
+    """A checkpoint as its headers describe it; `files` says which file holds each tensor."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]: ...
+    @property
+    def files(self) -> Mapping[str, Path]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTensor:
+    """A tensor of the checkpoint that is converted, in its shard `file`."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    file: str
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTensor:
+    """A tensor to write: the named `transform` makes it from `sources`; `extents` are its bytes in `file`."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    transform: str
+    sources: tuple[SourceTensor, ...]
+    file: str = ""
+    extents: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def rounded(self) -> bool:
+        """Whether the cast may change values: every one between floating dtypes except to float32."""
+        casts = {source.dtype for source in self.sources if source.dtype in FLOATING} - {self.dtype}
+        return bool(casts) and self.dtype != FLOAT32
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A file to write; `layout` holds all of it except the tensors' bytes."""
+
+    file: str
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole conversion: `tensors` in the order in which they lie in `shards`, and the sources left out on purpose."""
+
+    architecture: str
+    dtype: str
+    format: str
+    tensors: tuple[OutputTensor, ...]
+    shards: tuple[Shard, ...]
+    dropped: tuple[Dropped, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+    @property
+    def file_nbytes(self) -> int:
+        """Bytes of all shards, headers included."""
+        return sum(shard.layout.file_size for shard in self.shards)
+
+
+def make_plan(
+    catalog: Catalog,
+    *,
+    dtype: str = "bfloat16",
+    format: str = "safetensors",  # noqa: A002  the contract's name
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+) -> Plan:
+    """The plan that converts the checkpoint `catalog` to `dtype` and `format`; reads ``config.json`` and nothing else.
+
+    Floating tensors become `dtype`; integers are never cast. With ``mxfp4`` packed experts stay as the Hub has them
+    and the rest becomes bfloat16. A shard holds at most `max_shard_size` bytes of tensors, or one larger tensor.
+
+    Raises CheckpointError with all missing, unexpected, misshapen and wrongly typed tensors together, ConfigError,
+    UnsupportedError, and UsageError for an unknown `dtype` or `format`.
+    """
+    _check_choice("dtype", dtype, DTYPES)
+    _check_choice("format", format, FORMATS)
+    architecture, matches, dropped = match_checkpoint(catalog)
+    outputs = [output for found in matches for output in _outputs(found, dtype, catalog)]
+    if dtype == "mxfp4" and not any(is_packed(found.recipe) for found in matches):
+        raise UsageError(f"{catalog.folder}: holds no MXFP4 tensors to keep; choose bfloat16, float16 or float32")
+    tensors, shards = _place(outputs, format, parse_size(max_shard_size))
+    return Plan(architecture.name, dtype, format, tensors, shards, tuple(dropped))
+
+
+def match_checkpoint(catalog: Catalog) -> tuple[Architecture, list[Match], list[Dropped]]:
+    """The architecture of a checkpoint, a recipe for each of its parameters, and the tensors it does not need.
+
+    Raises ConfigError, UnsupportedError, and CheckpointError with everything that does not fit.
+    """
+    where = catalog.folder / "config.json"
+    data = read_config(catalog.folder)
+    architecture = get_architecture(data, where)
+    _check_quantization(architecture, data, where)
+    config = architecture.parse(data, where)
+    matches, dropped, problems = match(architecture.weights(config), architecture.dropped(config), catalog.tensors)
+    if problems:
+        raise CheckpointError(
+            f"{catalog.folder}: the tensors are not those of {architecture.name} with this config.json: {problems};"
+            " download the model again, or check that config.json and weights belong together"
+        )
+    return architecture, matches, dropped
+
+
+def _check_choice(what: str, value: str, choices: Mapping[str, Any]) -> None:
+    if value not in choices:
+        raise UsageError(f"{what} {value!r} is not known; choose one of {', '.join(choices)}")
+
+
+def _check_quantization(architecture: Architecture, data: Mapping[str, Any], where: Path) -> None:
+    quantization = data.get("quantization_config")
+    method = quantization.get("quant_method") if isinstance(quantization, Mapping) else None
+    if quantization is not None and method not in architecture.quantization:
+        readable = " or ".join(("unquantized", *architecture.quantization))
+        raise UnsupportedError(f"{where}: quantized with {method!r}; msport reads {architecture.title} {readable}")
+
+
+def _outputs(found: Match, dtype: str, catalog: Catalog) -> Iterator[OutputTensor]:
+    sources = tuple(_source(name, catalog) for name, _ in found.recipe.sources)
+    if dtype == "mxfp4" and is_packed(found.recipe):
+        for source in sources:
+            yield OutputTensor(source.name, source.dtype, source.shape, "copy", (source,))
+    else:
+        yield OutputTensor(found.weight.name, DTYPES[dtype], found.weight.shape, found.recipe.transform, sources)
+
+
+def _source(name: str, catalog: Catalog) -> SourceTensor:
+    tensor = catalog.tensors[name]
+    return SourceTensor(name, tensor.dtype, tensor.shape, catalog.files[name].name)
+
+
+def _place(
+    outputs: Sequence[OutputTensor],
+    file_format: str,
+    max_shard_size: int,
+) -> tuple[tuple[OutputTensor, ...], tuple[Shard, ...]]:
+    """`outputs` cut into shards in their order, each with its place in its file."""
+    groups = cut(outputs, max_shard_size)
+    tensors, shards = [], []
+    for file, group in zip(shard_names(len(groups), file_format), groups, strict=True):
+        layout = FORMATS[file_format]((output.name, output.dtype, output.shape) for output in group)
+        by_name = {output.name: output for output in group}
+        tensors += [
+            replace(by_name[name], file=file, extents=tensor.extents) for name, tensor in layout.tensors.items()
+        ]
+        shards.append(Shard(file, layout))
+    return tuple(tensors), tuple(shards)

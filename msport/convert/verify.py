@@ -1,0 +1,84 @@
+"""Whether a converted folder still holds what was written, and whether that follows from its source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from msport.checkpoint import Manifest, TensorInfo, TensorRecord, open_checkpoint, read_manifest
+from msport.convert.budget import MAX_MEMORY, Budget, make_budget
+from msport.convert.execute import NullSink, Walk
+from msport.convert.plan import OutputTensor, Plan, SourceTensor
+from msport.convert.progress import Counter, Progress
+from msport.convert.sizes import parse_size
+from msport.convert.transforms import Reader
+from msport.errors import CheckpointError
+
+_SHOWN = 8
+
+
+def verify_folder(
+    folder: str | Path,
+    progress: Progress | None = None,
+    *,
+    max_memory: int | str = MAX_MEMORY,
+    workers: int | None = None,
+) -> Manifest:
+    """Read a converted folder back and compare every tensor's place and SHA-256 with the manifest, which is returned.
+
+    Raises CheckpointError that names all tensors that are damaged, missing or not in the manifest.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    with open_checkpoint(folder) as checkpoint:
+        problems = _compare(manifest, checkpoint.tensors, checkpoint.files)
+        intact = [name for name in manifest.tensors if name not in problems]
+        tensors = [_as_it_is(checkpoint.tensors[name], manifest.tensors[name]) for name in intact]
+        if tensors:
+            budget = make_budget(tensors, parse_size(max_memory), workers)
+            counter = Counter("read back", sum(tensor.nbytes for tensor in tensors), progress)
+            hashes = Walk(tensors, checkpoint, budget, NullSink(), counter).run()
+            problems |= {
+                name: f"{name} (in {manifest.tensors[name].file}) is damaged"
+                for name in intact
+                if hashes[name] != manifest.tensors[name].sha256
+            }
+    if problems:
+        raise CheckpointError(
+            f"{folder}: does not match msport.json: {_listed(problems.values())}; convert the model again"
+        )
+    return manifest
+
+
+def verify_source(
+    plan: Plan, reader: Reader, hashes: Mapping[str, str], budget: Budget, progress: Progress | None = None
+) -> None:
+    """Make every tensor of `plan` once more; raises CheckpointError that names those whose SHA-256 differs."""
+    counter = Counter("recompute", plan.nbytes, progress)
+    again = Walk(plan.tensors, reader, budget, NullSink(), counter).run()
+    differing = [name for name, digest in again.items() if digest != hashes[name]]
+    if differing:
+        raise CheckpointError(
+            f"computing a second time from the source gave other bytes for {_listed(differing)};"
+            " the source changed meanwhile, or memory or disk are faulty: convert again"
+        )
+
+
+def _compare(manifest: Manifest, tensors: Mapping[str, TensorInfo], files: Mapping[str, Path]) -> dict[str, str]:
+    problems = {name: f"{name} is missing" for name in manifest.tensors.keys() - tensors.keys()}
+    problems |= {name: f"{name} is not in the manifest" for name in tensors.keys() - manifest.tensors.keys()}
+    for name in manifest.tensors.keys() & tensors.keys():
+        record = manifest.tensors[name]
+        if tensors[name] != record.info(name) or files[name].name != record.file:
+            problems[name] = f"{name} has another dtype, shape or place"
+    return problems
+
+
+def _as_it_is(tensor: TensorInfo, record: TensorRecord) -> OutputTensor:
+    source = SourceTensor(tensor.name, tensor.dtype, tensor.shape, record.file)
+    return OutputTensor(tensor.name, tensor.dtype, tensor.shape, "copy", (source,), record.file, record.extents)
+
+
+def _listed(items: Iterable[str]) -> str:
+    names = sorted(items)
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -1,0 +1,74 @@
+"""One thing examined, and all of them together."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+SCHEMA = "msport.doctor/1"
+
+_NAME_WIDTH = len("training step")
+
+
+class Status(str, Enum):
+    """`WARN` does not stop a user from working; `FAIL` does."""
+
+    PASS = "pass"  # noqa: S105  not a password
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was examined, what was found, and, unless it passed, what to do about it."""
+
+    name: str
+    status: Status
+    finding: str
+    remedy: str | None = None
+
+    def __str__(self) -> str:
+        line = f"{self.status.value}  {self.name:<{_NAME_WIDTH}}  {self.finding}"
+        return line if self.remedy is None else f"{line}\n{'':{_NAME_WIDTH + 6}}  -> {self.remedy}"
+
+
+def passed(name: str, finding: str) -> Check:
+    return Check(name, Status.PASS, finding)
+
+
+def warned(name: str, finding: str, remedy: str) -> Check:
+    return Check(name, Status.WARN, finding, remedy)
+
+
+def failed(name: str, finding: str, remedy: str) -> Check:
+    return Check(name, Status.FAIL, finding, remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """All checks, in the order in which they were made."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed; warnings may remain."""
+        return all(check.status is not Status.FAIL for check in self.checks)
+
+    def to_document(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, "passed": self.passed, "checks": [asdict(check) for check in self.checks]}
+
+    def to_json(self) -> str:
+        """`to_document` as one JSON text."""
+        return json.dumps(self.to_document(), ensure_ascii=False)
+
+    @property
+    def counts(self) -> str:
+        """How many checks passed, warned and failed, as text."""
+        found = {status: sum(check.status is status for check in self.checks) for status in Status}
+        return ", ".join(f"{count} {status.value}" for status, count in found.items())
+
+    def __str__(self) -> str:
+        return "\n".join((*map(str, self.checks), self.counts))

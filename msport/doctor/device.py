@@ -1,0 +1,76 @@
+"""The device and what it computes, asked in child processes: a broken MindSpore may crash or hang."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from msport.child import call_in_child
+from msport.doctor.check import Check, failed, passed
+from msport.errors import MsportError
+
+# float32 rounds to 1e-7; an NPU may take the shorter mantissa of HF32.
+TOLERANCE = 1e-3
+
+_REINSTALL = (
+    "install MindSpore again in a clean environment: pip install 'mindspore>=2.10,<2.11' 'numpy<2';"
+    " if it is only slow, raise --timeout"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where MindSpore computes.
+
+    `memory` is the device's own in bytes, None on the CPU or if it does not tell; `dtype` is its best, and `refusal`
+    says why it cannot compute in the one that was asked for.
+    """
+
+    target: str
+    number: int
+    count: int
+    memory: int | None
+    dtype: str
+    refusal: str | None
+
+
+def ask_device(dtype: str | None, timeout: float) -> tuple[Device | None, Check]:
+    """Imports MindSpore; the device, None if that fails."""
+    try:
+        answer: dict[str, Any] = _ask("describe_device", "importing MindSpore", timeout, dtype=dtype)
+    except MsportError as error:
+        return None, failed("device", str(error), _REINSTALL)
+    device = Device(**answer)
+    count = "" if device.target == "CPU" else f", one of {device.count}"
+    return device, passed("device", f"{device.target} {device.number}{count}, best dtype {device.dtype}")
+
+
+def check_dtype(device: Device, dtype: str) -> Check:
+    """Whether the device computes in `dtype`."""
+    if device.refusal is not None:
+        return failed("dtype", device.refusal, f"leave --dtype out: {device.dtype} is what this device does best")
+    return passed("dtype", f"{device.target} computes in {dtype}")
+
+
+def check_multiply(timeout: float) -> Check:
+    """A matrix product in graph mode, compared with NumPy's."""
+    return _check_error("graph mode", "multiply", "a matrix product", timeout)
+
+
+def check_train(timeout: float) -> Check:
+    """A forward and a backward step in graph mode, compared with NumPy's gradients."""
+    return _check_error("training step", "train", "a forward and backward step", timeout)
+
+
+def _check_error(name: str, function: str, task: str, timeout: float) -> Check:
+    try:
+        error: float = _ask(function, task, timeout)
+    except MsportError as problem:
+        return failed(name, str(problem), _REINSTALL)
+    if not error <= TOLERANCE:  # a NaN is wrong too
+        return failed(name, f"{task} is wrong: relative error {error:.1e}", "check the device's driver and CANN")
+    return passed(name, f"{task} agrees with NumPy, relative error {error:.1e}")
+
+
+def _ask(function: str, task: str, timeout: float, **arguments: Any) -> Any:
+    return call_in_child(f"msport.doctor.compute:{function}", arguments, task=task, timeout=timeout)

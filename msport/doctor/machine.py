@@ -1,0 +1,84 @@
+"""Memory, disk and compiler of this machine."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+from pathlib import Path
+
+import psutil
+
+from msport.child import ChildError, Progress, call_in_child
+from msport.convert import format_size
+from msport.doctor.check import Check, passed, warned
+
+# The start of MindSpore and the compilation of a graph need most of a gigabyte before any weight is loaded.
+LITTLE_MEMORY = 2 * 10**9
+LITTLE_DISK = 10**9
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_memory(cgroup: Path = _CGROUP) -> int:
+    """Bytes that this process may still take: the machine's, or what a container's limit leaves of them."""
+    free = int(psutil.virtual_memory().available)
+    for limit, usage, cached, folder in (
+        ("memory.max", "memory.current", "inactive_file", cgroup),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", cgroup / "memory"),
+    ):
+        try:
+            free = min(free, _left(folder, limit, usage, cached))
+        except (OSError, ValueError):  # no such controller, or no limit: "max"
+            continue
+    return free
+
+
+def _left(folder: Path, limit: str, usage: str, cached: str) -> int:
+    """What the control group in `folder` leaves; files that it has cached count as free, for they give way."""
+    allowed, used = (int((folder / name).read_text(encoding="ascii")) for name in (limit, usage))
+    stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
+    return max(0, allowed - used + int(stat.get(cached, 0)))
+
+
+def check_memory(available: int) -> Check:
+    finding = f"{format_size(available)} free"
+    if available < LITTLE_MEMORY:
+        return warned("memory", finding, "end other programs, or raise the container's limit")
+    return passed("memory", finding)
+
+
+def check_disk(folder: Path) -> Check:
+    free = shutil.disk_usage(folder).free
+    finding = f"{format_size(free)} free in {folder.resolve()}"
+    if free < LITTLE_DISK:
+        return warned("disk", finding, "free space, or work in another folder")
+    return passed("disk", finding)
+
+
+def compile_kernels(*, progress: Progress) -> str | None:
+    """Where the compiled CPU kernels are, after loading them once; None without them. Runs in a child."""
+    from msport.native import library
+
+    path = library()
+    if path is not None:
+        ctypes.CDLL(str(path))
+    return None if path is None else str(path)
+
+
+def check_compiler(timeout: float) -> Check:
+    """Compiles msport's C++ kernels, or finds them compiled, and loads them."""
+    name, remedy = "C++ kernels", "install g++ (or name a compiler by CXX) to speed up the CPU"
+    if os.environ.get("MSPORT_NATIVE") == "0":
+        return warned(name, "disabled by MSPORT_NATIVE=0", "unset MSPORT_NATIVE to speed up the CPU")
+    log: list[str] = []
+    try:
+        path = call_in_child(
+            "msport.doctor.machine:compile_kernels", {}, task="compiling them", timeout=timeout, log=log
+        )
+    except ChildError as error:
+        return warned(name, str(error), remedy)
+    if path is None:
+        reason = next(reversed(log[0].strip().splitlines()), "no reason given")
+        return warned(name, reason, remedy)
+    return passed(name, str(path))

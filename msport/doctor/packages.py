@@ -1,0 +1,94 @@
+"""Versions of Python and of the packages; read from their metadata, so that nothing broken is imported."""
+
+from __future__ import annotations
+
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, version
+
+from msport import __version__
+from msport.doctor.check import Check, failed, passed, warned
+
+# As in setup.cfg: at least the first, below the second.
+PYTHON = ("3.10", "3.13")
+MINDSPORE = ("2.10.0", "2.11")
+NUMPY = ("1.24", "2")
+TRANSFORMERS = ("4.57.1", "4.58")
+
+
+def check_packages() -> list[Check]:
+    """One check each for Python, msport, MindSpore, NumPy, torch and Transformers."""
+    return [
+        check_python(platform.python_version()),
+        passed("msport", __version__),
+        check_mindspore(installed("mindspore")),
+        check_numpy(installed("numpy")),
+        check_torch(installed("torch")),
+        check_transformers(installed("transformers")),
+    ]
+
+
+def installed(package: str) -> str | None:
+    """The version of `package`, None if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def check_python(found: str) -> Check:
+    if within(found, *PYTHON):
+        return passed("Python", found)
+    return failed("Python", f"{found} is not supported", f"use Python {PYTHON[0]} to 3.12, as MindSpore does")
+
+
+def check_mindspore(found: str | None) -> Check:
+    remedy = f"pip install 'mindspore>={MINDSPORE[0]},<{MINDSPORE[1]}'"
+    if found is None:
+        return failed("MindSpore", "not installed: only converting and inspecting work", remedy)
+    if not within(found, *MINDSPORE):
+        return failed("MindSpore", f"{found}; msport is written for {MINDSPORE[0]}", remedy)
+    return passed("MindSpore", found)
+
+
+def check_numpy(found: str | None) -> Check:
+    remedy = "pip install 'numpy<2'"
+    if found is None:
+        return failed("NumPy", "not installed", remedy)
+    if not within(found, "0", NUMPY[1]):
+        return failed("NumPy", f"{found}: MindSpore raises TypeError on every bfloat16 path with NumPy 2", remedy)
+    if not within(found, *NUMPY):
+        return failed("NumPy", f"{found} is older than {NUMPY[0]}", f"pip install 'numpy>={NUMPY[0]},<2'")
+    return passed("NumPy", found)
+
+
+def check_torch(found: str | None) -> Check:
+    return _optional("torch") if found is None else passed("torch", found)
+
+
+def check_transformers(found: str | None) -> Check:
+    if found is None:
+        return _optional("Transformers")
+    if not within(found, *TRANSFORMERS):
+        return warned(
+            "Transformers",
+            f"{found}: validation is proven with {TRANSFORMERS[0]}, and logits differ between versions",
+            "pip install 'msport[reference]'",
+        )
+    return passed("Transformers", found)
+
+
+def within(found: str, lowest: str, beyond: str) -> bool:
+    """Whether `found` is at least `lowest` and below `beyond`, by the numbers that they begin with."""
+    return _numbers(lowest) <= _numbers(found) < _numbers(beyond)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    release = re.match(r"\d+(?:\.\d+)*", text)
+    return tuple(int(part) for part in release[0].split(".")) if release else ()
+
+
+def _optional(name: str) -> Check:
+    return warned(
+        name, "not installed: msport validate and bench --baseline need it", "pip install 'msport[reference]'"
+    )

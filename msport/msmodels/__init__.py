@@ -1,0 +1,26 @@
+"""Models in MindSpore's graph mode, written natively: they load a converted checkpoint and generate.
+
+``load_model`` is imported on first use: `costs` and `tokenizer` serve machines without MindSpore too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from msport.msmodels.loading import load_model
+    from msport.msmodels.model import LanguageModel
+
+__all__ = ["LanguageModel", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_model":
+        from msport.msmodels.loading import load_model
+
+        return load_model
+    if name == "LanguageModel":
+        from msport.msmodels.model import LanguageModel
+
+        return LanguageModel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,5 @@
+"""Runs a network's compiled graphs: prompts in fixed chunks, then one token at a time, over static caches."""
+
+from msport.msmodels.engine.graphs import Graphs
+
+__all__ = ["Graphs"]

@@ -1,0 +1,83 @@
+"""Gemma2 (2B, 9B, 27B) for MindSpore's graph mode.
+
+Source: https://arxiv.org/abs/2408.00118 and ``transformers/models/gemma2/modeling_gemma2.py``.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+
+from msport.architectures.gemma2 import Gemma2Config
+from msport.checkpoint import dtypes
+from msport.msmodels.layers.activations import gelu_tanh
+from msport.msmodels.layers.attention import Attention, Step
+from msport.msmodels.layers.cache import CacheShape
+from msport.msmodels.layers.decoder import CausalLM
+from msport.msmodels.layers.mlp import GatedMLP
+from msport.msmodels.layers.norm import RMSNorm
+
+
+class Gemma2Norm(RMSNorm):
+    """Scales by 1 + weight, in float32."""
+
+    def __init__(self, config: Gemma2Config, cache: CacheShape) -> None:
+        super().__init__(config.hidden_size, config.rms_norm_eps, dtype=cache.dtype, unit_offset=True)
+
+
+class Gemma2Attention(Attention):
+    """Attention with soft-capped scores, scaled by a number of the config's own."""
+
+    def __init__(self, config: Gemma2Config, cache: CacheShape, window: int | None) -> None:
+        super().__init__(
+            config,
+            cache,
+            window,
+            qkv_bias=config.attention_bias,
+            output_bias=config.attention_bias,
+            scale=config.query_pre_attn_scalar**-0.5,
+            softcap=config.attn_logit_softcapping,
+        )
+
+
+class Gemma2DecoderLayer(nn.Cell):
+    """A norm before and after attention, and before and after the feed-forward."""
+
+    def __init__(self, config: Gemma2Config, cache: CacheShape, window: int | None) -> None:
+        super().__init__()
+        self.input_layernorm = Gemma2Norm(config, cache)
+        self.self_attn = Gemma2Attention(config, cache, window)
+        self.post_attention_layernorm = Gemma2Norm(config, cache)
+        self.pre_feedforward_layernorm = Gemma2Norm(config, cache)
+        self.mlp = GatedMLP(config.hidden_size, config.intermediate_size, gelu_tanh, dtype=cache.dtype)
+        self.post_feedforward_layernorm = Gemma2Norm(config, cache)
+
+    def construct(self, hidden: Tensor, step: Step) -> Tensor:
+        attended = self.self_attn(self.input_layernorm(hidden), step)
+        hidden = hidden + self.post_attention_layernorm(attended)
+        transformed = self.mlp(self.pre_feedforward_layernorm(hidden))
+        return hidden + self.post_feedforward_layernorm(transformed)
+
+
+class Gemma2ForCausalLM(CausalLM):
+    def __init__(self, config: Gemma2Config, cache: CacheShape) -> None:
+        super().__init__(
+            config,
+            cache,
+            lambda index: Gemma2DecoderLayer(config, cache, config.windows[index]),
+            softcap=config.final_logit_softcapping,
+            embedding_scale=embedding_scale(config.hidden_size, cache.dtype),
+            unit_offset=True,
+        )
+
+
+def embedding_scale(hidden_size: int, dtype: ms.Type) -> float:
+    """The root of `hidden_size`, rounded to the dtype that the model computes in, as Transformers rounds it.
+
+    In bfloat16 59.75 for the 9B and 68 for the 27B, in float32 59.87 and 67.88.
+    """
+    root = np.array([hidden_size**0.5], np.float32)
+    target = dtypes.by_name(str(dtype).lower())
+    rounded = dtypes.cast(root, dtypes.FLOAT32, target)
+    return float(dtypes.cast(rounded, target, dtypes.FLOAT32)[0])

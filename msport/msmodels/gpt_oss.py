@@ -1,0 +1,73 @@
+"""gpt-oss (20b, 120b) for MindSpore's graph mode.
+
+Source: https://github.com/openai/gpt-oss and ``transformers/models/gpt_oss/modeling_gpt_oss.py``.
+"""
+
+from __future__ import annotations
+
+from mindspore import Tensor, nn
+
+from msport.architectures.gpt_oss import GptOssConfig
+from msport.msmodels import ops
+from msport.msmodels.layers.activations import ClampedSwiGLU
+from msport.msmodels.layers.attention import Attention
+from msport.msmodels.layers.cache import CacheShape
+from msport.msmodels.layers.decoder import CausalLM, PreNormLayer
+from msport.msmodels.layers.linear import Linear
+from msport.msmodels.layers.parameters import weight
+
+
+class GptOssAttention(Attention):
+    """Attention with biases on all four projections and one sink logit per head."""
+
+    def __init__(self, config: GptOssConfig, cache: CacheShape, window: int | None) -> None:
+        super().__init__(config, cache, window, qkv_bias=True, output_bias=True)
+        self.sinks = weight(config.num_attention_heads, dtype=cache.dtype)
+
+
+class GptOssExperts(nn.Cell):
+    """All experts' weights, as Transformers stores them; gate and up are interleaved in `gate_up_proj`."""
+
+    def __init__(self, config: GptOssConfig, cache: CacheShape) -> None:
+        super().__init__()
+        experts, hidden, intermediate = config.num_local_experts, config.hidden_size, config.intermediate_size
+        self.gate_up_proj = weight(experts, hidden, 2 * intermediate, dtype=cache.dtype)
+        self.gate_up_proj_bias = weight(experts, 2 * intermediate, dtype=cache.dtype)
+        self.down_proj = weight(experts, intermediate, hidden, dtype=cache.dtype)
+        self.down_proj_bias = weight(experts, hidden, dtype=cache.dtype)
+        self.activation = ClampedSwiGLU(config.swiglu_limit, config.swiglu_alpha)
+
+    def construct(self, hidden: Tensor, indices: Tensor, routing: Tensor) -> Tensor:
+        return ops.experts(
+            hidden,
+            indices,
+            routing,
+            self.gate_up_proj,
+            self.gate_up_proj_bias,
+            self.down_proj,
+            self.down_proj_bias,
+            self.activation,
+        )
+
+
+class GptOssMLP(nn.Cell):
+    """A linear router picks the top experts of each token; the softmax is over those alone."""
+
+    def __init__(self, config: GptOssConfig, cache: CacheShape) -> None:
+        super().__init__()
+        self.num_experts_per_tok = config.num_experts_per_tok
+        self.router = Linear(config.hidden_size, config.num_local_experts, bias=True, dtype=cache.dtype)
+        self.experts = GptOssExperts(config, cache)
+
+    def construct(self, hidden: Tensor) -> Tensor:
+        routing, indices = ops.top_k_softmax(self.router(hidden), self.num_experts_per_tok)
+        return self.experts(hidden, indices, routing)
+
+
+class GptOssForCausalLM(CausalLM):
+    def __init__(self, config: GptOssConfig, cache: CacheShape) -> None:
+        def layer(index: int) -> PreNormLayer:
+            attention = GptOssAttention(config, cache, config.windows[index])
+            return PreNormLayer(config, cache, attention, GptOssMLP(config, cache))
+
+        super().__init__(config, cache, layer)

@@ -1,0 +1,38 @@
+"""Activations: plain functions, and gated ones that halve their last axis."""
+
+from __future__ import annotations
+
+from mindspore import Tensor, nn
+from mindspore import ops as msops
+
+from msport.msmodels import ops
+
+
+def silu(x: Tensor) -> Tensor:
+    """``x * sigmoid(x)``."""
+    return msops.silu(x)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU in its tanh approximation, https://arxiv.org/abs/1606.08415; PyTorch's ``gelu(approximate="tanh")``."""
+    return msops.gelu(x, approximate="tanh")
+
+
+class ClampedSwiGLU(nn.Cell):
+    """gpt-oss: gate and up interleaved, both clamped, ``gate * sigmoid(alpha * gate) * (up + 1)``."""
+
+    def __init__(self, limit: float, alpha: float) -> None:
+        super().__init__()
+        self.limit = limit
+        self.alpha = alpha
+
+    def construct(self, x: Tensor) -> Tensor:
+        return ops.clamped_swiglu(x, self.limit, self.alpha)
+
+
+class SwiGLU(nn.Cell):
+    """Gate first, up second: ``silu(gate) * up``."""
+
+    def construct(self, x: Tensor) -> Tensor:
+        gate, up = msops.split(x, x.shape[-1] // 2, -1)
+        return msops.silu(gate) * up

@@ -1,0 +1,45 @@
+"""Key-value caches of fixed size: as long as the context for full attention, a ring for sliding windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mindspore as ms
+from mindspore import Tensor, nn
+
+from msport.msmodels import ops
+from msport.msmodels.costs import cache_length
+from msport.msmodels.layers.parameters import zeros
+
+
+@dataclass(frozen=True, slots=True)
+class CacheShape:
+    """How many sequences and positions the caches of a model hold; `chunk` tokens are written at a time at most."""
+
+    batch: int
+    max_length: int
+    chunk: int
+    dtype: ms.Type
+
+    @property
+    def context(self) -> int:
+        """Positions of a full-attention layer."""
+        return self.length(None)
+
+    def length(self, window: int | None) -> int:
+        """Slots of a layer with this window."""
+        return cache_length(window, self.max_length, self.chunk)
+
+
+class KeyValueCache(nn.Cell):
+    """Keys and values of one layer, ``[batch * num_key_value_heads * length, head_dim]`` each."""
+
+    def __init__(self, shape: CacheShape, window: int | None, num_key_value_heads: int, head_dim: int) -> None:
+        super().__init__()
+        rows = shape.batch * num_key_value_heads * shape.length(window)
+        self.key = zeros(rows, head_dim, dtype=shape.dtype)
+        self.value = zeros(rows, head_dim, dtype=shape.dtype)
+
+    def construct(self, key: Tensor, value: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
+        """Writes ``[batch, seq, num_key_value_heads, head_dim]`` at `slots`; returns both caches."""
+        return ops.update_cache(self.key, slots, key), ops.update_cache(self.value, slots, value)

@@ -1,0 +1,28 @@
+"""Parameters that take their values from a checkpoint, and those that a graph keeps for itself."""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor
+from mindspore.common import np_dtype
+from mindspore.common.initializer import initializer
+
+from msport.checkpoint.dtypes import Array
+
+_STORAGE = {ms.float32: np.float32, ms.float16: np.float16, ms.bfloat16: np_dtype.bfloat16}
+
+
+def weight(*shape: int, dtype: ms.Type) -> Parameter:
+    """A parameter of `shape` that a checkpoint fills; it takes no memory before that (see ``loading``)."""
+    return Parameter(initializer("zeros", shape, dtype), requires_grad=False)
+
+
+def zeros(*shape: int, dtype: ms.Type) -> Parameter:
+    """A parameter that belongs to the graph and begins as zeros: a cache."""
+    return Parameter(Tensor(np.zeros(shape, _STORAGE[dtype])), requires_grad=False)
+
+
+def constant(values: Array) -> Parameter:
+    """A parameter that belongs to the graph and never changes: a table computed from the config."""
+    return Parameter(Tensor(values), requires_grad=False)

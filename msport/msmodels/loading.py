@@ -1,0 +1,169 @@
+"""Puts a converted checkpoint's tensors behind a network's parameters.
+
+A tensor whose dtype is the model's is mapped: MindSpore on CPU computes on the file's own pages, so loading reads
+nothing and adds nothing to memory that cannot be reclaimed. Any other is cast once, into the one copy that the network
+keeps.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor
+from mindspore.common import np_dtype
+from mindspore.nn.utils import no_init_parameters
+
+from msport.architectures import ARCHITECTURES, ModelConfig, Weight, load_config
+from msport.checkpoint import dtypes, mxfp4
+from msport.checkpoint.dtypes import Array, DType
+from msport.checkpoint.index import Checkpoint, open_checkpoint
+from msport.checkpoint.manifest import read_manifest
+from msport.errors import CheckpointError, ConfigError, UsageError
+from msport.msmodels import ops
+from msport.msmodels.engine import Graphs
+from msport.msmodels.layers.cache import CacheShape
+from msport.msmodels.layers.decoder import CausalLM
+from msport.msmodels.model import LanguageModel
+from msport.msmodels.registry import build_network
+from msport.msmodels.tokenizer import load_tokenizer
+
+DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
+
+
+def load_model(
+    folder: str | Path,
+    dtype: str | None = None,
+    max_length: int = 4096,
+    batch_size: int = 1,
+    prefill_chunk: int = 128,
+) -> LanguageModel:
+    """Loads the converted checkpoint in `folder` for MindSpore's graph mode.
+
+    `dtype` is that of weights and caches, None the device's best: float32 on CPU, bfloat16 on Ascend. `max_length`, at
+    most the model's own, and `batch_size` fix the size of the caches; prompts run in chunks of `prefill_chunk` tokens.
+    Raises `CheckpointError`, `ConfigError`, `UnsupportedError` or `UsageError`.
+    """
+    folder = Path(folder)
+    read_manifest(folder)  # a folder without one is not a finished conversion
+    config = load_config(folder)
+    device: str = ms.get_context("device_target")
+    dtype = choose_dtype(dtype, device)
+    for name, value in (("max_length", max_length), ("batch_size", batch_size), ("prefill_chunk", prefill_chunk)):
+        if value < 1:
+            raise UsageError(f"{name} must be at least 1, not {value}")
+    max_length = min(max_length, config.max_position_embeddings)
+    cache = CacheShape(batch_size, max_length, min(prefill_chunk, max_length), DTYPES[dtype])
+    _configure(device)
+    operators = ops.bind(device)
+    with no_init_parameters():
+        network = build_network(config, cache)
+    with open_checkpoint(folder) as checkpoint:
+        place_weights(network, config, checkpoint, dtypes.by_name(dtype))
+    return LanguageModel(
+        folder,
+        config,
+        Graphs(network, cache),
+        tokenizer=load_tokenizer(folder),
+        stop_ids=read_stop_ids(folder),
+        dtype=dtype,
+        device=device,
+        operators=operators,
+    )
+
+
+def place_weights(network: CausalLM, config: ModelConfig, checkpoint: Checkpoint, dtype: DType) -> None:
+    """Fills the weights of `network` from `checkpoint`, in `dtype`; raises `CheckpointError` where one does not fit."""
+    parameters: dict[str, Parameter] = {parameter.name: parameter for parameter in network.get_parameters()}
+    for weight in ARCHITECTURES[config.architecture].weights(config):
+        array = _materialise(weight, checkpoint, dtype)
+        parameters[weight.name].set_data(_as_tensor(array, dtype))
+    missing = [name for name, parameter in parameters.items() if parameter.has_init]
+    if missing:
+        raise AssertionError(f"parameters that no row of the tensor table fills: {missing}")
+
+
+def read_stop_ids(folder: Path) -> frozenset[int]:
+    """The ids that end a generation: `eos_token_id`, one or a list, of generation_config.json, else of config.json."""
+    for name in ("generation_config.json", "config.json"):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            value = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+        except (ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"{path}: not a JSON object ({error}); take it from the model's repository again"
+            ) from None
+        ids = value if isinstance(value, list) else [value]
+        if value is not None and all(isinstance(token, int) for token in ids):
+            return frozenset(ids)
+    return frozenset()
+
+
+def choose_dtype(dtype: str | None, device: str | None = None) -> str:
+    """`dtype`, or for None the best of `device` (None: this one); raises `UsageError` if it cannot compute in it."""
+    device = device or ms.get_context("device_target")
+    if dtype is None:
+        return "float32" if device == "CPU" else "bfloat16"
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
+    if dtype == "bfloat16" and device == "CPU":
+        raise UsageError(
+            "MindSpore has no bfloat16 kernels on CPU; load with dtype float32 (the checkpoint may stay bfloat16)"
+        )
+    return dtype
+
+
+def _configure(device: str) -> None:
+    # STRICT refuses what would fall out of the graph into the Python interpreter, at a cost nobody sees.
+    ms.set_context(mode=ms.GRAPH_MODE, jit_syntax_level=ms.STRICT)
+    if device == "CPU":
+        # Launching in the caller's thread: MindSpore's own launching threads would take turns with the kernels' on few
+        # cores.
+        ms.runtime.launch_blocking()
+
+
+def _materialise(weight: Weight, checkpoint: Checkpoint, dtype: DType) -> Array:
+    """The tensor in `dtype`, in storage form: mapped where nothing changes, otherwise a new array."""
+    for recipe in weight.recipes:
+        names = [name for name, _ in recipe.sources]
+        if not all(name in checkpoint.tensors for name in names):
+            continue
+        for name, shape in recipe.sources:
+            if checkpoint.tensors[name].shape != shape:
+                found = checkpoint.tensors[name].shape
+                raise CheckpointError(f"{checkpoint.files[name]}: {name} is {found}, config.json implies {shape}")
+        if recipe.transform == "copy":
+            return _cast(checkpoint, names[0], dtype)
+        if recipe.transform == "mxfp4_transposed":
+            return _decode(weight, checkpoint, names, dtype)
+    wanted = weight.recipes[0].sources[0][0]
+    raise CheckpointError(f"{checkpoint.folder}: no tensor {wanted}; convert the model again with msport convert")
+
+
+def _cast(checkpoint: Checkpoint, name: str, dtype: DType) -> Array:
+    source = checkpoint.tensors[name].dtype
+    if len(checkpoint.tensors[name].extents) != 1:
+        return dtypes.cast(checkpoint.read(name), source, dtype)
+    view = checkpoint.view(name)
+    if source != dtype:
+        return dtypes.cast(view, source, dtype)
+    # A .ckpt file aligns nothing, and kernels read whole elements.
+    return view if view.flags.aligned else view.copy()
+
+
+def _decode(weight: Weight, checkpoint: Checkpoint, names: list[str], dtype: DType) -> Array:
+    blocks, scales = (checkpoint.view(name) for name in names)
+    out = np.empty(weight.shape, dtype.storage)
+    for expert in range(weight.shape[0]):  # one at a time bounds the scratch memory
+        mxfp4.decode_transposed(blocks[expert], scales[expert], dtype, out=out[expert])
+    return out
+
+
+def _as_tensor(array: Array, dtype: DType) -> Tensor:
+    if dtype == dtypes.BFLOAT16:
+        array = array.view(np_dtype.bfloat16)
+    return Tensor.from_numpy(array)

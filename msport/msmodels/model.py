@@ -1,0 +1,191 @@
+"""A loaded model: what a user calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from msport.architectures import ModelConfig
+from msport.checkpoint.dtypes import Array
+from msport.errors import UsageError
+from msport.msmodels.costs import Costs
+from msport.msmodels.engine import Graphs
+from msport.msmodels.sampling import Sampler, SamplingConfig
+
+if TYPE_CHECKING:
+    from msport.msmodels.tokenizer import Tokenizer
+
+Prompts = Any  # int [batch, seq], nested sequences or array; rows may differ in length where a method says so
+
+
+class LanguageModel:
+    """A model in graph mode with its weights in place; made by `load_model`.
+
+    `max_length` bounds prompt and generation together; `batch_size` sequences run at a time, and larger batches in
+    groups.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: ModelConfig,
+        graphs: Graphs,
+        *,
+        tokenizer: Tokenizer | None,
+        stop_ids: frozenset[int],
+        dtype: str,
+        device: str,
+        operators: str,
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.tokenizer = tokenizer
+        self.stop_ids = stop_ids
+        self.dtype = dtype
+        self.device = device
+        self.operators = operators
+        self.graphs = graphs
+        self.costs = Costs(config, dtype)
+
+    @property
+    def max_length(self) -> int:
+        return self.graphs.cache.max_length
+
+    @property
+    def batch_size(self) -> int:
+        return self.graphs.cache.batch
+
+    @property
+    def prefill_chunk(self) -> int:
+        return self.graphs.cache.chunk
+
+    def logits(self, ids: Prompts) -> Array:
+        """Next-token logits at every position: int ``[batch, seq]`` to float32 ``[batch, seq, vocab]``.
+
+        Raises `UsageError` if a prompt is empty, longer than `max_length`, or holds an id outside the vocabulary.
+        """
+        prompts = self._rectangle(ids)
+        groups = [
+            np.concatenate([piece for _, piece in self.iter_logits(group)], axis=1) for group in self._groups(prompts)
+        ]
+        return np.concatenate(groups)
+
+    def iter_logits(self, ids: Prompts) -> Iterator[tuple[int, Array]]:
+        """`logits` of at most `batch_size` prompts, a chunk at a time: those of a long prompt need not stand in memory.
+
+        Yields the position of the first token of a chunk, and float32 ``[batch, n, vocab]``.
+        """
+        prompts = self._rectangle(ids)
+        self._check_batch(prompts)
+        seq = len(prompts[0])
+        for index, logits in enumerate(self.graphs.score(self._padded(prompts))):
+            start = index * self.prefill_chunk
+            yield start, logits[: len(prompts), : seq - start]
+
+    def hidden_states(self, ids: Prompts) -> Array:
+        """The residual stream after the embedding and after each layer, before the final norm.
+
+        Int ``[batch, seq]`` to float32 ``[layers + 1, batch, seq, hidden_size]``.
+        """
+        prompts = self._rectangle(ids)
+        groups = [
+            np.concatenate(list(self.graphs.hidden_states(self._padded(group))), axis=2)[:, : len(group)]
+            for group in self._groups(prompts)
+        ]
+        states: Array = np.concatenate(groups, axis=1)[:, :, : len(prompts[0])]
+        return states
+
+    def prefill(self, ids: Prompts) -> Array:
+        """Starts a sequence per prompt; the prompts, at most `batch_size`, may differ in length.
+
+        Returns the float32 logits after the last token of each, ``[batch, vocab]``.
+        """
+        prompts = self._prompts(ids)
+        self._check_batch(prompts)
+        logits = self.graphs.prefill(self._padded(prompts))
+        return logits[: len(prompts)]
+
+    def decode(self, tokens: Sequence[int] | Array) -> Array:
+        """Appends one token to each sequence that `prefill` started; float32 logits after it, ``[batch, vocab]``."""
+        if int(self.graphs.lengths.max()) == 0:
+            raise UsageError("decode continues the sequences that prefill started; call prefill first")
+        if int(self.graphs.lengths.max()) >= self.max_length:
+            raise UsageError(f"the context is full: max_length is {self.max_length}; load the model with a larger one")
+        row = self._checked(np.asarray(tokens).reshape(-1))
+        padded = np.concatenate([row, np.repeat(row[:1], self.batch_size - len(row))])
+        return self.graphs.decode(padded)[: len(row)]
+
+    def generate(
+        self,
+        ids: Prompts,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> Iterator[int]:
+        """Yields the tokens that follow one prompt, ``[seq]`` or ``[1, seq]``.
+
+        `temperature` 0 is greedy. Ends after a stop id, which is yielded too, after `max_new_tokens`, or when prompt
+        and tokens together reach `max_length`.
+        """
+        prompt = self._prompts(ids)
+        if len(prompt) != 1:
+            raise UsageError(f"generate takes one prompt, not {len(prompt)}")
+        sampler = Sampler(SamplingConfig(temperature=temperature, top_p=top_p), seed)
+        return self._generate(prompt, max_new_tokens, sampler)
+
+    def _generate(self, prompt: list[Array], max_new_tokens: int, sampler: Sampler) -> Iterator[int]:
+        count = min(max_new_tokens, self.max_length - len(prompt[0]))
+        if count <= 0:
+            return
+        logits = self.prefill(prompt)
+        for remaining in range(count - 1, -1, -1):
+            token = int(sampler(logits)[0])
+            yield token
+            if token in self.stop_ids or remaining == 0:
+                return
+            logits = self.decode([token])
+
+    def _prompts(self, ids: Prompts) -> list[Array]:
+        """One array of ids per prompt, checked; a flat sequence is one prompt."""
+        if isinstance(ids, np.ndarray):
+            rows: list[Any] = list(ids) if ids.ndim == 2 else [ids]
+        else:
+            rows = list(ids) if len(ids) and not np.isscalar(ids[0]) else [ids]
+        prompts = [self._checked(np.asarray(row)) for row in rows]
+        for prompt in prompts:
+            if len(prompt) > self.max_length:
+                raise UsageError(
+                    f"a prompt of {len(prompt)} tokens is longer than max_length ({self.max_length});"
+                    " shorten it or load the model with a larger max_length"
+                )
+        return prompts
+
+    def _rectangle(self, ids: Prompts) -> list[Array]:
+        prompts = self._prompts(ids)
+        if len({len(prompt) for prompt in prompts}) != 1:
+            raise UsageError("the prompts must have one length here: int [batch, seq]")
+        return prompts
+
+    def _check_batch(self, prompts: list[Array]) -> None:
+        if len(prompts) > self.batch_size:
+            raise UsageError(f"{len(prompts)} prompts, but the model was loaded with batch_size={self.batch_size}")
+
+    def _checked(self, ids: Array) -> Array:
+        if ids.ndim != 1 or len(ids) == 0 or ids.dtype.kind not in "iu":
+            raise UsageError(f"token ids must be integers, at least one; got shape {ids.shape}, dtype {ids.dtype}")
+        if int(ids.min()) < 0 or int(ids.max()) >= self.config.vocab_size:
+            wrong = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
+            raise UsageError(f"token id {wrong} is outside the vocabulary of {self.config.vocab_size}")
+        return ids.astype(np.int32)
+
+    def _groups(self, prompts: list[Array]) -> Iterator[list[Array]]:
+        for begin in range(0, len(prompts), self.batch_size):
+            yield prompts[begin : begin + self.batch_size]
+
+    def _padded(self, prompts: list[Array]) -> list[Array]:
+        """Exactly `batch_size` prompts: a graph has no smaller batch, so the first one is repeated."""
+        return prompts + prompts[:1] * (self.batch_size - len(prompts))

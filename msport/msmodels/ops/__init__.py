@@ -1,0 +1,61 @@
+"""The operators that models are written in: one meaning, one implementation per kind of device.
+
+A layer calls ``ops.rms_norm``, ``ops.attention``, ``ops.experts``... ``portable`` defines what each means and runs
+anywhere; a device's fused forms stand beside it under the same signatures. Graphs resolve these names when they are
+compiled, so `bind` must be called before. ``MSPORT_OPS=portable`` forces the definition, to tell a kernel's fault from
+a model's.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+
+from msport.errors import UsageError
+from msport.msmodels.ops.portable import (
+    apply_rotary,
+    attention,
+    attention_mask,
+    cache_slots,
+    clamped_swiglu,
+    embedding,
+    experts,
+    linear,
+    rms_norm,
+    soft_cap,
+    top_k_softmax,
+    update_cache,
+)
+
+__all__ = [
+    "apply_rotary",
+    "attention",
+    "attention_mask",
+    "cache_slots",
+    "clamped_swiglu",
+    "embedding",
+    "experts",
+    "linear",
+    "rms_norm",
+    "soft_cap",
+    "top_k_softmax",
+    "update_cache",
+]
+
+# Device target to the module of its operators; a device without an entry gets the definitions.
+_IMPLEMENTATIONS = {"CPU": "cpu"}
+_NAMES = ("portable", "cpu")
+
+
+def bind(device: str) -> str:
+    """Makes the names of this package those of `device`'s operators, for every graph compiled from now on.
+
+    Returns the implementation's name. Raises `UsageError` if ``MSPORT_OPS`` names none.
+    """
+    name = os.environ.get("MSPORT_OPS") or _IMPLEMENTATIONS.get(device, "portable")
+    if name not in _NAMES:
+        raise UsageError(f"MSPORT_OPS={name}: no such operators; choose one of: {', '.join(_NAMES)}")
+    module = import_module(f"{__name__}.{name}")
+    # The graph compiler reads a module's dictionary and calls no __getattr__: the names must really be there.
+    globals().update({operator: getattr(module, operator) for operator in __all__})
+    return name

@@ -1,0 +1,164 @@
+"""The CPU's fused forms, in C++ (``msport.native``): MindSpore would make ten passes of them, or copy weights.
+
+They compute in float32; for another dtype, and where there is no C++ compiler, the portable definition answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mindspore as ms
+from mindspore import Tensor, ops
+
+from msport.msmodels.ops import portable
+from msport.msmodels.ops.portable import cache_slots, embedding, top_k_softmax, update_cache
+from msport.native import library
+
+__all__ = [
+    "apply_rotary",
+    "attention",
+    "attention_mask",
+    "cache_slots",
+    "clamped_swiglu",
+    "embedding",
+    "experts",
+    "linear",
+    "rms_norm",
+    "soft_cap",
+    "top_k_softmax",
+    "update_cache",
+]
+
+_LIBRARY = library()
+_NATIVE = _LIBRARY is not None
+# Up to here a linear layer waits for the weights; beyond, reusing what is in the caches pays.
+_FEW_TOKENS = 8
+Shape = list[int]
+
+
+def _kernel(name: str, shape: Callable[..., Shape]) -> Any:
+    """The C++ function `name` as an operator; `shape` infers its output's shape from those of its inputs."""
+
+    def dtype(first: ms.Type, *_others: ms.Type) -> ms.Type:
+        return first
+
+    return ops.Custom(f"{_LIBRARY}:{name}", shape, dtype, func_type="aot") if _NATIVE else None
+
+
+def _as_first(first: Shape, *_others: Shape) -> Shape:
+    return first
+
+
+def _half_of_first(first: Shape, *_others: Shape) -> Shape:
+    return [first[0], first[1] // 2]
+
+
+def _heads_joined(query: Shape, *_others: Shape) -> Shape:
+    return [query[0] * query[1], query[2] * query[3]]
+
+
+def _row_per_token(x: Shape, weight: Shape, *_bias: Shape) -> Shape:
+    return [x[0], weight[0]]
+
+
+def _row_per_group(_x: Shape, group: Shape, weight: Shape, *_bias: Shape) -> Shape:
+    return [group[0], weight[2]]
+
+
+_linear = _kernel("linear", _row_per_token)
+_rms_norm = _kernel("rms_norm", _as_first)
+_apply_rotary = _kernel("apply_rotary", _as_first)
+_clamped_swiglu = _kernel("clamped_swiglu", _half_of_first)
+_soft_cap = _kernel("soft_cap", _as_first)
+_attention = _kernel("attention", _heads_joined)
+_grouped_matmul = _kernel("grouped_matmul", _row_per_group)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """As ``portable.linear``; few tokens stream the weight once, many are MindSpore's own matrix product."""
+    if not _NATIVE or x.dtype != ms.float32 or x.shape[0] > _FEW_TOKENS:
+        return portable.linear(x, weight, bias)
+    if bias is None:
+        return _linear(x, weight)
+    return _linear(x, weight, bias)
+
+
+def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """As ``portable.rms_norm``."""
+    if not _NATIVE or x.dtype != ms.float32:
+        return portable.rms_norm(x, weight, epsilon)
+    return _rms_norm(x, weight, Tensor([epsilon], ms.float32))
+
+
+def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """As ``portable.apply_rotary``."""
+    if not _NATIVE or x.dtype != ms.float32:
+        return portable.apply_rotary(x, cos, sin)
+    return _apply_rotary(x, cos, sin)
+
+
+def clamped_swiglu(x: Tensor, limit: float, alpha: float) -> Tensor:
+    """As ``portable.clamped_swiglu``."""
+    if not _NATIVE or x.dtype != ms.float32:
+        return portable.clamped_swiglu(x, limit, alpha)
+    return _clamped_swiglu(x, Tensor([limit, alpha], ms.float32))
+
+
+def soft_cap(x: Tensor, cap: float) -> Tensor:
+    """As ``portable.soft_cap``."""
+    if not _NATIVE or x.dtype != ms.float32:
+        return portable.soft_cap(x, cap)
+    return _soft_cap(x, Tensor([cap], ms.float32))
+
+
+def attention_mask(positions: Tensor, length: int, window: int | None, dtype: ms.Type) -> Any:
+    """The positions themselves, with window and length: the kernel computes what a query sees."""
+    if not _NATIVE or dtype != ms.float32:
+        return portable.attention_mask(positions, length, window, dtype)
+    return positions, 0 if window is None else window, length
+
+
+def attention(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Any,
+    scale: float,
+    sinks: Tensor | None,
+    softcap: float | None,
+) -> Tensor:
+    """As ``portable.attention``; it reads the slots that are seen, and no others."""
+    if not _NATIVE or query.dtype != ms.float32:
+        return portable.attention(query, keys, values, mask, scale, sinks, softcap)
+    positions, window, length = mask
+    constants = Tensor([scale, 0.0 if softcap is None else softcap, window, length], ms.float32)
+    if sinks is None:
+        return _attention(query, keys, values, positions, constants)
+    return _attention(query, keys, values, positions, constants, sinks)
+
+
+def experts(
+    x: Tensor,
+    indices: Tensor,
+    weights: Tensor,
+    gate_up: Tensor,
+    gate_up_bias: Tensor | None,
+    down: Tensor,
+    down_bias: Tensor | None,
+    activation: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """As ``portable.experts``; every expert that has tokens is read once, in place, and no other."""
+    if not _NATIVE or x.dtype != ms.float32:
+        return portable.experts(x, indices, weights, gate_up, gate_up_bias, down, down_bias, activation)
+    tokens, k = indices.shape
+    group = indices.astype(ms.int32).reshape(-1)
+    projected = _grouped(x, group, gate_up, gate_up_bias)  # [tokens * k, 2 * intermediate]
+    y = _grouped(activation(projected), group, down, down_bias)
+    return ops.BatchMatMul()(weights.reshape(tokens, 1, k), y.reshape(tokens, k, -1)).reshape(tokens, -1)
+
+
+def _grouped(x: Tensor, group: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if bias is None:
+        return _grouped_matmul(x, group, weight)
+    return _grouped_matmul(x, group, weight, bias)

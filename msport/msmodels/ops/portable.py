@@ -1,0 +1,218 @@
+"""What each operator means, in plain MindSpore operators that run on any device.
+
+Shapes: `tokens` is batch x seq flattened; a cache holds ``batch * num_key_value_heads * length`` rows of `head_dim`,
+so that one scatter of contiguous rows updates it in place. Norms, softmax and routing are computed in float32 whatever
+the dtype of the activations, as the references do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mindspore as ms
+from mindspore import Parameter, Tensor, ops
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``x [tokens, in]`` times ``weight [out, in]`` transposed, plus ``bias [out]``: ``[tokens, out]``."""
+    y = ops.MatMul(transpose_b=True)(x, weight)
+    if bias is None:
+        return y
+    return ops.add(y, bias)
+
+
+def embedding(ids: Tensor, weight: Tensor) -> Tensor:
+    """Rows of ``weight [vocab, hidden]`` for ``ids [batch, seq]``: ``[batch * seq, hidden]``."""
+    return ops.gather(weight, ids.reshape(-1), 0)
+
+
+def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """``x / sqrt(mean(x^2) + epsilon) * weight`` over the last axis, in float32 until the end."""
+    wide = x.astype(ms.float32)
+    scale = ops.rsqrt(ops.mean(ops.square(wide), -1, True) + epsilon)
+    return (wide * scale * weight.astype(ms.float32)).astype(x.dtype)
+
+
+def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotates the two halves of the last axis of ``x [batch, seq, heads, head_dim]``.
+
+    `cos` and `sin` are ``[batch, seq, 1, head_dim / 2]``, in float32.
+    """
+    first, second = ops.split(x.astype(ms.float32), x.shape[-1] // 2, -1)
+    rotated = ops.concat((first * cos - second * sin, second * cos + first * sin), -1)
+    return rotated.astype(x.dtype)
+
+
+def clamped_swiglu(x: Tensor, limit: float, alpha: float) -> Tensor:
+    """gpt-oss's activation of ``x [rows, 2 * size]``, gate and up interleaved: ``[rows, size]``.
+
+    ``gate * sigmoid(alpha * gate) * (up + 1)``; the gate is clamped from above, the up projection from both sides.
+    """
+    gate = ops.minimum(x[..., ::2], limit)
+    up = ops.clamp(x[..., 1::2], -limit, limit)
+    return gate * ops.sigmoid(gate * alpha) * (up + 1)
+
+
+def soft_cap(x: Tensor, cap: float) -> Tensor:
+    """``cap * tanh(x / cap)``.
+
+    MindSpore's tanh on CPU is a rational approximation, wrong by up to 1e-4 beyond 1 and exact enough near 0. So it is
+    taken there, at an eighth, and doubled three times: ``tanh(2y) = 2 tanh(y) / (1 + tanh(y)^2)``.
+    """
+    y = ops.tanh(x / (8 * cap))
+    y = 2 * y / (1 + y * y)
+    y = 2 * y / (1 + y * y)
+    return 2 * cap * y / (1 + y * y)
+
+
+def cache_slots(positions: Tensor, num_key_value_heads: int, length: int) -> Tensor:
+    """Cache rows for ``positions [batch, seq]`` of every head, ``[batch * seq * num_key_value_heads]``.
+
+    A cache is a ring: position p lies in slot ``p % length``. A cache as long as the context never wraps.
+    """
+    batch = positions.shape[0]
+    heads = ops.arange(batch * num_key_value_heads).astype(ms.int32).reshape(batch, 1, num_key_value_heads)
+    slots = ops.expand_dims(ops.floor_mod(positions, length), -1)
+    return (heads * length + slots).reshape(-1)
+
+
+def update_cache(cache: Parameter, slots: Tensor, rows: Tensor) -> Tensor:
+    """Writes ``rows [batch, seq, num_key_value_heads, head_dim]`` at `slots`, in place; returns the cache."""
+    return ops.scatter_update(cache, slots, rows.reshape(-1, rows.shape[-1]))
+
+
+def attention_mask(positions: Tensor, length: int, window: int | None, dtype: ms.Type) -> Tensor:
+    """Who sees whom, for `attention`: ``[batch, 1, 1, seq, length]``, 0 where a query sees a slot, else -inf.
+
+    `positions` are those of the queries, ``[batch, seq]``, just written to the cache. From the newest one follows which
+    position every slot of the ring holds. A query sees the `window` newest positions up to its own; None means all.
+    """
+    batch = positions.shape[0]
+    newest = positions[:, -1:]
+    slots = ops.arange(length).astype(ms.int32).reshape(1, length)
+    held = newest - ops.floor_mod(newest - slots, length)
+    held = held.reshape(batch, 1, length)
+    queries = positions.reshape(batch, -1, 1)
+    visible = ops.logical_and(held >= 0, held <= queries)
+    if window is not None:
+        visible = ops.logical_and(visible, held > queries - window)
+    mask = ops.select(visible, ops.zeros(visible.shape, dtype), ops.full(visible.shape, float("-inf"), dtype=dtype))
+    return mask.reshape(batch, 1, 1, -1, length)
+
+
+def attention(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor,
+    scale: float,
+    sinks: Tensor | None,
+    softcap: float | None,
+) -> Tensor:
+    """Grouped-query attention of ``query [batch, seq, heads, head_dim]`` over the caches.
+
+    Returns ``[batch * seq, heads * head_dim]``. `sinks` ``[heads]`` is one more logit per head that takes part in the
+    softmax's denominator only. `softcap` bounds the scores to ``softcap * tanh(score / softcap)`` before the mask.
+    """
+    batch, seq, heads, head_dim = query.shape
+    length = mask.shape[-1]
+    groups = keys.shape[0] // (batch * length)
+    # The query heads of one group share a key head, so they are rows of one matrix product.
+    grouped = (query * scale).transpose(0, 2, 1, 3).reshape(batch * groups, -1, head_dim)
+    scores = ops.BatchMatMul(transpose_b=True)(grouped, keys.reshape(batch * groups, length, head_dim))
+    if softcap is not None:
+        scores = soft_cap(scores, softcap)
+    scores = scores.reshape(batch, groups, heads // groups, seq, length) + mask
+    probabilities = _softmax(scores.astype(ms.float32), sinks, groups).astype(query.dtype)
+    probabilities = probabilities.reshape(batch * groups, -1, length)
+    mixed = ops.BatchMatMul()(probabilities, values.reshape(batch * groups, length, head_dim))
+    mixed = mixed.reshape(batch, heads, seq, head_dim)
+    return mixed.transpose(0, 2, 1, 3).reshape(batch * seq, heads * head_dim)
+
+
+def _softmax(scores: Tensor, sinks: Tensor | None, groups: int) -> Tensor:
+    if sinks is None:
+        return ops.softmax(scores, -1)
+    sinks = sinks.astype(ms.float32).reshape(1, groups, -1, 1, 1)
+    top = ops.maximum(ops.amax(scores, -1, True), sinks)
+    exponentials = ops.exp(scores - top)
+    return exponentials / (ops.sum(exponentials, -1, True) + ops.exp(sinks - top))
+
+
+def top_k_softmax(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The `k` largest of ``logits [tokens, experts]`` through a softmax over just those, and their indices."""
+    values, indices = ops.topk(logits.astype(ms.float32), k)
+    return ops.softmax(values, -1), indices
+
+
+def experts(
+    x: Tensor,
+    indices: Tensor,
+    weights: Tensor,
+    gate_up: Tensor,
+    gate_up_bias: Tensor | None,
+    down: Tensor,
+    down_bias: Tensor | None,
+    activation: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """The routed experts' feed-forward, weighted and summed: ``x [tokens, hidden]`` to ``[tokens, hidden]``.
+
+    `indices` and `weights` are ``[tokens, k]``; `gate_up` is ``[experts, hidden, 2 * intermediate]``, `down`
+    ``[experts, intermediate, hidden]``, biases ``[experts, ...]``. Few tokens read only the experts that they were
+    routed to; many tokens would read all of them anyway and go through every expert, with weight 0 where they were not
+    routed. `activation` takes the gate and up projections in one and halves the last axis.
+    """
+    if indices.shape[0] * indices.shape[1] < gate_up.shape[0]:
+        return _gathered_experts(x, indices, weights, gate_up, gate_up_bias, down, down_bias, activation)
+    return _dense_experts(x, indices, weights, gate_up, gate_up_bias, down, down_bias, activation)
+
+
+def _gathered_experts(
+    x: Tensor,
+    indices: Tensor,
+    weights: Tensor,
+    gate_up: Tensor,
+    gate_up_bias: Tensor | None,
+    down: Tensor,
+    down_bias: Tensor | None,
+    activation: Callable[[Tensor], Tensor],
+) -> Tensor:
+    tokens, hidden = x.shape
+    k = indices.shape[1]
+    routed = indices.reshape(-1)
+    rows = ops.broadcast_to(x.reshape(tokens, 1, hidden), (tokens, k, hidden)).reshape(-1, 1, hidden)
+    projected = ops.BatchMatMul()(rows, ops.gather(gate_up, routed, 0))  # [tokens * k, 1, 2 * intermediate]
+    if gate_up_bias is not None:
+        projected = projected + ops.expand_dims(ops.gather(gate_up_bias, routed, 0), 1)
+    y = ops.BatchMatMul()(activation(projected), ops.gather(down, routed, 0))
+    if down_bias is not None:
+        y = y + ops.expand_dims(ops.gather(down_bias, routed, 0), 1)
+    weighted = y.reshape(tokens, k, hidden) * ops.expand_dims(weights.astype(x.dtype), -1)
+    return ops.sum(weighted, 1)
+
+
+def _dense_experts(
+    x: Tensor,
+    indices: Tensor,
+    weights: Tensor,
+    gate_up: Tensor,
+    gate_up_bias: Tensor | None,
+    down: Tensor,
+    down_bias: Tensor | None,
+    activation: Callable[[Tensor], Tensor],
+) -> Tensor:
+    tokens, hidden = x.shape
+    count, intermediate, _ = down.shape
+    chosen = ops.expand_dims(indices, -1) == ops.arange(count).astype(indices.dtype)  # [tokens, k, experts]
+    routing = ops.sum(chosen.astype(weights.dtype) * ops.expand_dims(weights, -1), 1).astype(x.dtype)
+    rows = ops.broadcast_to(ops.expand_dims(x, 0), (count, tokens, hidden))
+    projected = ops.BatchMatMul()(rows, gate_up)  # [experts, tokens, 2 * intermediate]
+    if gate_up_bias is not None:
+        projected = projected + ops.expand_dims(gate_up_bias, 1)
+    # Weighting before the second product lets one matrix product sum over the experts too.
+    activated = activation(projected) * ops.expand_dims(routing.transpose(1, 0), -1)
+    activated = activated.transpose(1, 0, 2).reshape(tokens, count * intermediate)
+    y = ops.MatMul()(activated, down.reshape(count * intermediate, hidden))
+    if down_bias is None:
+        return y
+    return y + ops.MatMul()(routing, down_bias)

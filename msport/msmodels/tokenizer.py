@@ -1,0 +1,177 @@
+"""The tokenizer of a checkpoint: ``tokenizer.json`` with what ``tokenizer_config.json`` and the chat template add.
+
+It encodes and decodes as Transformers' fast tokenizers do, without Transformers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers.processors import TemplateProcessing
+
+from msport.errors import CheckpointError, UsageError
+from msport.msmodels.chat_template import ChatTemplate
+from msport.msmodels.text_stream import TextStream
+
+# Transformers rebuilds the post-processor of these classes from add_bos_token and add_eos_token.
+_CLASSES_WITH_OWN_BOS = ("LlamaTokenizer", "LlamaTokenizerFast", "GemmaTokenizer", "GemmaTokenizerFast")
+_SPECIAL_TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+class Tokenizer:
+    """Text to token ids and back; made by `load_tokenizer`.
+
+    `special_tokens` maps names as ``eos_token`` to their text, `special_ids` holds the ids that `decode` leaves out.
+    """
+
+    def __init__(
+        self, backend: Any, special_tokens: Mapping[str, Any], chat_template: ChatTemplate | None, where: Path
+    ) -> None:
+        self._backend = backend
+        self._chat_template = chat_template
+        self._where = where
+        self.special_tokens = dict(special_tokens)
+        self.special_ids = frozenset(
+            token for token, added in backend.get_added_tokens_decoder().items() if added.special
+        )
+
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens it knows, added ones included; a model's embedding may have more rows."""
+        return int(self._backend.get_vocab_size(with_added_tokens=True))
+
+    @property
+    def has_chat_template(self) -> bool:
+        return self._chat_template is not None
+
+    def token_id(self, text: str) -> int | None:
+        """The id of the one token that reads `text`, None if there is no such token."""
+        token: int | None = self._backend.token_to_id(text)
+        return token
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of `text`; with `add_special_tokens` framed as the checkpoint says (a leading bos, say).
+
+        A rendered chat template holds its special tokens already: encode it with `add_special_tokens` false.
+        """
+        ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+        return ids
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of `ids` as the model wrote it: without Transformers' `clean_up_tokenization_spaces`."""
+        text: str = self._backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        return text
+
+    def stream(self, *, skip_special_tokens: bool = True) -> TextStream:
+        """A decoder for tokens that come one at a time: ``.add(token)`` and ``.finish()`` return text."""
+        return TextStream(lambda ids: self.decode(ids, skip_special_tokens=skip_special_tokens))
+
+    def apply_chat_template(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True) -> str:
+        """The prompt for `messages`, each ``{"role": ..., "content": ...}``; raises `UsageError` without a template."""
+        if self._chat_template is None:
+            raise UsageError(f"{self._where.parent}: the checkpoint has no chat template; use --raw")
+        return self._chat_template.render(messages, add_generation_prompt=add_generation_prompt)
+
+
+def load_tokenizer(folder: Path) -> Tokenizer | None:
+    """The tokenizer in `folder`, None where there is no ``tokenizer.json``; raises `CheckpointError` if broken."""
+    where = folder / "tokenizer.json"
+    if not where.is_file():
+        return None
+    backend, settings = _read_backend(where), _read_settings(folder)
+    try:
+        special_tokens = _special_tokens(settings)
+        _add_tokens(backend, settings, special_tokens)
+        _frame(backend, settings, special_tokens)
+        template = _find_chat_template(folder, settings)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder / 'tokenizer_config.json'}: malformed ({error!r}); take it from the model's repository again"
+        ) from None
+    chat_template = None if template is None else ChatTemplate(*template, special_tokens)
+    return Tokenizer(backend, special_tokens, chat_template, where)
+
+
+def _read_backend(where: Path) -> Any:
+    try:
+        backend = tokenizers.Tokenizer.from_file(str(where))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise CheckpointError(
+            f"{where}: not a tokenizer ({error}); take it from the model's repository again"
+        ) from None
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    settings = _read_object(folder / "tokenizer_config.json")
+    if "added_tokens_decoder" not in settings:  # else tokenizer_config.json is complete
+        settings |= _read_object(folder / "special_tokens_map.json")
+    return settings
+
+
+def _read_object(where: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(where.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where}: not valid JSON ({error}); take it from the model's repository again") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{where}: must hold a JSON object; take it from the model's repository again")
+    return value
+
+
+def _special_tokens(settings: Mapping[str, Any]) -> dict[str, Any]:
+    named: dict[str, Any] = {name: _text(settings[name]) for name in _SPECIAL_TOKEN_NAMES if settings.get(name)}
+    others = settings.get("additional_special_tokens")
+    if others:
+        named["additional_special_tokens"] = [_text(token) for token in others]
+    return named
+
+
+def _text(token: Any) -> str:
+    """The text of a token that is stated as a string or as a serialised AddedToken."""
+    return str(token["content"]) if isinstance(token, Mapping) else str(token)
+
+
+def _add_tokens(backend: Any, settings: Mapping[str, Any], special_tokens: Mapping[str, Any]) -> None:
+    """Adds what tokenizer_config.json names and tokenizer.json lacks, in Transformers' order."""
+    known = {token.content for token in backend.get_added_tokens_decoder().values()}
+    stated = settings.get("added_tokens_decoder") or {}
+    for _, entry in sorted(stated.items(), key=lambda item: int(item[0])):
+        if entry["content"] not in known:
+            flags = {key: value for key, value in entry.items() if key != "__type"}
+            backend.add_tokens([tokenizers.AddedToken(**flags)])
+            known.add(entry["content"])
+    for name, value in special_tokens.items():
+        texts = value if name == "additional_special_tokens" else [value]
+        backend.add_special_tokens([text for text in texts if text not in known])
+
+
+def _frame(backend: Any, settings: Mapping[str, Any], special_tokens: Mapping[str, Any]) -> None:
+    """Puts bos and eos around a prompt for the classes whose tokenizer.json does not decide that."""
+    if settings.get("tokenizer_class") not in _CLASSES_WITH_OWN_BOS:
+        return
+    bos = special_tokens.get("bos_token") if settings.get("add_bos_token", True) else None
+    eos = special_tokens.get("eos_token") if settings.get("add_eos_token", False) else None
+    backend.post_processor = TemplateProcessing(
+        single=" ".join(part for part in (bos, "$A", eos) if part),
+        special_tokens=[(token, backend.token_to_id(token)) for token in (bos, eos) if token],
+    )
+
+
+def _find_chat_template(folder: Path, settings: Mapping[str, Any]) -> tuple[str, Path] | None:
+    """The template's source and its file; of several named ones the default."""
+    where = folder / "chat_template.jinja"
+    if where.is_file():
+        return where.read_text(encoding="utf-8"), where
+    source = settings.get("chat_template")
+    if isinstance(source, list):
+        source = {entry["name"]: entry["template"] for entry in source}.get("default")
+    return None if source is None else (str(source), folder / "tokenizer_config.json")

@@ -1,0 +1,103 @@
+// The small operators between the matrix products, one pass each. MindSpore composes them from five to ten kernels, and a
+// decode step then spends more time starting kernels than computing.
+//
+// Signature of every function here and how MindSpore calls it: https://www.mindspore.cn, "Custom Operators (Custom-based)",
+// func_type "aot". The last of `params` is the output. A result other than 0 makes the graph fail.
+
+#include <cmath>
+#include <cstdint>
+
+#include "parallel.h"
+#include "vector.h"
+
+using msport::parallel;
+
+namespace {
+
+int64_t elements(const int* dims, int64_t* const* shapes, int index) {
+  int64_t count = 1;
+  for (int d = 0; d < dims[index]; ++d) count *= shapes[index][d];
+  return count;
+}
+
+}  // namespace
+
+// x [..., size], weight [size], epsilon [1] -> x / sqrt(mean(x^2) + epsilon) * weight.
+extern "C" int rms_norm(int count, void** params, int* dims, int64_t** shapes, const char**, void*, void*) {
+  if (count != 4) return 1;
+  const float* x = static_cast<const float*>(params[0]);
+  const float* weight = static_cast<const float*>(params[1]);
+  const float epsilon = *static_cast<const float*>(params[2]);
+  float* y = static_cast<float*>(params[3]);
+  const int64_t size = shapes[1][0], rows = elements(dims, shapes, 0) / size;
+  parallel(rows, 2.0 * size, [=](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const float* from = x + r * size;
+      float* to = y + r * size;
+      msport::Vector squares{};
+      int64_t i = 0;
+      for (; i + msport::kLanes <= size; i += msport::kLanes) {
+        const msport::Vector v = msport::load(from + i);
+        squares += v * v;
+      }
+      float total = msport::sum(squares);
+      for (; i < size; ++i) total += from[i] * from[i];
+      const float scale = 1.0f / std::sqrt(total / float(size) + epsilon);
+      for (int64_t n = 0; n < size; ++n) to[n] = from[n] * scale * weight[n];
+    }
+  });
+  return 0;
+}
+
+// x [batch, seq, heads, head_dim], cos and sin [batch, seq, 1, head_dim / 2] -> both halves of the last axis rotated.
+extern "C" int apply_rotary(int count, void** params, int*, int64_t** shapes, const char**, void*, void*) {
+  if (count != 4) return 1;
+  const float* x = static_cast<const float*>(params[0]);
+  const float* cos = static_cast<const float*>(params[1]);
+  const float* sin = static_cast<const float*>(params[2]);
+  float* y = static_cast<float*>(params[3]);
+  const int64_t tokens = shapes[0][0] * shapes[0][1], heads = shapes[0][2], size = shapes[0][3], half = size / 2;
+  parallel(tokens, 4.0 * heads * size, [=](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t)
+      for (int64_t h = 0; h < heads; ++h) {
+        const float* from = x + (t * heads + h) * size;
+        float* to = y + (t * heads + h) * size;
+        for (int64_t i = 0; i < half; ++i) {
+          const float c = cos[t * half + i], s = sin[t * half + i];
+          to[i] = from[i] * c - from[half + i] * s;
+          to[half + i] = from[half + i] * c + from[i] * s;
+        }
+      }
+  });
+  return 0;
+}
+
+// x [...], cap [1] -> cap * tanh(x / cap).
+extern "C" int soft_cap(int count, void** params, int* dims, int64_t** shapes, const char**, void*, void*) {
+  if (count != 3) return 1;
+  const float* x = static_cast<const float*>(params[0]);
+  const float cap = *static_cast<const float*>(params[1]);
+  float* y = static_cast<float*>(params[2]);
+  parallel(elements(dims, shapes, 0), 20.0, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) y[i] = cap * std::tanh(x[i] / cap);
+  });
+  return 0;
+}
+
+// x [rows, 2 * size] with gate and up interleaved, constants [2] = limit, alpha -> [rows, size]:
+// gate * sigmoid(alpha * gate) * (up + 1), the gate clamped from above, the up projection from both sides.
+extern "C" int clamped_swiglu(int count, void** params, int*, int64_t** shapes, const char**, void*, void*) {
+  if (count != 3) return 1;
+  const float* x = static_cast<const float*>(params[0]);
+  const float limit = static_cast<const float*>(params[1])[0], alpha = static_cast<const float*>(params[1])[1];
+  float* y = static_cast<float*>(params[2]);
+  const int64_t total = shapes[0][0] * shapes[0][1] / 2;
+  parallel(total, 20.0, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const float gate = std::fmin(x[2 * i], limit);
+      const float up = std::fmax(std::fmin(x[2 * i + 1], limit), -limit);
+      y[i] = gate / (1.0f + std::exp(-alpha * gate)) * (up + 1.0f);
+    }
+  });
+  return 0;
+}

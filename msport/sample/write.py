@@ -1,0 +1,146 @@
+"""Writing a random checkpoint: config, weights in shards, tokenizer."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from msport.architectures import ARCHITECTURES, Architecture, Recipe, Weight
+from msport.checkpoint import DType, ShardWriter, index_document, safetensors, write_atomically
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8
+from msport.checkpoint.index import INDEX_NAME
+from msport.convert.matching import is_packed
+from msport.convert.sharding import cut, shard_names
+from msport.convert.sizes import parse_size
+from msport.convert.staging import Staging, check_space, resolve_output
+from msport.errors import UsageError
+from msport.sample.chat import ChatFormat, chat_format
+from msport.sample.distributions import Normal, distribution, random_pieces
+from msport.sample.tokenizers import tokenizer_files
+
+DTYPES = {"mxfp4": BFLOAT16, "bfloat16": BFLOAT16, "float16": FLOAT16, "float32": FLOAT32}
+
+# Several shards, as real models have, and none larger than the Hub's.
+_SHARDS = 4
+_MAX_SHARD_NBYTES = 5 * 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class HubTensor:
+    """A tensor as the Hub ships it."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def write_sample(
+    architecture: str,
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    overrides: Mapping[str, Any] | None = None,
+    dtype: str | None = None,
+    max_shard_size: int | str | None = None,
+) -> Path:
+    """Write a random checkpoint of a family (``gpt-oss``) into `folder`, which must be absent or empty; returns it.
+
+    `overrides` replaces fields of the family's sample config; a list of layer types follows a new number of layers.
+    `dtype` is that of the weights: ``mxfp4`` (experts packed, the rest bfloat16; the default where the family ships
+    so), bfloat16, float16 or float32. `max_shard_size` is in bytes or text such as ``"5GB"``, by default a quarter of
+    the weights. The same arguments give the same bytes. Raises UsageError, ConfigError and OutputError.
+    """
+    family = find_architecture(architecture)
+    dtype = dtype or ("mxfp4" if "mxfp4" in family.quantization else "bfloat16")
+    config = _config(family, dtype, overrides or {})
+    chat = chat_format(family.model_type)
+    parsed = family.parse(config, Path(folder) / "config.json")
+    files, ids = tokenizer_files(chat, parsed.vocab_size)
+    config |= {"eos_token_id": ids[chat.eos], "pad_token_id": ids[chat.pad]}
+    files |= {"config.json": _json(config), "generation_config.json": _json(_generation_config(chat, ids))}
+    tensors = [tensor for weight in family.weights(parsed) for tensor in _hub_tensors(weight, dtype)]
+    tensors.sort(key=lambda tensor: tensor.name)
+    choose = partial(distribution, model_type=family.model_type, tied=parsed.tie_word_embeddings)
+    with Staging(resolve_output(Path(folder))) as staging:
+        check_space(staging.folder, sum(tensor.nbytes for tensor in tensors))
+        _write_weights(tensors, choose, staging.folder, seed, _shard_nbytes(tensors, max_shard_size))
+        for name, text in files.items():
+            write_atomically(staging.folder / name, text)
+        staging.commit()
+    return Path(folder)
+
+
+def find_architecture(name: str) -> Architecture:
+    """The family whose title (``gpt-oss``), model type or architecture is `name`; raises UsageError with all titles."""
+    for family in ARCHITECTURES.values():
+        if name.lower() in (family.title.lower(), family.model_type, family.name.lower()):
+            return family
+    titles = ", ".join(family.title for family in ARCHITECTURES.values())
+    raise UsageError(f"no sample of {name!r}; choose one of: {titles}")
+
+
+def _config(family: Architecture, dtype: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    if dtype not in DTYPES or (dtype == "mxfp4" and "mxfp4" not in family.quantization):
+        raise UsageError(f"no sample of {family.title} in {dtype!r}; choose bfloat16, float16 or float32")
+    config = {**family.sample_config(), **overrides}
+    if dtype != "mxfp4":
+        config.pop("quantization_config", None)
+        config["torch_dtype"] = dtype
+    layer_types, layers = config.get("layer_types"), config.get("num_hidden_layers")
+    if layer_types and isinstance(layers, int) and "layer_types" not in overrides:
+        config["layer_types"] = [layer_types[layer % len(layer_types)] for layer in range(layers)]
+    return config
+
+
+def _generation_config(chat: ChatFormat, ids: Mapping[str, int]) -> dict[str, Any]:
+    bos = {"bos_token_id": ids[chat.bos]} if chat.bos else {}
+    stops = [ids[token] for token in chat.stops]
+    return {**bos, "do_sample": True, "eos_token_id": stops, "pad_token_id": ids[chat.pad]}
+
+
+def _hub_tensors(weight: Weight, dtype: str) -> list[HubTensor]:
+    recipe = _choose(weight.recipes, dtype)
+    plain = UINT8 if is_packed(recipe) else DTYPES[dtype]
+    return [HubTensor(name, plain, shape) for name, shape in recipe.sources]
+
+
+def _choose(recipes: Sequence[Recipe], dtype: str) -> Recipe:
+    """The first recipe, packed only if `dtype` is."""
+    return next(recipe for recipe in recipes if dtype == "mxfp4" or not is_packed(recipe))
+
+
+def _shard_nbytes(tensors: Sequence[HubTensor], max_shard_size: int | str | None) -> int:
+    if max_shard_size is not None:
+        return parse_size(max_shard_size)
+    return min(-(-sum(tensor.nbytes for tensor in tensors) // _SHARDS), _MAX_SHARD_NBYTES)
+
+
+def _write_weights(
+    tensors: Sequence[HubTensor], choose: Callable[[str], Normal], folder: Path, seed: int, shard_nbytes: int
+) -> None:
+    groups = cut(tensors, shard_nbytes)
+    files = shard_names(len(groups), "safetensors")
+    for file, group in zip(files, groups, strict=True):
+        layout = safetensors.plan_layout(((each.name, each.dtype, each.shape) for each in group), {"format": "pt"})
+        with ShardWriter(folder / file, layout) as writer:
+            for tensor in group:
+                pieces = random_pieces(tensor.name, tensor.dtype, tensor.shape, choose(tensor.name), seed)
+                for offset, piece in pieces:
+                    writer.write(tensor.name, offset, piece)
+    if len(groups) > 1:
+        weight_map = {tensor.name: file for file, group in zip(files, groups, strict=True) for tensor in group}
+        total = sum(tensor.nbytes for tensor in tensors)
+        write_atomically(folder / INDEX_NAME, index_document(weight_map, total))
+
+
+def _json(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

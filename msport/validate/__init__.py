@@ -1,0 +1,25 @@
+"""Whether a converted model computes what the original computes.
+
+Transformers in float32 is the reference. ``prompts`` chooses inputs that let faults show, ``metrics`` states the pass
+rule, ``weights``, ``layers`` and ``logits`` compare at three depths, ``report`` holds the verdict. Torch is imported by
+``reference`` alone.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from msport.validate.report import Report
+    from msport.validate.runner import validate_model
+
+_HOMES = {"Report": "report", "validate_model": "runner"}
+
+__all__ = ["Report", "validate_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"msport.validate.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'msport.validate' has no attribute {name!r}")

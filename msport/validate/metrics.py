@@ -1,0 +1,130 @@
+"""How far two sets of logits are apart, token by token, and whether a token passes.
+
+The pass rule: the relative L2 error of a token's logits is at most the tolerance, and wherever the reference's top-1
+leads its top-2 by more than the two tokens' error, top-1 agrees. Anything that is not finite fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Logits = npt.NDArray[np.floating[Any]]
+
+TOP = 5
+
+# Elements measured at a time: the float64 temporaries stay below some 150 MB whatever the vocabulary.
+_ELEMENTS = 1 << 21
+
+
+@dataclass(frozen=True, slots=True)
+class TokenErrors:
+    """What was measured at each of n tokens; every array is ``[n]``.
+
+    `relative_l2` is ``|ours - reference| / |reference|`` over the vocabulary, `max_abs` the largest difference, `kl`
+    the divergence KL(reference || ours) in nats, `top1` whether ours ranks the reference's top-1 first, `clear` whether
+    the margin rule asks for that, `overlap` the share of the reference's top 5 that is in ours. Where logits are not
+    finite, the errors are infinite and `finite` is false.
+    """
+
+    relative_l2: Floats
+    max_abs: Floats
+    kl: Floats
+    top1: Bools
+    clear: Bools
+    overlap: Floats
+    finite: Bools
+
+    def __len__(self) -> int:
+        return len(self.relative_l2)
+
+    def passed(self, tolerance: float) -> Bools:
+        """Whether each token passes at `tolerance`, ``[n]``."""
+        return self.finite & (self.relative_l2 <= tolerance) & (self.top1 | ~self.clear)
+
+
+def measure(reference: Logits, ours: Logits) -> TokenErrors:
+    """Errors of the logits `ours` against `reference`, both ``[n, vocab]``; sums are accumulated in float64."""
+    if reference.shape != ours.shape or reference.ndim != 2:
+        raise ValueError(f"logits of shape {ours.shape} cannot be compared with {reference.shape}")
+    rows = max(1, _ELEMENTS // reference.shape[1])
+    blocks = (slice(begin, begin + rows) for begin in range(0, len(reference), rows))
+    return concatenate(_measure(reference[block], ours[block]) for block in blocks)
+
+
+def concatenate(parts: Iterable[TokenErrors]) -> TokenErrors:
+    """The errors of consecutive chunks of tokens as one; of none, an empty one."""
+    columns: dict[str, list[npt.NDArray[Any]]] = {
+        field.name: [np.empty(0, bool if field.name in ("top1", "clear", "finite") else np.float64)]
+        for field in fields(TokenErrors)
+    }
+    for part in parts:
+        for name, column in columns.items():
+            column.append(getattr(part, name))
+    return TokenErrors(**{name: np.concatenate(column) for name, column in columns.items()})
+
+
+def relative_l2(reference: npt.NDArray[Any], ours: npt.NDArray[Any]) -> Floats:
+    """``|ours - reference| / |reference|`` along the last axis, in float64; infinite where either is not finite.
+
+    A reference of zeros gives 0 if ours is zero too, and infinity otherwise.
+    """
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        error = np.linalg.norm(np.subtract(ours, reference, dtype=np.float64), axis=-1)
+        size = np.linalg.norm(reference.astype(np.float64), axis=-1)
+        ratio = np.where(error == 0.0, 0.0, error / size)
+    return np.where(np.isfinite(error) & np.isfinite(size), ratio, np.inf)
+
+
+def _measure(reference: Logits, ours: Logits) -> TokenErrors:
+    finite = np.isfinite(reference).all(axis=-1) & np.isfinite(ours).all(axis=-1)
+    # Rows that are not finite are measured as zeros, then marked: no NaN can slip through a comparison.
+    theirs = np.where(finite[:, None], reference, 0.0).astype(np.float64)
+    mine = np.where(finite[:, None], ours, 0.0).astype(np.float64)
+    error = np.abs(mine - theirs)
+    first, second = _top_two(theirs)
+    rows = np.arange(len(theirs))
+    two_errors = error[rows, first] + error[rows, second]
+    return TokenErrors(
+        relative_l2=np.where(finite, relative_l2(theirs, mine), np.inf),
+        max_abs=np.where(finite, error.max(axis=-1), np.inf),
+        kl=np.where(finite, _kl_divergence(theirs, mine), np.inf),
+        top1=finite & (mine[rows, first] >= mine.max(axis=-1)),
+        clear=finite & (theirs[rows, first] - theirs[rows, second] > two_errors),
+        overlap=np.where(finite, _top_overlap(theirs, mine), 0.0),
+        finite=finite,
+    )
+
+
+def _top_two(logits: Floats) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """The columns of the largest and the second largest logit; the same twice if the vocabulary has one token."""
+    first = logits.argmax(axis=-1)
+    if logits.shape[1] == 1:
+        return first, first
+    others = logits.copy()
+    others[np.arange(len(logits)), first] = -np.inf
+    return first, others.argmax(axis=-1)
+
+
+def _kl_divergence(reference: Floats, ours: Floats) -> Floats:
+    log_p, log_q = _log_softmax(reference), _log_softmax(ours)
+    divergence: Floats = (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
+    return np.maximum(divergence, 0.0)  # rounding can leave it a little below zero
+
+
+def _log_softmax(logits: Floats) -> Floats:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+def _top_overlap(reference: Floats, ours: Floats) -> Floats:
+    count = min(TOP, reference.shape[1])
+    theirs, mine = (np.argpartition(logits, -count, axis=-1)[:, -count:] for logits in (reference, ours))
+    shared = (theirs[:, :, None] == mine[:, None, :]).any(axis=-1)
+    return np.asarray(shared.mean(axis=-1, dtype=np.float64))

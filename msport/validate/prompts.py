@@ -1,0 +1,155 @@
+"""Prompts that let faults show: longer than every window and than the prefill chunk, repetitive, special, real text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from msport.architectures import ModelConfig
+from msport.errors import ConfigError, UsageError
+from msport.msmodels.tokenizer import Tokenizer
+
+DECODED = 16
+SPECIAL_LENGTH = 32
+_PAST = 17  # no multiple of any chunk, so that the last chunk is a partial one
+
+TEXTS = {
+    "english": "The port of a model is finished when its logits agree with those of the original, token by token, and"
+    " not before. Most faults hide well: a window that is one token too long changes nothing until a prompt passes it.",
+    "chinese": "模型移植是否成功不能只看生成的文字是否通顺。应当逐个词元地比较两边的输出。"
+    "滑动窗口若差一个位置、短提示词根本看不出来。",
+    "code": 'def rms_norm(x, weight, eps=1e-6):\n    """Scale each row to unit mean square."""\n'
+    "    variance = (x * x).mean(-1, keepdims=True)\n    return weight * x / np.sqrt(variance + eps)  # float32\n",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Token ids under a name; the last `decoded` of them are also run one at a time, as generation would."""
+
+    name: str
+    ids: tuple[int, ...]
+    decoded: int = 0
+
+
+def default_prompts(
+    config: ModelConfig,
+    tokenizer: Tokenizer | None,
+    special_ids: Iterable[int] = (),
+    *,
+    prefill_chunk: int,
+    max_length: int | None = None,
+    seed: int = 0,
+) -> tuple[Prompt, ...]:
+    """The prompts that a model is judged by, the same for the same arguments.
+
+    The longest is `max_length` tokens if that is given; otherwise it just passes the largest window and two chunks. No
+    prompt is longer than the model's own `max_position_embeddings`. `special_ids` appear in the prompt made for them
+    and, by way of the tokenizer, in text; never among random tokens.
+    """
+    longest = min(max_length or default_length(config, prefill_chunk), config.max_position_embeddings)
+    generator = np.random.default_rng(seed)
+    special = sorted({token for token in special_ids if 0 <= token < config.vocab_size})
+    ordinary = _ordinary_ids(config, tokenizer, special)
+    random = generator.choice(ordinary, longest)
+    repeated = np.repeat(generator.choice(ordinary, 1), min(longest, prefill_chunk + 2 * _PAST))
+    prompts = [
+        _prompt("random", random, decoded=min(DECODED, longest - 1)),
+        _prompt("repeated", repeated),
+    ]
+    if special:
+        prompts.append(_prompt("special", _mixed(generator, ordinary, special)[:longest]))
+    if tokenizer is not None:
+        prompts += [_prompt(name, encode(tokenizer, text, config)[:longest]) for name, text in TEXTS.items()]
+    return tuple(prompts)
+
+
+def default_length(config: ModelConfig, prefill_chunk: int) -> int:
+    """How many tokens take a prompt past the largest window and through two full chunks and a partial one."""
+    return max((window for window in config.windows if window), default=0) + 2 * prefill_chunk + _PAST
+
+
+def given_prompts(
+    prompts: Sequence[str | Sequence[int]], config: ModelConfig, tokenizer: Tokenizer | None, max_length: int | None
+) -> tuple[Prompt, ...]:
+    """Prompts of the user's own, text or token ids; raises `UsageError` for one that cannot be run."""
+    if not prompts:
+        raise UsageError(
+            "there are no prompts to validate with; give at least one, or none at all for the default ones"
+        )
+    return tuple(
+        _given_prompt(f"prompt {number}", prompt, config, tokenizer, max_length)
+        for number, prompt in enumerate(prompts, 1)
+    )
+
+
+def encode(tokenizer: Tokenizer, text: str, config: ModelConfig) -> list[int]:
+    """Token ids of `text`; raises `ConfigError` if the model has no row for one of them."""
+    ids = tokenizer.encode(text)
+    if ids and max(ids) >= config.vocab_size:
+        raise ConfigError(
+            f"tokenizer.json gives id {max(ids)}, but config.json has vocab_size {config.vocab_size};"
+            " the two are not of the same model: take both from its repository again"
+        )
+    return ids
+
+
+def stated_special_ids(folder: Path) -> frozenset[int]:
+    """The bos, eos and pad ids that config.json and generation_config.json of `folder` state."""
+    found: set[int] = set()
+    for name in ("config.json", "generation_config.json"):
+        path = folder / name
+        data: Any = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            value = data.get(key)
+            found.update(token for token in (value if isinstance(value, list) else [value]) if isinstance(token, int))
+    return frozenset(found)
+
+
+def _given_prompt(
+    name: str,
+    prompt: str | Sequence[int],
+    config: ModelConfig,
+    tokenizer: Tokenizer | None,
+    max_length: int | None,
+) -> Prompt:
+    if isinstance(prompt, str):
+        if tokenizer is None:
+            raise UsageError(f"{name} is text, but the checkpoint has no tokenizer.json; give token ids")
+        ids = encode(tokenizer, prompt, config)
+    else:
+        ids = [int(token) for token in prompt]
+    if not ids or not all(0 <= token < config.vocab_size for token in ids):
+        raise UsageError(f"{name} must hold token ids from 0 to {config.vocab_size - 1}, at least one")
+    limit = min(max_length or config.max_position_embeddings, config.max_position_embeddings)
+    if len(ids) > limit:
+        raise UsageError(f"{name} has {len(ids)} tokens, more than max_length {limit}; shorten it or raise max_length")
+    return Prompt(name, tuple(ids), decoded=min(DECODED, len(ids) - 1))
+
+
+def _ordinary_ids(
+    config: ModelConfig, tokenizer: Tokenizer | None, special: Sequence[int]
+) -> npt.NDArray[np.integer[Any]]:
+    # Embeddings are often padded beyond the tokenizer's vocabulary with rows that were never trained.
+    known = config.vocab_size if tokenizer is None else min(config.vocab_size, tokenizer.vocab_size)
+    ordinary = np.setdiff1d(np.arange(known), special)
+    return ordinary if ordinary.size else np.arange(config.vocab_size)
+
+
+def _mixed(
+    generator: np.random.Generator, ordinary: npt.NDArray[np.integer[Any]], special: Sequence[int]
+) -> npt.NDArray[np.integer[Any]]:
+    """Special and ordinary tokens in turn, special first: each special token has context before and after it."""
+    mixed = generator.choice(ordinary, SPECIAL_LENGTH)
+    mixed[::2] = generator.choice(special, SPECIAL_LENGTH // 2)
+    return mixed
+
+
+def _prompt(name: str, ids: Iterable[int], decoded: int = 0) -> Prompt:
+    return Prompt(name, tuple(int(token) for token in ids), decoded)

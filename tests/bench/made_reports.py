@@ -1,0 +1,61 @@
+"""Reports with numbers that a person can check."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from msport.architectures import ARCHITECTURES
+from msport.bench.limits import Limits, Probe
+from msport.bench.loop import Run
+from msport.bench.memory import Memory
+from msport.bench.report import BenchReport, Setup, Startup
+from msport.bench.session import Compilation, Result, Session
+from msport.bench.workload import Workload
+
+FAMILY = ARCHITECTURES["GptOssForCausalLM"]
+CONFIG = FAMILY.parse(FAMILY.sample_config(), Path("config.json"))
+WORKLOAD = Workload(prompt_tokens=100, new_tokens=4)
+TOKENS = ((1, 2, 3, 4),)
+
+SESSION = Session(
+    engine="msport",
+    versions={"msport": "0.1.0", "mindspore": "2.10.0"},
+    device="CPU",
+    dtype="float32",
+    max_length=104,
+    details={"operators": "cpu", "prefill_chunk": 104},
+    import_seconds=2.0,
+    load_seconds=0.5,
+    start=Run(3.1, 3.2, (1.02,), ((1, 2),)),
+    memory=Memory(3_000_000_000, 1_000_000_000, 2_000_000_000),
+    results=(
+        Result(
+            WORKLOAD,
+            (
+                Run(0.1, 0.2, (0.01, 0.02, 0.03), TOKENS),
+                Run(0.1, 0.2, (0.02, 0.02, 0.02), TOKENS),
+            ),
+        ),
+    ),
+)
+PEER = replace(
+    SESSION,
+    engine="transformers",
+    versions={"torch": "2.13.0", "transformers": "4.57.1"},
+    details={"attention": "eager", "threads": 2},
+    results=(Result(WORKLOAD, (Run(0.3, 0.3, (0.05, 0.05, 0.05), ((1, 2, 9, 9),)),)),),
+)
+STARTUP = Startup(
+    (2.0, 2.0, 2.0),
+    (1.5, 0.5, 0.5),
+    cold=SESSION.compilation,
+    warm=Compilation(0.2, 0.1),
+    graphs=2,
+    cached=2,
+    cache_nbytes=1000,
+)
+LIMITS = Limits((Probe("reading", 2e10, 1.9e10, 9),), (Probe("multiplying", 2e11, 1.9e11, 9),))
+SETUP = Setup("model-ms", CONFIG.architecture, "org/model", None, "0" * 64, "A processor", 2, 0.1, 1, 2, 0)
+REPORT = BenchReport(SETUP, CONFIG, LIMITS, (STARTUP,), (SESSION,))
+COMPARED = replace(REPORT, baselines=(PEER,))

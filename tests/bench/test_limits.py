@@ -1,0 +1,45 @@
+"""The machine's limits are the fastest of what was measured, and plausible."""
+
+from __future__ import annotations
+
+import os
+
+from msport.bench import limits
+from msport.bench.limits import Limits, Probe
+from msport.bench.machine import last_level_cache_nbytes, processor
+from msport.bench.memory import read_memory
+
+
+def test_the_limit_is_the_best_round_of_the_best_probe() -> None:
+    slow, fast, product = Probe("a", 10.0, 9.0, 5), Probe("b", 12.0, 8.0, 5), Probe("c", 3.0, 2.0, 5)
+    both = Limits((slow,), (product,)) + Limits((fast,), (product,))
+    assert both.bandwidth is fast
+    assert both.to_document()["memory_bytes_per_second"] == 12.0
+    assert Limits.from_document(both.to_document()) == both
+
+
+def test_memory_and_products_are_measured_on_this_machine() -> None:
+    document = limits.measure("float32", len(os.sched_getaffinity(0)), seconds=0.01, progress=lambda *step: None)
+    measured = Limits.from_document(document)
+    assert 1e8 < measured.bandwidth.best < 1e13
+    assert 1e8 < measured.matmul.best < 1e15
+    for probe in measured.memory + measured.arithmetic:
+        assert probe.median <= probe.best
+        assert probe.rounds >= 5
+
+
+def test_the_processor_has_a_name_and_a_cache() -> None:
+    cache = last_level_cache_nbytes()
+    assert processor()
+    assert cache is None or cache > 1 << 15
+
+
+def test_the_peak_is_at_least_what_is_resident_now() -> None:
+    block = bytearray(b"x") * (64 << 20)
+    memory = read_memory()
+    del block
+    assert memory.private is not None
+    assert memory.mapped is not None
+    assert memory.peak_resident >= memory.private + memory.mapped - (1 << 22)
+    assert read_memory().peak_resident >= memory.peak_resident  # it never falls
+    assert read_memory(123).device_peak == 123

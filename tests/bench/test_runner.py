@@ -1,0 +1,150 @@
+"""A real benchmark of a real model: its figures hang together, and it refuses what it cannot measure."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from msport import benchmark, load_model
+from msport.bench import BenchReport
+from msport.bench.processes import make_bench
+from msport.bench.report import SCHEMA
+from msport.bench.workload import Workload, random_prompts
+from msport.errors import CheckpointError, UsageError
+
+WORKLOAD = Workload(prompt_tokens=20, new_tokens=6)
+REPEATS = 2
+
+
+@pytest.fixture(scope="module")
+def report(tiny_checkpoint: Path) -> BenchReport:
+    return benchmark(tiny_checkpoint, prompt_tokens=20, new_tokens=6, warmup=1, repeats=REPEATS, seed=3)
+
+
+def test_every_time_is_positive_and_percentiles_are_in_order(report: BenchReport) -> None:
+    (session,), (startup,) = report.sessions, report.startups
+    result = session.results[0]
+    decode = result.decode
+    assert decode is not None
+    assert 0 < decode.minimum <= decode.p50 <= decode.p95 <= decode.p99 <= decode.maximum
+    assert decode.count == REPEATS * (WORKLOAD.new_tokens - 1)
+    assert 0 < result.prefill.p50 <= result.first_token.p50 <= result.total.p50
+    assert all(seconds > 0 for seconds in (*startup.import_seconds, *startup.load_seconds))
+    assert 0 < result.throughput < 1 / decode.minimum
+    assert session.memory.peak_resident > report.costs(session).weight_bytes
+
+
+def test_the_tokens_counted_are_the_tokens_that_the_model_produces(report: BenchReport, tiny_checkpoint: Path) -> None:
+    model = load_model(tiny_checkpoint, max_length=WORKLOAD.length)
+    ids = random_prompts(WORKLOAD, model.config.vocab_size, seed=3)
+    tokens = [int(model.prefill(ids).argmax())]
+    while len(tokens) < WORKLOAD.new_tokens:
+        tokens.append(int(model.decode(np.array(tokens[-1:])).argmax()))
+    runs = report.sessions[0].results[0].runs
+    assert len(runs) == REPEATS
+    assert all(run.tokens == (tuple(tokens),) for run in runs)
+
+
+def test_compiling_is_measured_cold_and_with_a_cache_that_was_really_used(report: BenchReport) -> None:
+    (startup,) = report.startups
+    assert startup.cold.total > 0
+    assert startup.warm is not None
+    assert startup.warm.total > 0
+    assert startup.cache_was_used
+    assert (startup.graphs, startup.cached) == (2, 2)
+    assert startup.cache_nbytes > 0
+
+
+def test_shares_are_bytes_and_operations_over_time(report: BenchReport) -> None:
+    document = report.to_document()["sessions"][0]["results"][0]
+    run_steps = [step for run in document["runs"] for step in run["step_seconds"]]
+    bandwidth = document["memory_bandwidth"]
+    assert bandwidth["amount"] / max(run_steps) * 0.99 <= bandwidth["achieved"]
+    assert bandwidth["achieved"] <= bandwidth["amount"] / min(run_steps) * 1.01
+    assert bandwidth["of_limit"] == pytest.approx(bandwidth["achieved"] / report.limits.bandwidth.best)
+    arithmetic = document["arithmetic"]
+    assert arithmetic["achieved"] == pytest.approx(arithmetic["amount"] / document["prefill_seconds"]["p50"])
+
+
+def test_the_json_is_one_document_with_all_samples_and_what_repeats_them(report: BenchReport) -> None:
+    document: dict[str, Any] = json.loads(report.to_json())
+    assert document["schema"] == SCHEMA
+    setup, session = document["setup"], document["sessions"][0]
+    assert (setup["seed"], setup["repeats"], setup["warmup"]) == (3, REPEATS, 1)
+    assert len(setup["checkpoint"]) == 64
+    assert set(session["versions"]) == {"msport", "mindspore", "numpy", "python"}
+    assert session["startup"]["cache_was_used"] is True
+    assert len(session["results"][0]["runs"]) == REPEATS
+    assert document["baselines"] == []
+
+
+def test_the_text_names_every_figure(report: BenchReport) -> None:
+    text = str(report)
+    for words in ("compile, cold", "compile, warm cache", "time to first token", "p99", "peak resident memory", "GB/s"):
+        assert words in text
+    assert "baseline" not in text
+
+
+def test_a_broken_checkpoint_is_the_loaders_own_line(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(tiny_checkpoint, tmp_path / "broken"))
+    (broken / "model.safetensors.index.json").unlink()
+    for shard in broken.glob("*.safetensors"):
+        shard.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="broken"):
+        benchmark(broken)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"new_tokens": 0}, "new_tokens must be at least 1"),
+        ({"max_length": 8}, r"max_length \(8\) is less than prompt and new tokens \(192\)"),
+        ({"repeats": 0}, r"repeats \(0\) at least 1"),
+        ({"threads": 100_000}, "threads is 100000; this process may use 1 to"),
+        ({"baseline": "jax"}, "baseline 'jax' is none of torch"),
+        ({"dtype": "bfloat16"}, "no bfloat16 kernels on CPU"),
+    ],
+)
+def test_arguments_that_cannot_be_measured_are_refused(
+    tiny_checkpoint: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        benchmark(tiny_checkpoint, **options)
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"msport\.json"):
+        benchmark(tmp_path)
+
+
+def test_a_missing_package_of_the_baseline_is_said_first(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from msport.bench import baseline
+    from msport.errors import MissingDependencyError
+
+    monkeypatch.setattr(baseline, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match="needs torch and transformers: pip install"):
+        benchmark(tiny_checkpoint, baseline="torch")
+
+
+@pytest.mark.reference
+def test_transformers_runs_the_same_workload_and_produces_the_same_tokens(
+    report: BenchReport, tiny_checkpoint: Path
+) -> None:
+    bench = make_bench(tiny_checkpoint, [WORKLOAD], warmup=0, repeats=REPEATS, seed=3)
+    session = bench.measure_baseline(tiny_checkpoint.parent / "source")
+    assert session.engine == "transformers"
+    assert session.dtype == "float32"
+    assert session.details["threads"] == len(bench.cores)
+    assert {"torch", "transformers"} <= set(session.versions)
+    result, ours = session.results[0], report.sessions[0].results[0]
+    assert result.workload == ours.workload
+    assert [run.tokens for run in result.runs] == [run.tokens for run in ours.runs]
+    assert result.decode is not None
+    assert 0 < result.decode.p50 <= result.decode.p99

@@ -1,0 +1,1 @@
+"""Tests of msport.checkpoint, one file for each module, and hostile files in ``attacks``."""

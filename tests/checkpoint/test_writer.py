@@ -1,0 +1,210 @@
+"""Writing shards: any order, any threads, any fault."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import resource
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from msport.checkpoint import Layout, ShardWriter, TensorFile, ckpt, safetensors
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT32
+
+from .families import TensorSpecs, content_of
+
+SPECS: TensorSpecs = [("w", FLOAT32, (50, 7)), ("b", BFLOAT16, (33,)), ("s", FLOAT32, ()), ("e", FLOAT32, (0, 2))]
+CONTENTS = content_of(SPECS, seed=0)
+
+
+def layouts() -> dict[str, Layout]:
+    return {
+        "x.safetensors": safetensors.plan_layout(SPECS, {"format": "pt"}),
+        "x.ckpt": ckpt.plan_layout(SPECS, slice_bytes=100, crc=True),
+    }
+
+
+@pytest.fixture(params=layouts())
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def write_in_order(path: Path, layout: Layout) -> bytes:
+    with ShardWriter(path, layout) as writer:
+        for tensor, content in CONTENTS.items():
+            writer.write(tensor, 0, content)
+    return path.read_bytes()
+
+
+@settings(deadline=None, max_examples=40)
+@given(cuts=st.lists(st.integers(0, 1400), max_size=20), seed=st.integers(0, 1000), threads=st.integers(1, 4))
+def test_order_pieces_and_threads_do_not_show_in_the_file(
+    cuts: list[int], seed: int, threads: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("pieces")
+    for name, layout in layouts().items():
+        expected = write_in_order(folder / f"ordered.{name}", layout)
+        pieces = []
+        for tensor, content in CONTENTS.items():
+            raw = content.tobytes()
+            edges = sorted({0, len(raw), *(cut for cut in cuts if cut < len(raw))})
+            pieces += [(tensor, low, raw[low:high]) for low, high in pairwise(edges)]
+        random.Random(seed).shuffle(pieces)
+        with ShardWriter(folder / name, layout) as writer, ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda piece, write=writer.write: write(*piece), pieces))
+        assert (folder / name).read_bytes() == expected
+    ckpt.read_header(folder / "x.ckpt", check_crc=True)
+
+
+def test_the_file_has_its_final_size_at_once(name: str, tmp_path: Path) -> None:
+    layout = layouts()[name]
+    with ShardWriter(tmp_path / name, layout):
+        status = (tmp_path / name).stat()
+        assert status.st_size == layout.file_size
+        assert status.st_blocks * 512 >= layout.file_size, "space is not reserved"
+
+
+def test_an_existing_file_is_not_overwritten(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(FileExistsError) as error:
+        ShardWriter(tmp_path / name, layouts()[name])
+    assert error.value.filename == str(tmp_path / name)
+    assert (tmp_path / name).read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "buffer", [b"abcd", bytearray(b"abcd"), memoryview(b"abcd"), np.frombuffer(b"abcd", np.uint16)]
+)
+def test_any_contiguous_buffer_is_written(buffer: bytes, name: str, tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / name, layouts()[name]) as writer:
+        writer.write("w", 98, buffer)
+    with TensorFile(tmp_path / name) as file:
+        assert file.read("w").tobytes()[98:102] == b"abcd"
+
+
+def test_writing_outside_a_tensor_is_a_mistake(name: str, tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / name, layouts()[name]) as writer:
+        for offset, length in ((-1, 1), (66, 1), (0, 67), (60, 7)):
+            with pytest.raises(ValueError, match="'b', which has 66"):
+                writer.write("b", offset, bytes(length))
+        with pytest.raises(ValueError, match="C-contiguous"):
+            writer.write("w", 0, np.zeros((4, 4))[:, ::2])
+        with pytest.raises(KeyError):
+            writer.write("none", 0, b"")
+
+
+def test_an_exception_leaves_the_file_unfinished_and_closed(name: str, tmp_path: Path) -> None:
+    def fail() -> None:
+        with ShardWriter(tmp_path / name, layouts()[name]):
+            raise RuntimeError("in the middle")
+
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(RuntimeError, match="in the middle"):
+        fail()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert b"crc_num" not in (tmp_path / name).read_bytes()
+
+
+def test_closing_twice_does_nothing(name: str, tmp_path: Path) -> None:
+    writer = ShardWriter(tmp_path / name, layouts()[name])
+    writer.close()
+    writer.close()
+
+
+@pytest.fixture
+def limited_file_size() -> Iterator[int]:
+    """The kernel refuses files above 4096 bytes, as it would on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    yield 4096
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_file_for_which_there_is_no_room_fails_at_once_and_leaves_nothing(
+    limited_file_size: int, tmp_path: Path
+) -> None:
+    layout = safetensors.plan_layout([("w", FLOAT32, (limited_file_size,))])
+    with pytest.raises(OSError, match="too large") as error:
+        ShardWriter(tmp_path / "x", layout)
+    assert error.value.filename == str(tmp_path / "x")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("call", ["posix_fallocate", "pwrite"])
+def test_a_full_disk_at_the_start_leaves_nothing(
+    call: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(OSError, match="No space left") as error:
+        ShardWriter(tmp_path / name, layouts()[name])
+    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / name))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fsync"])
+def test_an_io_error_later_carries_the_name_of_the_file(
+    call: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    writer = ShardWriter(tmp_path / name, layouts()[name])
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(OSError, match="Input/output") as error:  # noqa: PT012
+        writer.write("w", 0, CONTENTS["w"])
+        writer.close()
+    assert error.value.filename == str(tmp_path / name)
+
+
+def test_a_filesystem_that_cannot_reserve_gets_a_sparse_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = write_in_order(tmp_path / f"1{name}", layouts()[name])
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    assert write_in_order(tmp_path / f"2{name}", layouts()[name]) == expected
+    monkeypatch.delattr(os, "posix_fallocate")
+    assert write_in_order(tmp_path / f"3{name}", layouts()[name]) == expected
+
+
+def test_a_kernel_that_writes_and_reads_a_little_at_a_time_changes_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = write_in_order(tmp_path / f"1{name}", layouts()[name])
+    pwrite, preadv = os.pwrite, os.preadv
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, data, offset: pwrite(descriptor, data[:3], offset))
+    monkeypatch.setattr(os, "preadv", lambda descriptor, buffers, offset: preadv(descriptor, [buffers[0][:3]], offset))
+    assert write_in_order(tmp_path / name, layouts()[name]) == expected
+    with TensorFile(tmp_path / name) as file:
+        assert file.read("w").tobytes() == CONTENTS["w"].tobytes()
+
+
+def test_the_trailer_of_a_file_of_many_pieces_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda descriptor, size, offset: pread(descriptor, min(size, 7), offset))
+    write_in_order(tmp_path / "x.ckpt", layouts()["x.ckpt"])
+    ckpt.read_header(tmp_path / "x.ckpt", check_crc=True)
+
+
+def test_a_file_cut_by_someone_else_while_it_is_written_does_not_hang(tmp_path: Path) -> None:
+    writer = ShardWriter(tmp_path / "x.ckpt", layouts()["x.ckpt"])
+    os.truncate(tmp_path / "x.ckpt", 10)
+    with pytest.raises(OSError, match="the file shrank while it was written"):
+        writer.close()

@@ -1,0 +1,110 @@
+"""``msport bench`` hands its options on, and prints text or one JSON document."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench.made_reports import COMPARED
+
+import msport.bench
+from msport.cli import main
+from msport.sample import write_sample
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What `benchmark` is called with, beside one converted checkpoint; it answers with a made report."""
+    calls: list[dict[str, Any]] = []
+
+    def benchmark(folder: Path, **options: Any) -> Any:
+        calls.append({"folder": folder, **options})
+        options["progress"]("msport: run", 1, 2)
+        return COMPARED
+
+    monkeypatch.setattr(msport.bench, "benchmark", benchmark, raising=False)
+    (tmp_path / "model-ms").mkdir()
+    (tmp_path / "model-ms" / "msport.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    return calls
+
+
+def _run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(["bench", *arguments])
+    return int(caught.value.code or 0)
+
+
+def test_options_reach_the_benchmark_of_the_newest_conversion(calls: list[dict[str, Any]]) -> None:
+    status = _run(
+        *("--prompt", "32", "--new-tokens", "8", "--batch", "2", "--dtype", "float16", "--repeats", "3"),
+        *("--warmup", "1", "--baseline", "torch", "--threads", "1", "--seed", "5", "--max-length", "64"),
+    )
+    (call,) = calls
+    call.pop("progress")
+    assert status == 0
+    assert call.pop("folder").name == "model-ms"
+    assert call == {
+        "prompt_tokens": 32,
+        "new_tokens": 8,
+        "batch": 2,
+        "dtype": "float16",
+        "max_length": 64,
+        "warmup": 1,
+        "repeats": 3,
+        "threads": 1,
+        "seed": 5,
+        "baseline": "torch",
+        "reference": None,
+    }
+
+
+def test_the_text_goes_to_stdout_and_nothing_to_stderr(
+    calls: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _run("model-ms")
+    captured = capsys.readouterr()
+    assert captured.out == f"{COMPARED}\n"
+    assert captured.err == ""
+
+
+def test_json_is_one_document_on_stdout_or_in_a_file_beside_the_text(
+    calls: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _run("--json", "-")
+    assert json.loads(capsys.readouterr().out) == json.loads(COMPARED.to_json())
+    _run("--json", "report.json")
+    assert capsys.readouterr().out == f"{COMPARED}\n"
+    assert json.loads(Path("report.json").read_text()) == json.loads(COMPARED.to_json())
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(
+    calls: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("--json", "missing/report.json") == 2
+    assert calls == []
+    assert "missing/report.json: its folder does not exist" in capsys.readouterr().err
+
+
+def test_an_unknown_baseline_is_refused(calls: list[dict[str, Any]]) -> None:
+    assert _run("--baseline", "jax") == 2
+    assert calls == []
+
+
+@pytest.mark.slow
+@pytest.mark.reference
+def test_a_real_benchmark_beside_transformers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_sample("gpt-oss", tmp_path / "source", overrides={"num_hidden_layers": 2})
+    with pytest.raises(SystemExit):
+        main(["convert", str(tmp_path / "source"), "-o", str(tmp_path / "converted")])
+    capsys.readouterr()
+    options = ("--prompt", "20", "--new-tokens", "6", "--repeats", "2", "--baseline", "torch", "--json", "-")
+    assert _run(str(tmp_path / "converted"), *options) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (
+        document["sessions"][0]["results"][0]["runs"][0]["tokens"]
+        == (document["baselines"][0]["results"][0]["runs"][0]["tokens"])
+    )
+    assert all(ratio > 0 for ratio in document["times_as_fast_as_baseline"][0][0].values())

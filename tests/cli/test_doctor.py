@@ -1,0 +1,84 @@
+"""``msport doctor`` in a process of its own, on machines that are broken in several ways at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from msport import convert_checkpoint
+from msport.sample import write_sample
+
+
+def _doctor(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "msport", "doctor", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=300, check=False
+    )
+
+
+def _broken_packages(folder: Path) -> str:
+    """MindSpore that cannot be imported, and the metadata of NumPy 2, for PYTHONPATH."""
+    (folder / "mindspore").mkdir()
+    (folder / "mindspore" / "__init__.py").write_text("raise ImportError('libmindspore_core.so is missing')")
+    (folder / "numpy-2.1.0.dist-info").mkdir()
+    (folder / "numpy-2.1.0.dist-info" / "METADATA").write_text("Name: numpy\nVersion: 2.1.0\n")
+    return str(folder)
+
+
+def test_a_machine_that_can_do_the_work_exits_with_0(tmp_path: Path) -> None:
+    write_sample("gpt-oss", tmp_path / "source", overrides={"num_hidden_layers": 2})
+    convert_checkpoint(tmp_path / "source", tmp_path / "converted")
+    result = _doctor(str(tmp_path / "converted"))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert any(line.startswith("pass  training step") for line in lines)
+    assert any(line.startswith("pass  fits") for line in lines)
+    assert lines[-1].endswith(" 0 fail")
+
+
+def test_every_fault_is_a_line_with_its_remedy_and_the_exit_code_is_1(tmp_path: Path) -> None:
+    result = _doctor(
+        str(tmp_path),
+        PYTHONPATH=_broken_packages(tmp_path),
+        PATH="/nowhere",
+        CXX="",
+        ASCEND_HOME_PATH="/nowhere/ascend",
+    )
+    assert result.returncode == 1
+    assert "Traceback" not in result.stdout + result.stderr
+    lines = result.stdout.splitlines()
+    for name, status, finding in (
+        ("NumPy", "fail", "2.1.0"),
+        ("C++ kernels", "warn", "no C++ compiler found"),
+        ("device", "fail", "libmindspore_core.so is missing"),
+        ("CANN", "fail", "/nowhere/ascend, which does not exist"),
+        ("checkpoint", "fail", "msport.json: no such file"),
+    ):
+        (number,) = (number for number, line in enumerate(lines) if line.startswith(f"{status}  {name} "))
+        assert finding in lines[number]
+        assert lines[number + 1].strip().startswith("-> ")
+
+
+def test_json_is_one_document(tmp_path: Path) -> None:
+    result = _doctor("--json", PYTHONPATH=_broken_packages(tmp_path))
+    document = json.loads(result.stdout)
+    assert result.returncode == 1
+    assert document["schema"] == "msport.doctor/1"
+    assert document["passed"] is False
+    statuses = {check["name"]: check["status"] for check in document["checks"]}
+    assert statuses["device"] == "fail"
+    assert statuses["Python"] == "pass"
+
+
+def test_it_runs_without_numpy(tmp_path: Path) -> None:
+    path = _broken_packages(tmp_path)
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy" / "__init__.py").write_text("raise ImportError('numpy is broken')")
+    result = _doctor(PYTHONPATH=path)
+    assert result.returncode == 1
+    assert "numpy is broken" in result.stdout
+    assert "Traceback" not in result.stdout + result.stderr

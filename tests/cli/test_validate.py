@@ -1,0 +1,127 @@
+"""``msport validate``: exit status, where the report goes, and what is refused before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from msport.cli import main
+from msport.convert import convert_checkpoint
+from msport.sample import write_sample
+from msport.validate import runner
+from msport.validate.metrics import measure
+from msport.validate.prompts import Prompt
+from msport.validate.report import PromptResult, Report, Setup
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("cli")
+    source = write_sample("gpt-oss", root / "tiny", overrides={"num_hidden_layers": 1})
+    convert_checkpoint(source, root / "work" / "tiny-ms")
+    return root / "work" / "tiny-ms"
+
+
+def _run(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as exit_info:
+        main(["validate", *map(str, arguments)])
+    assert isinstance(exit_info.value.code, int)
+    return exit_info.value.code
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Stands in for `validate_model`: keeps its arguments, and reports a relative error of 1 %."""
+    calls: dict[str, Any] = {}
+    reference = np.arange(1.0, 13.0, dtype=np.float32).reshape(3, 4)
+    result = PromptResult(Prompt("random", (1, 2, 3)), "prefill", 0, measure(reference, reference * np.float32(1.01)))
+    versions = {"mindspore": "2.10.0", "transformers": "4.57.1", "torch": "2.13.0"}
+
+    def judge(folder: Path, reference: str | None, tol: float, *, level: str, **options: Any) -> Report:
+        calls.update(folder=folder, reference=reference, tol=tol, level=level, **options)
+        setup = Setup(str(folder), "X", "source", None, "0" * 64, "source", level, tol, 0, versions, "CPU", "float32")
+        return Report(setup, (result,))
+
+    monkeypatch.setattr(runner, "validate_model", judge)
+    return calls
+
+
+def test_a_pass_exits_0_and_a_failure_1(
+    converted: Path, judged: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(converted, "--tol", "2e-2") == 0
+    assert "PASSED" in capsys.readouterr().out
+    assert _run(converted, "--tol", "1e-3") == 1
+    assert "FAILED: 3 of 3 tokens" in capsys.readouterr().out
+
+
+def test_it_works_as_typed_after_a_conversion(
+    converted: Path, judged: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(converted.parent)
+    assert _run() == 1
+    assert judged["folder"] == Path("tiny-ms")
+    assert (judged["reference"], judged["tol"], judged["level"], judged["prompts"]) == (None, 1e-2, "logits", None)
+
+
+def test_json_to_stdout_is_one_document_and_nothing_else(
+    converted: Path, judged: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _run(converted, "--json", "-")
+    assert json.loads(capsys.readouterr().out)["passed"] is False
+
+
+def test_files_are_written_beside_the_text(
+    converted: Path, judged: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _run(converted, "--json", tmp_path / "report.json", "--html", tmp_path / "report.html")
+    assert "rel L2 max" in capsys.readouterr().out
+    assert json.loads((tmp_path / "report.json").read_text())["schema"] == "msport.validate/1"
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_report_that_could_not_be_written_is_refused_beforehand(
+    converted: Path, judged: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(converted, "--json", tmp_path / "absent" / "report.json") == 2
+    assert "its folder does not exist" in capsys.readouterr().err
+    assert not judged
+
+
+def test_what_cannot_be_judged_exits_2_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(tmp_path) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "msport.json" in error
+
+
+def test_an_unknown_level_is_a_usage_error(converted: Path) -> None:
+    assert _run(converted, "--level", "guess") == 2
+
+
+def test_weights_are_compared_for_real(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(converted, "--level", "weights") == 0
+    assert "each what its source makes it" in capsys.readouterr().out
+
+
+def test_a_source_that_is_gone_exits_2(converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from msport.checkpoint import read_manifest, write_manifest
+
+    (tmp_path / "config.json").write_text((converted / "config.json").read_text())
+    write_manifest(tmp_path, dataclasses.replace(read_manifest(converted), source="/no/such/folder"))
+    assert _run(tmp_path, "--level", "weights") == 2
+    assert "--reference" in capsys.readouterr().err
+
+
+def test_a_dtype_the_device_lacks_is_refused_before_the_reference_runs(
+    converted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.setattr(runner, "load_reference", lambda folder: pytest.fail("the reference was loaded"))
+    assert _run(converted, "--dtype", "bfloat16") == 2
+    assert "no bfloat16 kernels on CPU" in capsys.readouterr().err

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convert.hub_folder import MemoryCatalog, read_tensors
+from msport.checkpoint import mxfp4, open_checkpoint
+from msport.checkpoint.dtypes import FLOAT32, Array
+from msport.convert import Plan, make_plan
+from msport.convert.budget import Budget, least_scratch, make_budget
+from msport.convert.execute import execute
+from msport.convert.progress import Step
+from msport.errors import CheckpointError, UsageError
+
+
+def plan_of(folder: Path, **options: str) -> Plan:
+    with open_checkpoint(folder) as checkpoint:
+        return make_plan(checkpoint, **options)  # type: ignore[arg-type]
+
+
+def run(plan: Plan, source: Path, folder: Path, budget: Budget, **options: object) -> dict[str, str]:
+    with open_checkpoint(source) as checkpoint:
+        return execute(plan, checkpoint, folder, budget, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 7])
+@pytest.mark.parametrize("slab", ["smallest", "largest"])
+def test_workers_and_slabs_do_not_show_in_the_result(
+    packed_sample: Path, tmp_path: Path, workers: int, slab: str
+) -> None:
+    plan = plan_of(packed_sample, max_shard_size="300kB")
+    comfortable = make_budget(plan.tensors, 10**9, workers)
+    tight = max(map(least_scratch, plan.tensors))
+    budget = Budget(workers, tight) if slab == "smallest" else comfortable
+    hashes = run(plan, packed_sample, tmp_path, budget)
+    source = read_tensors(packed_sample)
+    for tensor in plan.tensors:
+        with open(tmp_path / tensor.file, "rb") as file:
+            ((begin, end),) = tensor.extents
+            file.seek(begin)
+            content = file.read(end - begin)
+        assert hashlib.sha256(content).hexdigest() == hashes[tensor.name]
+        if tensor.transform == "copy":
+            assert content == source[tensor.name][1].tobytes()
+        else:
+            blocks, scales = (source[f"{tensor.name}_{part}"][1] for part in ("blocks", "scales"))
+            assert content == mxfp4.decode(blocks, scales).swapaxes(1, 2).tobytes()
+
+
+def test_progress_grows_to_the_whole_and_names_tensors(packed_sample: Path, tmp_path: Path) -> None:
+    plan = plan_of(packed_sample)
+    steps: list[Step] = []
+    run(plan, packed_sample, tmp_path, make_budget(plan.tensors, 10**9, 3), progress=steps.append)
+    done = [step.done for step in steps]
+    assert done == sorted(set(done))
+    assert done[-1] == plan.nbytes == steps[0].total
+    assert {step.tensor for step in steps} == {tensor.name for tensor in plan.tensors}
+
+
+def memory_plan(tmp_path: Path, arrays: dict[str, Array]) -> tuple[Plan, MemoryCatalog]:
+    """A plan that copies float32 arrays to float16, and its reader."""
+    from msport.checkpoint import safetensors
+    from msport.checkpoint.dtypes import FLOAT16
+    from msport.convert.plan import OutputTensor, Shard, SourceTensor
+
+    layout = safetensors.plan_layout((name, FLOAT16, values.shape) for name, values in arrays.items())
+    tensors = tuple(
+        OutputTensor(
+            name,
+            FLOAT16,
+            arrays[name].shape,
+            "copy",
+            (SourceTensor(name, FLOAT32, arrays[name].shape, "model-7.safetensors"),),
+            "model.safetensors",
+            info.extents,
+        )
+        for name, info in layout.tensors.items()
+    )
+    plan = Plan("A", "float16", "safetensors", tensors, (Shard("model.safetensors", layout),), ())
+    return plan, MemoryCatalog({name: (FLOAT32, values) for name, values in arrays.items()})
+
+
+def test_float16_names_the_tensor_and_its_largest_value_instead_of_overflowing(tmp_path: Path) -> None:
+    values = np.zeros(200_000, np.float32)
+    values[5], values[150_000], values[199_999] = 65520.0, -70_000.5, np.inf
+    plan, reader = memory_plan(tmp_path, {"layer.weight": values})
+    with pytest.raises(UsageError) as error:
+        execute(plan, reader, tmp_path, Budget(1, 10**6))
+    assert str(error.value) == (
+        "model-7.safetensors: float16 cannot hold tensor 'layer.weight', whose largest magnitude is 70000.5;"
+        " convert with --dtype bfloat16 or float32"
+    )
+
+
+def test_the_first_failure_stops_the_others(tmp_path: Path) -> None:
+    arrays = {f"w{number}": np.zeros(1_000_000, np.float32) for number in range(40)}
+    plan, reader = memory_plan(tmp_path, arrays)
+    original = reader.read_into
+
+    def fail(name: str, offset: int, buffer: Array) -> None:
+        if name == "w3":
+            raise CheckpointError("w3 is broken")
+        time.sleep(0.002)
+        original(name, offset, buffer)
+
+    reader.read_into = fail  # type: ignore[method-assign]
+    with pytest.raises(CheckpointError, match="w3 is broken"):
+        execute(plan, reader, tmp_path, Budget(2, 400_000))
+    assert len(set(reader.reads)) < 10
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("msport-convert")]
+
+
+def test_a_disk_that_fills_up_while_writing_names_the_file(
+    packed_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(packed_sample, max_shard_size="300kB")
+    written = 0
+    pwrite = os.pwrite
+
+    def limited(descriptor: int, data: bytes, offset: int) -> int:
+        nonlocal written
+        written += len(data)
+        if written > 1_000_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", limited)
+    with pytest.raises(OSError, match="No space left") as error:
+        run(plan, packed_sample, tmp_path, make_budget(plan.tensors, 10**9, 2))
+    assert error.value.errno == errno.ENOSPC
+    assert Path(error.value.filename).parent == tmp_path
+
+
+@pytest.fixture
+def _python_handles_ctrl_c() -> Iterator[None]:
+    """MindSpore, if a test before has used it, answers Ctrl-C by terminating the process."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
+
+
+@pytest.mark.usefixtures("_python_handles_ctrl_c")
+def test_ctrl_c_stops_all_workers_between_two_slabs(tmp_path: Path) -> None:
+    plan, reader = memory_plan(tmp_path, {f"w{number}": np.zeros(4_000_000, np.float32) for number in range(4)})
+    original = reader.read_into
+    once = threading.Lock()
+
+    def slow(name: str, offset: int, buffer: Array) -> None:
+        if len(reader.reads) >= 4 and once.acquire(blocking=False):
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        original(name, offset, buffer)
+
+    reader.read_into = slow  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        execute(plan, reader, tmp_path, Budget(2, 400_000))
+    assert len(reader.reads) < 120  # of 160
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("msport-convert")]
+
+
+def test_at_most_a_shard_a_worker_is_open(packed_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of(packed_sample, max_shard_size="20kB")
+    from msport.convert import execute as module
+
+    open_now, most = set(), 0
+    writer = module.ShardWriter
+
+    class Watched(writer):  # type: ignore[misc, valid-type]
+        def __init__(self, path: Path, layout: object) -> None:
+            nonlocal most
+            super().__init__(path, layout)
+            open_now.add(path)
+            most = max(most, len(open_now))
+
+        def close(self) -> None:
+            super().close()
+            open_now.discard(self.path)
+
+    monkeypatch.setattr(module, "ShardWriter", Watched)
+    run(plan, packed_sample, tmp_path, make_budget(plan.tensors, 10**9, 2))
+    assert len(plan.shards) > 20
+    assert most <= 3
+    assert not open_now

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convert.hub_folder import change_config, change_tensors, read_tensors, write_tensors
+from msport.architectures import get_architecture
+from msport.checkpoint import TensorInfo, open_checkpoint
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8
+from msport.convert import Plan, make_plan
+from msport.errors import CheckpointError, ConfigError, UnsupportedError, UsageError
+
+
+def plan_of(folder: Path, **options: str | int) -> Plan:
+    with open_checkpoint(folder) as checkpoint:
+        return make_plan(checkpoint, **options)  # type: ignore[arg-type]
+
+
+class HeadersOnly:
+    """A checkpoint of which only a config and a table of tensors exist."""
+
+    def __init__(self, folder: Path, config: dict[str, object]) -> None:
+        self.folder = folder
+        where = folder / "config.json"
+        where.write_text(json.dumps(config))
+        architecture = get_architecture(config, where)
+        rows = [weight.recipes[0] for weight in architecture.weights(architecture.parse(config, where))]
+        self.tensors = {
+            name: TensorInfo(name, UINT8 if "mxfp4" in recipe.transform else BFLOAT16, shape, ((0, 0),))
+            for recipe in rows
+            for name, shape in recipe.sources
+        }
+        self.files = dict.fromkeys(self.tensors, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "mxfp4"])
+@pytest.mark.parametrize("file_format", ["safetensors", "ckpt"])
+def test_every_source_is_used_once_and_every_byte_has_one_place(
+    packed_sample: Path, dtype: str, file_format: str
+) -> None:
+    plan = plan_of(packed_sample, dtype=dtype, format=file_format, max_shard_size="300kB")
+    used = Counter(source.name for tensor in plan.tensors for source in tensor.sources)
+    with open_checkpoint(packed_sample) as checkpoint:
+        assert used == Counter(checkpoint.tensors.keys())
+    for shard in plan.shards:
+        pieces = [(begin, begin + len(literal)) for begin, literal in shard.layout.literals]
+        for tensor in plan.tensors:
+            if tensor.file == shard.file:
+                pieces += tensor.extents
+                assert shard.layout.tensors[tensor.name].extents == tensor.extents
+        pieces.sort()
+        assert pieces[0][0] == 0
+        assert pieces[-1][1] == shard.layout.file_size
+        assert all(first[1] == second[0] for first, second in pairwise(pieces))
+
+
+def test_shards_hold_what_was_asked_or_one_larger_tensor(packed_sample: Path) -> None:
+    plan = plan_of(packed_sample, max_shard_size="300kB")
+    assert [shard.file for shard in plan.shards][:2] == [
+        f"model-00001-of-{len(plan.shards):05}.safetensors",
+        f"model-00002-of-{len(plan.shards):05}.safetensors",
+    ]
+    for shard in plan.shards:
+        sizes = [tensor.nbytes for tensor in plan.tensors if tensor.file == shard.file]
+        assert sum(sizes) <= 300_000 or len(sizes) == 1
+    assert any(tensor.nbytes > 300_000 for tensor in plan.tensors)
+
+
+def test_what_fits_in_one_shard_is_named_as_the_hub_names_it(packed_sample: Path) -> None:
+    assert [shard.file for shard in plan_of(packed_sample).shards] == ["model.safetensors"]
+    assert [shard.file for shard in plan_of(packed_sample, format="ckpt").shards] == ["model.ckpt"]
+
+
+def test_mxfp4_keeps_blocks_and_scales_under_their_own_names_and_the_rest_becomes_bfloat16(packed_sample: Path) -> None:
+    plan = plan_of(packed_sample, dtype="mxfp4")
+    names = {tensor.name: tensor for tensor in plan.tensors}
+    blocks = names["model.layers.1.mlp.experts.down_proj_blocks"]
+    assert (blocks.dtype, blocks.shape, blocks.transform) == (UINT8, (8, 128, 3, 16), "copy")
+    assert "model.layers.1.mlp.experts.down_proj" not in names
+    assert {tensor.dtype for tensor in plan.tensors if not tensor.name.endswith(("_blocks", "_scales"))} == {BFLOAT16}
+
+
+def test_mxfp4_of_a_model_that_has_none_is_refused(wide_sample: Path) -> None:
+    with pytest.raises(UsageError, match="no MXFP4 tensors to keep; choose bfloat16, float16 or float32"):
+        plan_of(wide_sample, dtype="mxfp4")
+
+
+@pytest.mark.parametrize(
+    ("sample", "dtype", "rounded"),
+    [
+        ("packed_sample", "bfloat16", False),
+        ("packed_sample", "float32", False),
+        ("packed_sample", "float16", True),
+        ("wide_sample", "bfloat16", True),
+        ("wide_sample", "float32", False),
+    ],
+)
+def test_the_plan_says_where_values_are_rounded(
+    sample: str, dtype: str, rounded: bool, request: pytest.FixtureRequest
+) -> None:
+    plan = plan_of(request.getfixturevalue(sample), dtype=dtype)
+    copies = [tensor for tensor in plan.tensors if tensor.transform == "copy"]
+    assert {tensor.rounded for tensor in copies} == {rounded}
+
+
+def test_all_that_is_wrong_is_said_at_once_before_anything_is_written(
+    packed_sample: Path, copy_of: Callable[[Path], Path]
+) -> None:
+    folder = copy_of(packed_sample)
+
+    def break_it(tensors: dict) -> None:  # type: ignore[type-arg]
+        del tensors["model.norm.weight"]
+        tensors["model.norm.gamma"] = tensors["lm_head.weight"]
+        tensors["lm_head.weight"] = (BFLOAT16, tensors["lm_head.weight"][1][:-1])
+        sinks = tensors["model.layers.0.self_attn.sinks"][1]
+        tensors["model.layers.0.self_attn.sinks"] = (UINT8, sinks.astype("u1"))
+
+    change_tensors(folder, break_it)
+    with pytest.raises(CheckpointError) as error:
+        plan_of(folder)
+    for part in (
+        str(folder),
+        "missing: model.norm.weight",
+        "not in the architecture's table: model.norm.gamma",
+        "lm_head.weight is [1023, 128], config.json says [1024, 128]",
+        "model.layers.0.self_attn.sinks is uint8",
+    ):
+        assert part in str(error.value)
+
+
+def test_a_config_that_contradicts_the_tensors_is_refused(packed_sample: Path, copy_of: Callable[[Path], Path]) -> None:
+    folder = copy_of(packed_sample)
+    change_config(folder, num_local_experts=4)
+    with pytest.raises(CheckpointError, match=r"router.weight is \[8, 128\], config.json says \[4, 128\]"):
+        plan_of(folder)
+
+
+def test_a_field_that_is_missing_is_named(packed_sample: Path, copy_of: Callable[[Path], Path]) -> None:
+    folder = copy_of(packed_sample)
+    change_config(folder, num_local_experts=None)
+    with pytest.raises(ConfigError, match="num_local_experts"):
+        plan_of(folder)
+
+
+def test_an_unsupported_architecture_is_refused_with_those_there_are(
+    packed_sample: Path, copy_of: Callable[[Path], Path]
+) -> None:
+    folder = copy_of(packed_sample)
+    change_config(folder, architectures=["T5ForConditionalGeneration"])
+    with pytest.raises(UnsupportedError, match="GptOssForCausalLM"):
+        plan_of(folder)
+
+
+@pytest.mark.parametrize("quantization", [{"quant_method": "awq"}, {}, "awq", ["mxfp4"]])
+def test_an_unknown_quantization_is_refused_by_name(
+    packed_sample: Path, copy_of: Callable[[Path], Path], quantization: object
+) -> None:
+    folder = copy_of(packed_sample)
+    change_config(folder, quantization_config=quantization)
+    with pytest.raises(UnsupportedError, match=r"quantized with .*; msport reads gpt-oss unquantized or mxfp4"):
+        plan_of(folder)
+
+
+@pytest.mark.parametrize("options", [{"dtype": "int4"}, {"format": "pickle"}, {"max_shard_size": "huge"}])
+def test_unknown_options_are_refused(packed_sample: Path, options: dict[str, str]) -> None:
+    with pytest.raises(UsageError):
+        plan_of(packed_sample, **options)
+
+
+def test_known_leftovers_are_dropped_by_name(packed_sample: Path, copy_of: Callable[[Path], Path]) -> None:
+    folder = copy_of(packed_sample)
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    change_tensors(folder, lambda tensors: tensors.update({name: (FLOAT32, np.ones(16, "f4"))}))
+    plan = plan_of(folder)
+    assert [(dropped.name, dropped.reason) for dropped in plan.dropped] == [(name, "recomputed from config.json")]
+    assert name not in {tensor.name for tensor in plan.tensors}
+
+
+def test_sources_in_float16_are_understood(packed_sample: Path, copy_of: Callable[[Path], Path]) -> None:
+    folder = copy_of(packed_sample)
+    tensors = read_tensors(folder)
+    tensors["model.norm.weight"] = (FLOAT16, np.ones(128, "f2"))
+    write_tensors(folder, tensors)
+    assert {tensor.dtype for tensor in plan_of(folder).tensors} == {BFLOAT16}
+
+
+def test_the_120b_is_planned_in_two_seconds(tmp_path: Path, packed_sample: Path) -> None:
+    config = json.loads((packed_sample / "config.json").read_text())
+    sizes = {"num_hidden_layers": 36, "num_local_experts": 128, "hidden_size": 2880, "intermediate_size": 2880}
+    heads = {"num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 201088}
+    types = {"layer_types": ["sliding_attention", "full_attention"] * 18}
+    catalog = HeadersOnly(tmp_path, {**config, **sizes, **heads, **types})
+    start = time.perf_counter()
+    plan = make_plan(catalog)
+    seconds = time.perf_counter() - start
+    print(f"{seconds:.3f} s, {len(plan.tensors)} tensors, {plan.nbytes / 1e9:.1f} GB, {len(plan.shards)} shards")
+    assert seconds < 2
+    attention = 2880 * (2 * 4096 + 2 * 512) + 4096 + 2 * 512 + 2880 + 64
+    experts = 128 * (2880 * 5760 + 5760 + 2880 * 2880 + 2880) + 128 * 2880 + 128
+    parameters = 36 * (attention + experts + 2 * 2880) + 2 * 201088 * 2880 + 2880
+    assert plan.nbytes == 2 * parameters
+    assert 0 < plan.file_nbytes - plan.nbytes < 10**6

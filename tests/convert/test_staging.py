@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from msport.convert.staging import Staging, check_space, free_space, resolve_output
+from msport.errors import OutputError
+
+
+def test_the_folder_appears_whole_on_commit(tmp_path: Path) -> None:
+    output = tmp_path / "deep" / "out"
+    with Staging(output) as staging:
+        (staging.folder / "file").write_text("x")
+        assert not output.exists()
+        staging.commit()
+    assert [path.name for path in output.parent.iterdir()] == ["out"]
+    assert (output / "file").read_text() == "x"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+def test_nothing_remains_after_an_error(tmp_path: Path, error: type[BaseException]) -> None:
+    def fail() -> None:
+        with Staging(tmp_path / "out") as staging:
+            (staging.folder / "file").write_text("x")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_is_replaced(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    with Staging(resolve_output(output)) as staging:
+        (staging.folder / "file").touch()
+        staging.commit()
+    assert [path.name for path in output.iterdir()] == ["file"]
+
+
+def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
+    remains = tmp_path / ".out.msport-partial"
+    (remains / "folder").mkdir(parents=True)
+    (remains / "stale").write_text("x")
+    (remains / "folder" / "stale").write_text("x")
+    (remains / "link").symlink_to(tmp_path)
+    with Staging(tmp_path / "out") as staging:
+        assert list(staging.folder.iterdir()) == []
+        staging.commit()
+    assert tmp_path.exists()
+    assert not remains.exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_what_is_not_our_folder_is_never_emptied(tmp_path: Path, kind: str) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").touch()
+    in_the_way = tmp_path / ".out.msport-partial"
+    if kind == "link":
+        in_the_way.symlink_to(precious)
+    else:
+        in_the_way.touch()
+    with pytest.raises(OutputError, match="is in the way; remove it"), Staging(tmp_path / "out"):
+        pass
+    assert (precious / "file").exists()
+    assert in_the_way.exists()
+
+
+def _hold(output: Path, ready: object, release: object) -> None:
+    with Staging(output):
+        ready.set()  # type: ignore[attr-defined]
+        release.wait(30)  # type: ignore[attr-defined]
+
+
+def test_a_second_process_on_the_same_output_is_refused_while_the_first_lives(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    ready, release = context.Event(), context.Event()
+    first = context.Process(target=_hold, args=(tmp_path / "out", ready, release))
+    first.start()
+    assert ready.wait(30)
+    try:
+        with pytest.raises(OutputError, match="another msport process is writing here"), Staging(tmp_path / "out"):
+            pass
+        assert (tmp_path / ".out.msport-partial").is_dir()
+    finally:
+        release.set()
+        first.join()
+    with Staging(tmp_path / "out") as staging:
+        staging.commit()
+
+
+def test_a_folder_that_fills_up_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+
+    def convert() -> None:
+        with Staging(output) as staging:
+            (staging.folder / "ours").touch()
+            output.mkdir()
+            (output / "theirs").touch()
+            staging.commit()
+
+    with pytest.raises(OutputError, match="appeared while it was written"):
+        convert()
+    assert [path.name for path in output.iterdir()] == ["theirs"]
+
+
+def test_a_folder_that_is_not_empty_a_file_and_a_mount_point_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="not empty; name another with -o"):
+        resolve_output(tmp_path)
+    with pytest.raises(OutputError, match="is a file"):
+        resolve_output(tmp_path / "file")
+    with pytest.raises(OutputError, match="mount point"):
+        resolve_output(Path("/proc"))
+
+
+def test_a_symbolic_link_leads_to_where_the_folder_is_written(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    output = resolve_output(tmp_path / "link")
+    with Staging(output) as staging:
+        staging.commit()
+    assert (tmp_path / "real").is_dir()
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_space_is_measured_on_the_disk_of_the_nearest_folder_that_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = tmp_path / "a" / "b"
+    assert free_space(missing) > 0
+    monkeypatch.setattr("shutil.disk_usage", {tmp_path: SimpleNamespace(free=2000)}.__getitem__)
+    check_space(missing, 2000)
+    with pytest.raises(OutputError, match=r"needs 3\.00 kB, and the disk has 2\.00 kB free; free space or choose"):
+        check_space(missing, 3000)

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hub.hub_server import COMMIT, HubServer, serve
+from msport.errors import HubError, UsageError
+from msport.hub import Source, resolve
+from msport.sample import write_sample
+
+NEEDED = {
+    "config.json": b"{}",
+    "generation_config.json": b"{}",
+    "model-00001-of-00002.safetensors": b"first",
+    "model-00002-of-00002.safetensors": b"second",
+    "model.safetensors.index.json": b"{}",
+    "tokenizer.json": b"{}",
+    "tokenizer_config.json": b"{}",
+    "special_tokens_map.json": b"{}",
+    "chat_template.jinja": b"",
+    "vocab.json": b"{}",
+    "merges.txt": b"",
+    "tokenizer.model": b"",
+}
+NOT_NEEDED = {
+    "README.md": b"",
+    "pytorch_model.bin": b"",
+    "consolidated.safetensors": b"",
+    "original/model.safetensors": b"",
+    "original/config.json": b"",
+    "metal/model.bin": b"",
+    "model_extra/model.safetensors": b"",
+}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    with serve({**NEEDED, **NOT_NEEDED}) as server:
+        point_client_at(server.url, tmp_path / "cache", monkeypatch)
+        yield server
+
+
+def point_client_at(url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants, file_download
+
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    for module in (constants, file_download):  # the first from huggingface_hub 1.0 on, the second before
+        template = url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+
+
+def test_a_folder_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve(tmp_path) == Source(tmp_path, str(tmp_path), None)
+    (tmp_path / "org" / "model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert resolve("org/model") == Source(Path("org/model"), str(tmp_path / "org" / "model"), None)
+
+
+def test_a_hub_id_becomes_a_snapshot_of_what_is_needed_and_its_commit(hub: HubServer) -> None:
+    source = resolve("org/model")
+    assert (source.id, source.revision) == ("org/model", COMMIT)
+    assert {path.name: path.read_bytes() for path in source.folder.iterdir()} == NEEDED
+
+
+@pytest.mark.parametrize("revision", ["v1", COMMIT])
+def test_a_revision_is_taken_and_resolved_to_its_commit(hub: HubServer, revision: str) -> None:
+    assert resolve("org/model", revision).revision == COMMIT
+    assert any(f"/{kind}/{revision}" in request for kind in ("revision", "tree") for request in hub.requests)
+
+
+def test_a_second_time_nothing_is_downloaded(hub: HubServer) -> None:
+    first = resolve("org/model")
+    hub.requests.clear()
+    assert resolve("org/model") == first
+    assert all(request.startswith("GET /api/") for request in hub.requests)
+
+
+def test_without_a_network_the_cache_serves(hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    first = resolve("org/model")
+    point_client_at("http://127.0.0.1:9", tmp_path / "cache", monkeypatch)
+    assert resolve("org/model") == first
+
+
+def test_without_a_network_or_a_copy_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    point_client_at("http://127.0.0.1:9", tmp_path / "cache", monkeypatch)
+    with pytest.raises(HubError, match=r"^org/model: no such folder, and http://127\.0\.0\.1:9 cannot be reached"):
+        resolve("org/model")
+
+
+@pytest.mark.parametrize(
+    ("model", "revision", "message"),
+    [
+        (
+            "org/gated",
+            None,
+            "is gated; ask for access at http://.*/org/gated, then run `hf auth login`",
+        ),
+        ("org/missing", None, "no such folder, and no public repository at http://"),
+        ("org/model", "v9", "has no revision 'v9'; give one of its branches, tags or commits"),
+    ],
+)
+def test_what_the_hub_refuses_is_explained(hub: HubServer, model: str, revision: str | None, message: str) -> None:
+    with pytest.raises(HubError, match=message) as error:
+        resolve(model, revision)
+    assert "\n" not in str(error.value)
+
+
+def test_a_hub_that_fails_is_not_blamed_on_the_user(hub: HubServer) -> None:
+    with pytest.raises(HubError, match=r"org/broken: http://.* answered with status 500; try again later"):
+        resolve("org/broken")
+
+
+def test_a_disk_that_fills_up_while_downloading_stays_an_os_error(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/cache")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", full)
+    with pytest.raises(OSError, match="No space left"):
+        resolve("org/model")
+
+
+@pytest.mark.parametrize("model", ["nowhere", "./no/where", "/no/where", "a/b/c", "~nobody/x", "", "org/", "-x/y"])
+def test_what_is_neither_folder_nor_hub_id_is_refused_without_asking_the_hub(model: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder, nor a Hub id such as openai/gpt-oss-20b"):
+        resolve(model)
+
+
+def test_a_file_and_a_folder_with_a_revision_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(UsageError, match="is a file; give the folder"):
+        resolve(str(tmp_path / "model.safetensors"))
+    with pytest.raises(UsageError, match="has no revision 'v1'"):
+        resolve(tmp_path, "v1")
+
+
+def test_the_environment_decides_where_the_hub_is_and_no_framework_is_imported(tmp_path: Path) -> None:
+    sample = write_sample("gpt-oss", tmp_path / "sample", overrides={"num_hidden_layers": 1})
+    script = (
+        "import sys\n"
+        "from msport.cli import main\n"
+        "try: main(['convert', 'org/model', '-o', sys.argv[1]])\n"
+        "finally: assert not {'torch', 'mindspore', 'transformers'} & set(sys.modules)\n"
+    )
+    with serve({path.name: path.read_bytes() for path in sample.iterdir()}) as server:
+        hub = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+        command = [sys.executable, "-c", script, str(tmp_path / "out")]
+        child = subprocess.run(command, env={**os.environ, **hub}, capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr
+    assert f'"revision": "{COMMIT}"' in (tmp_path / "out" / "msport.json").read_text()
+    assert child.stderr == ""

@@ -1,0 +1,241 @@
+"""The fused CPU operators mean what the portable ones mean, and both what NumPy says in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, nn
+
+from msport.msmodels.ops import cpu, portable
+
+# Relative L2 to float64 over whole outputs, twice the worst measured: 1.0e-6 and 2.6e-7.
+TOLERANCE = {portable: 2.0e-6, cpu: 5.2e-7}
+
+needs_kernels = pytest.mark.skipif(not cpu._NATIVE, reason="no C++ compiler on this machine")
+implementations = pytest.mark.parametrize("ops", [portable, pytest.param(cpu, marks=needs_kernels)])
+
+
+class Graph(nn.Cell):
+    """`function` of its tensors, compiled."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def construct(self, *tensors: Tensor) -> Tensor:
+        return self.function(*tensors)
+
+
+def run(function: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
+    ms.set_context(mode=ms.GRAPH_MODE, jit_syntax_level=ms.STRICT)
+    return Graph(function)(*(Tensor(array) for array in arrays)).asnumpy()
+
+
+def assert_close(ops: Any, ours: np.ndarray, truth: np.ndarray) -> None:
+    assert ours.dtype == np.float32
+    assert ours.shape == truth.shape
+    error = np.linalg.norm(ours - truth) / np.linalg.norm(truth)
+    print(f"{ops.__name__.rpartition('.')[2]}: relative L2 error {error:.2e}")
+    assert error <= TOLERANCE[ops]
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@implementations
+@pytest.mark.parametrize("tokens", [1, 3, 8, 9])
+@pytest.mark.parametrize("bias", [False, True])
+def test_linear_multiplies_any_number_of_tokens(ops: Any, tokens: int, bias: bool) -> None:
+    x, weight, b = normal(tokens, 37), normal(51, 37, seed=1), normal(51, seed=2)
+    truth = x.astype(np.float64) @ weight.T + (b if bias else 0)
+
+    def with_bias(x: Tensor, weight: Tensor, b: Tensor) -> Tensor:
+        return ops.linear(x, weight, b)
+
+    def without(x: Tensor, weight: Tensor, b: Tensor) -> Tensor:
+        return ops.linear(x, weight, None)
+
+    assert_close(ops, run(with_bias if bias else without, x, weight, b), truth)
+
+
+@implementations
+@pytest.mark.parametrize("size", [5, 64, 130])
+def test_rms_norm_divides_by_the_root_mean_square(ops: Any, size: int) -> None:
+    x, weight = normal(7, size) * 30, normal(size, seed=1) + 1
+    wide = x.astype(np.float64)
+    truth = wide / np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-3) * weight
+
+    def norm(x: Tensor, weight: Tensor) -> Tensor:
+        return ops.rms_norm(x, weight, 1e-3)
+
+    assert_close(ops, run(norm, x, weight), truth)
+
+
+@implementations
+def test_rotary_turns_the_first_half_against_the_second(ops: Any) -> None:
+    x = normal(2, 3, 4, 6)
+    angles = normal(2, 3, 1, 3, seed=1).astype(np.float64)
+    first, second = x[..., :3].astype(np.float64), x[..., 3:].astype(np.float64)
+    cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    truth = np.concatenate([first * cos - second * sin, second * cos + first * sin], -1)
+
+    def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        return ops.apply_rotary(x, cos, sin)
+
+    assert_close(ops, run(rotate, x, cos, sin), truth)
+
+
+@implementations
+def test_clamped_swiglu_clamps_the_gate_above_and_up_on_both_sides(ops: Any) -> None:
+    x = np.array([[-20, -9, 20, 9, 3, -3, 6.9, 7.1], [0, 0, -1, 1, 7, 7, -7, -7]], np.float32)
+    gate = np.minimum(x[:, ::2].astype(np.float64), 7)
+    up = np.clip(x[:, 1::2].astype(np.float64), -7, 7)
+    truth = gate / (1 + np.exp(-1.702 * gate)) * (up + 1)
+
+    def activate(x: Tensor) -> Tensor:
+        return ops.clamped_swiglu(x, 7.0, 1.702)
+
+    assert_close(ops, run(activate, x), truth)
+
+
+@implementations
+def test_soft_cap_bounds_both_sides(ops: Any) -> None:
+    x = np.linspace(-400, 400, 999, dtype=np.float32).reshape(27, 37)
+
+    def cap(x: Tensor) -> Tensor:
+        return ops.soft_cap(x, 30.0)
+
+    assert_close(ops, run(cap, x), 30 * np.tanh(x.astype(np.float64) / 30))
+
+
+def attention_in_float64(
+    query: np.ndarray,
+    keys: np.ndarray,
+    values: np.ndarray,
+    positions: np.ndarray,
+    window: int | None,
+    sinks: np.ndarray | None,
+    softcap: float | None,
+    scale: float,
+) -> np.ndarray:
+    """`keys` and `values` are ``[batch, groups, total, head_dim]``, in the order of positions: no ring, no mask."""
+    batch, seq, heads, head_dim = query.shape
+    groups = keys.shape[1]
+    out = np.zeros((batch, seq, heads, head_dim))
+    for b, t, h in np.ndindex(batch, seq, heads):
+        end = positions[b, t] + 1
+        begin = 0 if window is None else max(0, end - window)
+        group = h // (heads // groups)
+        scores = keys[b, group, begin:end].astype(np.float64) @ query[b, t, h] * scale
+        if softcap is not None:
+            scores = softcap * np.tanh(scores / softcap)
+        weights = np.exp(scores)
+        total = weights.sum() + (0 if sinks is None else np.exp(np.float64(sinks[h])))
+        out[b, t, h] = weights / total @ values[b, group, begin:end]
+    return out.reshape(batch * seq, heads * head_dim)
+
+
+ATTENTION = {
+    "full": (None, 320, None, None, 2),
+    "full with sinks": (None, 320, "sinks", None, 8),
+    "ring": (24, 24 + 32, None, None, 8),
+    "ring with sinks": (24, 24 + 32, "sinks", None, 2),
+    "window of one": (1, 33, "sinks", None, 4),
+    "ring with soft-cap": (40, 77, None, 3.0, 4),
+}
+
+
+@implementations
+@pytest.mark.parametrize("case", ATTENTION)
+@pytest.mark.parametrize("seq", [1, 19])
+def test_attention_sees_its_window_through_a_ring(ops: Any, case: str, seq: int) -> None:
+    window, length, with_sinks, softcap, heads = ATTENTION[case]
+    batch, groups, head_dim, total = 2, 2, 20, 300
+    query = normal(batch, seq, heads, head_dim) * 2
+    keys, values = normal(batch, groups, total, head_dim, seed=1), normal(batch, groups, total, head_dim, seed=2)
+    sinks = normal(heads, seed=3) * 2 if with_sinks else None
+    # The sequences stand at different positions; each ring holds what was written up to there.
+    positions = np.stack([np.arange(seq) + 250, np.arange(seq) + 7]).astype(np.int32)
+    ring_keys, ring_values = (np.full((batch, groups, length, head_dim), 99, np.float32) for _ in range(2))
+    for b in range(batch):
+        for p in range(max(0, positions[b, -1] + 1 - length), positions[b, -1] + 1):
+            ring_keys[b, :, p % length], ring_values[b, :, p % length] = keys[b, :, p], values[b, :, p]
+    truth = attention_in_float64(query, keys, values, positions, window, sinks, softcap, 0.3)
+    flat = (-1, head_dim)
+
+    def attend(query: Tensor, keys: Tensor, values: Tensor, positions: Tensor, sinks: Tensor) -> Tensor:
+        mask = ops.attention_mask(positions, length, window, ms.float32)
+        return ops.attention(query, keys, values, mask, 0.3, sinks if with_sinks else None, softcap)
+
+    given = sinks if sinks is not None else np.zeros(heads, np.float32)
+    ours = run(attend, query, ring_keys.reshape(flat), ring_values.reshape(flat), positions, given)
+    assert_close(ops, ours, truth)
+
+
+class Experts(nn.Cell):
+    """`ops.experts` with an activation that keeps the first half, so that the truth is a plain product."""
+
+    def __init__(self, ops: Any, bias: bool) -> None:
+        super().__init__()
+        self.ops = ops.experts
+        self.bias = bias
+        self.activation = FirstHalf()
+
+    def construct(self, *t: Tensor) -> Tensor:
+        x, indices, weights, gate_up, gate_up_bias, down, down_bias = t
+        if self.bias:
+            return self.ops(x, indices, weights, gate_up, gate_up_bias, down, down_bias, self.activation)
+        return self.ops(x, indices, weights, gate_up, None, down, None, self.activation)
+
+
+class FirstHalf(nn.Cell):
+    def construct(self, x: Tensor) -> Tensor:
+        return x[..., : x.shape[-1] // 2]
+
+
+@implementations
+@pytest.mark.parametrize("tokens", [1, 2, 30])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("routing", ["spread", "one expert takes all"])
+def test_experts_sum_what_each_token_was_routed_to(ops: Any, tokens: int, bias: bool, routing: str) -> None:
+    count, k, hidden, intermediate = 6, 2, 70, 35  # neither is a multiple of a vector: edges are computed too
+    x = normal(tokens, hidden)
+    gate_up, down = normal(count, hidden, 2 * intermediate, seed=1), normal(count, intermediate, hidden, seed=2)
+    gate_up_bias, down_bias = normal(count, 2 * intermediate, seed=3), normal(count, hidden, seed=4)
+    rng = np.random.default_rng(5)
+    spread = [rng.permutation(count)[:k] for _ in range(tokens)]
+    indices = np.array(spread if routing == "spread" else [[4, 1]] * tokens, np.int32)
+    weights = np.abs(normal(tokens, k, seed=6))
+    truth = np.zeros((tokens, hidden))
+    for t, j in np.ndindex(tokens, k):
+        e = indices[t, j]
+        up = x[t].astype(np.float64) @ gate_up[e] + (gate_up_bias[e] if bias else 0)
+        truth[t] += weights[t, j] * (up[:intermediate] @ down[e] + (down_bias[e] if bias else 0))
+    ms.set_context(mode=ms.GRAPH_MODE, jit_syntax_level=ms.STRICT)
+    tensors = [Tensor(a) for a in (x, indices, weights, gate_up, gate_up_bias, down, down_bias)]
+    assert_close(ops, Experts(ops, bias)(*tensors).asnumpy(), truth)
+
+
+@needs_kernels
+@pytest.mark.parametrize("expert", [-1, 6])
+def test_an_expert_that_does_not_exist_stops_the_graph(expert: int) -> None:
+    ms.set_context(mode=ms.GRAPH_MODE, jit_syntax_level=ms.STRICT)
+    arrays = (normal(1, 8), np.array([[expert]], np.int32), np.ones((1, 1), np.float32))
+    weights = (normal(6, 8, 16), normal(6, 16), normal(6, 8, 8), normal(6, 8))
+    with pytest.raises(RuntimeError, match="grouped_matmul"):
+        Experts(cpu, bias=True)(*(Tensor(a) for a in (*arrays, *weights))).asnumpy()
+
+
+@needs_kernels
+def test_other_dtypes_go_the_portable_way() -> None:
+    x, weight = normal(3, 8).astype(np.float16), normal(5, 8, seed=1).astype(np.float16)
+
+    def linear(x: Tensor, weight: Tensor) -> Tensor:
+        return cpu.linear(x, weight, None)
+
+    assert run(linear, x, weight).dtype == np.float16

@@ -1,0 +1,126 @@
+"""Every form of a converted checkpoint loads to the same model; what cannot be loaded is refused in a line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from msport.convert import convert_checkpoint
+from msport.errors import CheckpointError, ConfigError, UsageError
+from msport.msmodels import LanguageModel, load_model
+from msport.msmodels.loading import read_stop_ids
+
+PROMPT = np.random.default_rng(1).integers(0, 1000, (1, 20))
+
+
+def weights(model: LanguageModel) -> dict[str, np.ndarray]:
+    return {p.name: p.asnumpy() for p in model.graphs.network.get_parameters() if ".cache." not in p.name}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "file_format"), [("bfloat16", "safetensors"), ("mxfp4", "safetensors"), ("bfloat16", "ckpt")]
+)
+def test_every_form_holds_the_same_weights(
+    hub_folder: Path, folder: Path, tmp_path: Path, dtype: str, file_format: str
+) -> None:
+    other = tmp_path / "other"
+    convert_checkpoint(hub_folder, other, dtype=dtype, format=file_format)
+    expected, found = weights(load_model(folder)), weights(load_model(other))
+    assert expected.keys() == found.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def test_a_float32_checkpoint_is_mapped_not_copied(folder: Path) -> None:
+    """The parameter's memory lies inside a file mapping of this process."""
+    model = load_model(folder)
+    parameter = model.graphs.network.model.layers[0].mlp.experts.gate_up_proj
+    address = parameter.data_ptr()
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        begin, end = (int(part, 16) for part in line.split()[0].split("-"))
+        if begin <= address < end:
+            assert line.endswith(".safetensors")
+            return
+    pytest.fail("the parameter's address is in no mapping")
+
+
+def test_float16_runs_on_cpu(folder: Path, model: LanguageModel) -> None:
+    half = load_model(folder, dtype="float16", max_length=60, prefill_chunk=16).logits(PROMPT)
+    full = model.logits(PROMPT)
+    error = np.linalg.norm(half - full) / np.linalg.norm(full)
+    print(f"relative L2 error {error:.2e}")
+    assert error <= 4e-3  # twice the measured 1.8e-3; float16 has 11 bits
+
+
+def test_the_portable_operators_give_the_same_logits(
+    folder: Path, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fused = model.logits(PROMPT)  # compiled before the names are bound anew
+    monkeypatch.setenv("MSPORT_OPS", "portable")
+    portable = load_model(folder, max_length=60, prefill_chunk=16)
+    assert portable.operators == "portable"
+    error = np.linalg.norm(portable.logits(PROMPT) - fused) / np.linalg.norm(fused)
+    print(f"relative L2 error {error:.2e}")
+    assert error <= 2.5e-6  # twice the measured 1.2e-6
+
+
+def test_max_length_is_bounded_by_the_models_own(hub_folder: Path, tmp_path: Path) -> None:
+    source = tmp_path / "hub"
+    shutil.copytree(hub_folder, source)
+    config = json.loads((source / "config.json").read_text())
+    config["max_position_embeddings"] = 64
+    (source / "config.json").write_text(json.dumps(config))
+    convert_checkpoint(source, tmp_path / "ms")
+    assert load_model(tmp_path / "ms", max_length=4096).max_length == 64
+
+
+def test_bfloat16_on_cpu_is_refused_with_the_remedy(folder: Path) -> None:
+    with pytest.raises(UsageError, match="no bfloat16 kernels on CPU; load with dtype float32"):
+        load_model(folder, dtype="bfloat16")
+
+
+def test_an_unknown_dtype_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="none of float32, float16, bfloat16"):
+        load_model(folder, dtype="int8")
+
+
+@pytest.mark.parametrize("name", ["max_length", "batch_size", "prefill_chunk"])
+def test_sizes_must_be_positive(folder: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} must be at least 1"):
+        load_model(folder, **{name: 0})
+
+
+def test_a_folder_that_is_no_finished_conversion_is_refused(hub_folder: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"msport\.json"):
+        load_model(hub_folder)
+
+
+def test_config_and_tensors_that_contradict_each_other_are_refused(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config["intermediate_size"] = 64
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"config\.json implies"):
+        load_model(copy)
+
+
+def test_stop_ids_come_from_generation_config_first(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"eos_token_id": 7}')
+    assert read_stop_ids(tmp_path) == {7}
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [3, 5]}')
+    assert read_stop_ids(tmp_path) == {3, 5}
+
+
+def test_no_stop_id_means_none(tmp_path: Path) -> None:
+    assert read_stop_ids(tmp_path) == frozenset()
+
+
+def test_a_broken_generation_config_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text("[1, 2")
+    with pytest.raises(ConfigError, match=r"generation_config\.json"):
+        read_stop_ids(tmp_path)

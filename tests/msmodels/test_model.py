@@ -1,0 +1,146 @@
+"""What a user calls on a loaded model, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from msport.errors import UsageError
+from msport.msmodels import LanguageModel
+
+PROMPT = np.random.default_rng(0).integers(0, 1000, 50)
+
+# Cached decode against one full forward: twice the worst measured, 1.4e-6.
+DECODE_TOLERANCE = 2.8e-6
+
+
+def error(ours: np.ndarray, truth: np.ndarray) -> float:
+    """The largest relative L2 error over the last axis."""
+    worst = float((np.linalg.norm(ours - truth, axis=-1) / np.linalg.norm(truth, axis=-1)).max())
+    print(f"relative L2 error {worst:.2e}")
+    return worst
+
+
+def test_logits_have_a_row_for_every_token(model: LanguageModel) -> None:
+    logits = model.logits(PROMPT[None])
+    assert logits.shape == (1, 50, model.config.vocab_size)
+    assert logits.dtype == np.float32
+    assert np.isfinite(logits).all()
+
+
+def test_logits_do_not_depend_on_what_follows(model: LanguageModel) -> None:
+    assert error(model.logits(PROMPT[None, :33]), model.logits(PROMPT[None])[:, :33]) <= DECODE_TOLERANCE
+
+
+def test_a_large_batch_is_done_in_groups(model: LanguageModel) -> None:
+    prompts = np.stack([PROMPT[:20], PROMPT[10:30], PROMPT[20:40]])  # the model runs two sequences at a time
+    logits = model.logits(prompts)
+    assert logits.shape[0] == 3
+    for row, prompt in enumerate(prompts):
+        assert error(logits[row], model.logits([prompt])[0]) <= DECODE_TOLERANCE
+
+
+def test_logits_come_in_chunks_that_join_to_the_whole(model: LanguageModel) -> None:
+    pieces = list(model.iter_logits(PROMPT[None]))
+    assert [start for start, _ in pieces] == [0, 16, 32, 48]
+    np.testing.assert_array_equal(np.concatenate([piece for _, piece in pieces], 1), model.logits(PROMPT[None]))
+
+
+def test_decoding_token_by_token_equals_one_forward_past_the_window(model: LanguageModel) -> None:
+    whole = model.logits(PROMPT[None])[0]
+    last = model.prefill(PROMPT[None, :5])
+    worst = error(last[0], whole[4])
+    for position in range(5, 50):
+        worst = max(worst, error(model.decode(PROMPT[position : position + 1])[0], whole[position]))
+    print(f"relative L2 error {worst:.2e}")
+    assert worst <= DECODE_TOLERANCE
+
+
+def test_prompts_of_different_lengths_run_side_by_side(model: LanguageModel) -> None:
+    short, long = PROMPT[:3], PROMPT[5:45]
+    logits = [model.prefill([short, long])]
+    logits += [model.decode([PROMPT[3 + step], PROMPT[45 + step]]) for step in range(4)]
+    expected_short, expected_long = model.logits([PROMPT[:7]])[0, 2:], model.logits([PROMPT[5:49]])[0, 39:]
+    for step in range(5):
+        assert error(logits[step][0], expected_short[step]) <= DECODE_TOLERANCE
+        assert error(logits[step][1], expected_long[step]) <= DECODE_TOLERANCE
+
+
+def test_no_shape_of_a_prompt_compiles_a_fourth_graph(model: LanguageModel) -> None:
+    for length in (1, 2, 15, 16, 17, 31, 50):
+        model.logits(PROMPT[None, :length])
+        model.prefill([PROMPT[:length]])
+        model.decode(PROMPT[:1])
+    model.prefill([PROMPT[:1], PROMPT[:40]])
+    assert len(model.graphs.network.compile_cache) == 3
+
+
+def test_hidden_states_begin_with_the_embedding(model: LanguageModel) -> None:
+    states = model.hidden_states(PROMPT[None, :20])
+    assert states.shape == (3, 1, 20, model.config.hidden_size)
+    embedding = model.graphs.network.model.embed_tokens.weight.asnumpy()
+    np.testing.assert_array_equal(states[0, 0], embedding[PROMPT[:20]])
+
+
+def test_greedy_generation_takes_the_most_likely_token_each_time(model: LanguageModel) -> None:
+    tokens = list(model.generate(PROMPT[:10], max_new_tokens=6))
+    ids = list(PROMPT[:10])
+    for token in tokens:
+        assert token == int(model.logits([ids])[0, -1].argmax())
+        ids.append(token)
+    assert len(tokens) == 6
+
+
+def test_equal_seeds_generate_equal_tokens(model: LanguageModel) -> None:
+    def draw(seed: int) -> list[int]:
+        return list(model.generate(PROMPT[:10], max_new_tokens=12, temperature=2.0, top_p=0.95, seed=seed))
+
+    assert draw(3) == draw(3)
+    assert draw(3) != draw(4)
+
+
+def test_generation_ends_after_a_stop_id(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = list(model.generate(PROMPT[:10], max_new_tokens=8))
+    stop = free[3]
+    monkeypatch.setattr(model, "stop_ids", frozenset([stop]))
+    assert list(model.generate(PROMPT[:10], max_new_tokens=8)) == free[: free.index(stop) + 1]
+
+
+def test_generation_ends_where_the_context_is_full(model: LanguageModel) -> None:
+    assert len(list(model.generate(PROMPT[:50], max_new_tokens=100))) == 10
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (np.zeros(61, int), "longer than max_length"),
+        ([], "at least one"),
+        ([[]], "at least one"),
+        ([5, -1], "token id -1 is outside the vocabulary"),
+        ([5, 1024], "token id 1024 is outside the vocabulary of 1024"),
+        ([1.5], "must be integers"),
+        ([[1, 2], [3]], "one length"),
+        (np.zeros((1, 2, 3), int), "must be integers"),
+    ],
+)
+def test_a_bad_prompt_is_refused(model: LanguageModel, prompt: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        model.logits(prompt)
+
+
+def test_more_prompts_than_the_batch_are_refused_where_they_cannot_be_grouped(model: LanguageModel) -> None:
+    with pytest.raises(UsageError, match="batch_size=2"):
+        model.prefill([[1], [2], [3]])
+    with pytest.raises(UsageError, match="one prompt"):
+        model.generate([[1], [2]])
+
+
+def test_decoding_needs_a_prompt_and_room(model: LanguageModel) -> None:
+    model.prefill([np.arange(60), np.arange(60)])
+    with pytest.raises(UsageError, match="context is full"):
+        model.decode([1, 2])
+    model.graphs.lengths[:] = 0
+    with pytest.raises(UsageError, match="call prefill first"):
+        model.decode([1])

@@ -1,0 +1,101 @@
+"""Prefill and decode are measured apart, token by token, against a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from msport.architectures import load_config
+from msport.validate.logits import compare_logits, tokens_to_compare
+from msport.validate.prompts import Prompt
+from msport.validate.recording import Chunk, Recording, RecordingWriter
+
+PROMPTS = (Prompt("long", tuple(range(10)), decoded=4), Prompt("short", (7, 7)))
+VOCAB = 1024
+
+
+class Model:
+    """Recites logits by position, as the recording has them; a subclass makes the mistakes."""
+
+    chunk = 3
+
+    def __init__(self) -> None:
+        self._position = 0
+
+    def iter_logits(self, ids: list[list[int]]) -> Iterator[tuple[int, np.ndarray]]:
+        for start in range(0, len(ids[0]), self.chunk):
+            yield start, _logits(len(ids[0]))[None, start : start + self.chunk]
+
+    def prefill(self, ids: list[list[int]]) -> np.ndarray:
+        self._position = len(ids[0]) - 1
+        return _logits(10)[None, self._position]
+
+    def decode(self, tokens: list[int]) -> np.ndarray:
+        self._position += 1
+        assert tokens == [PROMPTS[0].ids[self._position]]
+        return _logits(10)[None, self._position]
+
+
+def _logits(length: int) -> np.ndarray:
+    return np.random.default_rng(length).standard_normal((length, VOCAB)).astype(np.float32)
+
+
+@pytest.fixture
+def recording(sample: Path, tmp_path: Path) -> Iterator[Recording]:
+    config = load_config(sample)
+    assert config.vocab_size == VOCAB
+    with RecordingWriter(tmp_path / "recording.safetensors", PROMPTS, config) as writer:
+        for number, prompt in enumerate(PROMPTS):
+            states = np.ones((config.num_hidden_layers + 1, len(prompt.ids), config.hidden_size), np.float32)
+            writer.add(number, Chunk(0, _logits(len(prompt.ids)), states))
+    with Recording(tmp_path / "recording.safetensors") as opened:
+        yield opened
+
+
+def test_a_model_that_agrees_has_no_error_on_either_path(recording: Recording) -> None:
+    counted: list[int] = []
+    results = compare_logits(Model(), recording, PROMPTS, counted.append)
+    assert [(r.title, r.start, len(r.errors)) for r in results] == [
+        ("long", 0, 10),
+        ("long, decode", 5, 5),
+        ("short", 0, 2),
+    ]
+    assert all(result.failed(0.0) == 0 for result in results)
+    assert sum(counted) == tokens_to_compare(PROMPTS) == 17
+
+
+def test_a_fault_of_one_token_in_one_chunk_is_found_at_its_position(recording: Recording) -> None:
+    class Wrong(Model):
+        def iter_logits(self, ids: list[list[int]]) -> Iterator[tuple[int, np.ndarray]]:
+            for start, logits in super().iter_logits(ids):
+                if start <= 7 < start + self.chunk:
+                    logits = logits.copy()
+                    logits[0, 7 - start] *= 1.5
+                yield start, logits
+
+    long, decoded, short = compare_logits(Wrong(), recording, PROMPTS)
+    assert (long.failed(1e-2), long.start + long.worst) == (1, 7)
+    assert long.errors.relative_l2[7] == pytest.approx(0.5)
+    assert decoded.failed(1e-2) == short.failed(1e-2) == 0
+
+
+def test_a_fault_that_only_decoding_has_is_found_on_that_path_alone(recording: Recording) -> None:
+    class Forgetful(Model):
+        def decode(self, tokens: list[int]) -> np.ndarray:
+            return super().decode(tokens) * np.float32(1.02 if self._position == 7 else 1.0)
+
+    long, decoded, _ = compare_logits(Forgetful(), recording, PROMPTS)
+    assert long.failed(1e-2) == 0
+    assert (decoded.failed(1e-2), decoded.start + decoded.worst) == (1, 7)
+
+
+def test_tokens_that_never_came_back_are_not_taken_for_agreement(recording: Recording) -> None:
+    class Short(Model):
+        def iter_logits(self, ids: list[list[int]]) -> Iterator[tuple[int, np.ndarray]]:
+            yield from list(super().iter_logits(ids))[:-1]
+
+    with pytest.raises(AssertionError, match="9 tokens came back for 10"):
+        compare_logits(Short(), recording, PROMPTS)

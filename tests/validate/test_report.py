@@ -1,0 +1,151 @@
+"""A report passes only if everything that was judged does, and tells the rest in text, JSON and a page."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from msport.validate.chart import Series, error_chart
+from msport.validate.html import render_html
+from msport.validate.layers import LayerError
+from msport.validate.metrics import measure
+from msport.validate.prompts import Prompt
+from msport.validate.report import PromptResult, Report, Setup
+from msport.validate.weights import TensorCheck
+
+SETUP = Setup(
+    folder="a<b>-ms",
+    architecture="GptOssForCausalLM",
+    source="a<b>",
+    revision=None,
+    checkpoint="0123456789abcdef" * 4,
+    reference="a<b>",
+    level="logits",
+    tolerance=1e-2,
+    seed=0,
+    versions={"msport": "0", "mindspore": "2.10.0", "transformers": "4.57.1", "torch": "2.13.0"},
+    device="CPU",
+    dtype="float32",
+)
+LAYERS = tuple(LayerError(layer, size, size / 2, "random", 3) for layer, size in enumerate((0.0, 1e-6, 0.5)))
+
+
+def _result(name: str = "random", path: str = "prefill", *, wrong: dict[int, float] | None = None) -> PromptResult:
+    reference = np.random.default_rng(0).standard_normal((5, 16)).astype(np.float32)
+    ours = reference * np.float32(1 + 1e-5)
+    for token, factor in (wrong or {}).items():
+        ours[token] *= np.float32(factor)
+    return PromptResult(Prompt(name, (1, 2, 3, 4, 5)), path, 0, measure(reference, ours))
+
+
+def _report(*results: PromptResult, level: str = "logits", **parts: Any) -> Report:
+    return Report(dataclasses.replace(SETUP, level=level), results, **parts)
+
+
+def test_a_report_passes_if_every_token_does() -> None:
+    assert _report(_result(), _result("other")).passed
+
+
+def test_one_token_of_one_prompt_fails_it() -> None:
+    report = _report(_result(), _result("other", wrong={3: 1.5}))
+    assert not report.passed
+    assert report.worst is not None
+    assert (report.worst.title, report.worst.worst) == ("other", 3)
+    assert "1 of 10 tokens" in str(report)
+    assert "'other' at position 3" in str(report)
+
+
+def test_a_report_of_nothing_does_not_pass() -> None:
+    assert not _report().passed
+    assert not _report(
+        PromptResult(Prompt("empty", ()), "prefill", 0, measure(np.ones((0, 3)), np.ones((0, 3))))
+    ).passed
+    assert "nothing was compared" in str(_report())
+
+
+def test_a_report_on_layers_fails_by_a_layer_too() -> None:
+    assert _report(_result(), level="logits", layers=LAYERS).passed
+    failed = _report(_result(), level="layers", layers=LAYERS, first_departure=2)
+    assert not failed.passed
+    assert "layers.1" in str(failed)
+    assert not _report(_result(), level="layers").passed, "layers were to be judged, and none was"
+
+
+def test_a_report_on_weights_fails_by_a_tensor() -> None:
+    good, bad = TensorCheck("good", "copy", 10), TensorCheck("bad", "copy", 10, different=1, max_abs=0.5)
+    assert _report(level="weights", weights=(good,)).passed
+    report = _report(level="weights", weights=(good, bad))
+    assert not report.passed
+    assert "1 of 2 tensors" in str(report)
+    assert "1 of 10" in str(report)
+    assert not _report(level="weights", weights=(TensorCheck("x", "copy", 0, fault="is missing"),)).passed
+
+
+def test_a_fault_of_decoding_alone_is_said_to_be_one() -> None:
+    assert "only decoding fails" in str(_report(_result(), _result(path="decode", wrong={0: 2.0})))
+
+
+def test_a_fault_that_no_layer_shows_is_put_to_the_head() -> None:
+    assert "final norm and the head" in str(_report(_result(wrong={0: 2.0}), layers=LAYERS[:2]))
+
+
+def test_tokens_that_are_not_finite_are_counted() -> None:
+    assert "2 tokens have logits that are not finite" in str(_report(_result(wrong={0: np.nan, 1: np.inf})))
+
+
+def test_json_is_strict_and_holds_what_the_verdict_rests_on() -> None:
+    report = _report(_result(wrong={0: np.nan}), layers=LAYERS, notes=("a note",), seconds={"run model": 1.5})
+    document = json.loads(report.to_json(), parse_constant=pytest.fail)
+    assert document["passed"] is False
+    assert document["schema"] == "msport.validate/1"
+    assert document["prompts"] == [{"name": "random", "ids": [1, 2, 3, 4, 5]}]
+    (result,) = document["results"]
+    assert result["relative_l2"][0] is None
+    assert result["token_passed"] == [False, True, True, True, True]
+    assert document["versions"]["transformers"] == "4.57.1"
+    assert {"checkpoint", "device", "dtype", "seed", "tolerance", "max_length"} <= document.keys()
+    assert document["layers"][2]["relative_l2_max"] == 0.5
+
+
+class _Outline(HTMLParser):
+    """Tags that were opened, and whether each was closed in order."""
+
+    void = ("meta", "line")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.void:
+            assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_self_contained_and_escaped() -> None:
+    page = render_html(_report(_result(wrong={2: np.inf}), _result(path="decode"), layers=LAYERS, first_departure=2))
+    outline = _Outline()
+    outline.feed(page)
+    assert not outline.open
+    assert not {"src", "href"} & {name for _, attributes in outline.seen for name in attributes}
+    assert "a&lt;b&gt;-ms" in page
+    assert "<b>" not in page
+    assert sum(tag == "polyline" for tag, _ in outline.seen) == 2
+
+
+def test_a_chart_keeps_every_point_on_its_paper() -> None:
+    chart = error_chart([Series("x", 3, [0.0, 1e-9, float("inf"), 0.5])], 1e-2)
+    points = [tuple(map(float, point.split(","))) for point in chart.split('points="')[1].split('"')[0].split()]
+    assert len(points) == 4
+    assert all(0 <= x <= 860 and 0 <= y <= 280 for x, y in points)
+    assert points[0][1] > points[3][1] >= points[2][1], "larger errors are drawn higher"

@@ -1,0 +1,135 @@
+"""A converted checkpoint is judged end to end, and what cannot be judged is refused before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from msport.architectures import load_config
+from msport.checkpoint import read_manifest, write_manifest
+from msport.errors import CheckpointError, ConfigError, MissingDependencyError, UsageError
+from msport.sample import write_sample
+from msport.validate import reference, runner, validate_model
+from validate.tampering import change_config, change_tensor
+
+
+@pytest.mark.reference
+def test_a_faithful_conversion_passes_at_every_layer_far_below_the_tolerance(sample: Path, converted: Path) -> None:
+    pytest.importorskip("transformers")
+    phases: dict[str, tuple[int, int]] = {}
+    report = validate_model(
+        converted, tol=1e-4, level="layers", progress=lambda name, done, total: phases.update({name: (done, total)})
+    )
+    print(report)
+    assert report.passed
+    assert report.setup.reference == str(sample.resolve())
+    assert {result.title for result in report.results} > {"random", "random, decode", "repeated", "special", "chinese"}
+    assert len(report.layers) == 3
+    assert report.first_departure is None
+    assert list(phases) == ["load reference", "run reference", "load model", "run model", "compare layers"]
+    assert all(done == total for done, total in phases.values())
+    assert report.seconds is not None
+    assert report.seconds.keys() == phases.keys()
+    document = json.loads(report.to_json())
+    assert {"msport", "mindspore", "torch", "transformers", "numpy", "python"} <= document["versions"].keys()
+    assert (document["device"], document["dtype"], document["seed"]) == ("CPU", "float32", 0)
+    assert document["checkpoint"] == runner.checkpoint_hash(read_manifest(converted))
+
+
+@pytest.mark.reference
+def test_a_fault_is_caught_and_located_without_being_asked_for(converted: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    name = "model.layers.1.self_attn.o_proj.weight"
+    folder = change_tensor(converted, tmp_path / "ms", name, lambda values: values * 1.2)
+    report = validate_model(folder, prompts=[list(range(40)), list(range(50, 60))])
+    print(report)
+    assert not report.passed
+    assert report.first_departure == 2
+    assert "layers.1" in str(report)
+
+
+def test_weights_are_judged_without_torch(
+    sample: Path, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference, "find_spec", lambda name: None)
+    assert validate_model(converted, level="weights").passed
+    folder = change_tensor(converted, tmp_path / "ms", "model.norm.weight", lambda values: values + 1)
+    assert not validate_model(folder, sample, level="weights").passed
+    with pytest.raises(MissingDependencyError, match="reference"):
+        validate_model(converted)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"tol": -1.0}, "tolerance"),
+        ({"tol": float("nan")}, "tolerance"),
+        ({"level": "everything"}, "none of logits"),
+        ({"max_length": 0}, "max_length"),
+        ({"seed": -1}, "seed"),
+        ({"prompts": []}, "no prompts"),
+        ({"prompts": [[99999]]}, "0 to 1023"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any], reason: str, converted: Path) -> None:
+    with pytest.raises(UsageError, match=reason):
+        validate_model(converted, **arguments)
+
+
+def test_a_folder_that_is_no_conversion_is_refused(sample: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"msport\.json"):
+        validate_model(sample)
+
+
+def test_a_source_that_is_gone_is_named_with_the_remedy(converted: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(converted, tmp_path / "ms"))
+    write_manifest(folder, dataclasses.replace(read_manifest(folder), source=str(tmp_path / "gone")))
+    for level in runner.LEVELS:
+        with pytest.raises(CheckpointError, match=r"gone.*--reference"):
+            validate_model(folder, level=level)
+
+
+def test_a_reference_of_other_sizes_is_refused_before_it_is_loaded(converted: Path, tmp_path: Path) -> None:
+    other = write_sample("gpt-oss", tmp_path / "other", overrides={"num_hidden_layers": 4})
+    with pytest.raises(ConfigError, match="num_hidden_layers is 4, not 2"):
+        validate_model(converted, other)
+
+
+def test_the_hash_of_a_checkpoint_changes_with_any_tensor(converted: Path) -> None:
+    manifest = read_manifest(converted)
+    name = next(iter(manifest.tensors))
+    other = dataclasses.replace(manifest.tensors[name], sha256="0" * 64)
+    changed = dataclasses.replace(manifest, tensors={**manifest.tensors, name: other})
+    assert runner.checkpoint_hash(manifest) == runner.checkpoint_hash(read_manifest(converted))
+    assert runner.checkpoint_hash(changed) != runner.checkpoint_hash(manifest)
+
+
+def test_a_config_that_was_changed_is_noted(converted: Path, tmp_path: Path) -> None:
+    folder = change_config(converted, tmp_path / "ms", lambda config: config.update(sliding_window=25))
+    assert validate_model(folder, level="weights").notes == (
+        "config.json differs from the reference's in sliding_window",
+    )
+    assert validate_model(converted, level="weights").notes == ()
+
+
+def test_torch_and_mindspore_are_imported_only_when_something_runs() -> None:
+    program = (
+        "import sys, msport.validate.runner, msport.cli.validate; print({'torch', 'mindspore'} & set(sys.modules))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "set()"
+
+
+def test_what_a_run_cannot_have_shown_is_noted(converted: Path) -> None:
+    config = load_config(converted)
+    short = runner.notes_on(config, 20, 128)
+    assert len(short) == 3
+    assert "window of 24" in short[0]
+    assert "--max-length 4352" in short[2]
+    assert runner.notes_on(config, 5000, 128) == ()

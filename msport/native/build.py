@@ -1,7 +1,8 @@
-"""Compiles the C++ sources of this folder once per machine and source text, and finds the library again afterwards.
+"""Compiles the C++ sources of this folder once per machine and source text, and finds the libraries again afterwards.
 
 Shipping source rather than binaries keeps one wheel for x86 and the Arm hosts of Ascend machines, and lets the
-compiler use the vector unit that is there.
+compiler use the vector unit that is there. There are two libraries, so that a conversion need not wait for operators
+that it does not call: ``mxfp4`` is one file, ``operators`` all others.
 """
 
 from __future__ import annotations
@@ -13,38 +14,61 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 _FOLDER = Path(__file__).parent
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-pthread")
 _TIMEOUT_SECONDS = 120
+# Files that are a library of their own.
+_ALONE = {"mxfp4"}
+_SLOWER = {
+    "operators": "the slower portable operators are used",
+    "mxfp4": "MXFP4 is decoded by NumPy, several times slower",
+}
 
 _log = logging.getLogger(__name__)
+_lock = threading.Lock()
+
+
+def library(name: Literal["operators", "mxfp4"] = "operators") -> Path | None:
+    """The compiled library, or None, with one warning, where there is no working compiler.
+
+    ``MSPORT_NATIVE=0`` disables them, ``CXX`` names the compiler, ``MSPORT_CACHE`` the folder of the libraries
+    (default ``~/.cache/msport``), ``MSPORT_THREADS`` bounds the threads that an operator uses. Safe to call from
+    several threads and several processes.
+    """
+    with _lock:
+        return _find(name)
 
 
 @cache
-def library() -> Path | None:
-    """The compiled kernels, or None, with one warning, where there is no working compiler.
-
-    ``MSPORT_NATIVE=0`` disables them, ``CXX`` names the compiler, ``MSPORT_CACHE`` the folder of the library (default
-    ``~/.cache/msport``), ``MSPORT_THREADS`` bounds the threads that a kernel uses.
-    """
+def _find(name: str) -> Path | None:
     if os.environ.get("MSPORT_NATIVE") == "0":
         return None
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
+    slower = _SLOWER[name]
     if compiler is None:
-        _log.warning("no C++ compiler found: the slower portable operators are used; install g++ to speed up the CPU")
+        _log.warning("no C++ compiler found: %s; install g++ to speed up the CPU", slower)
         return None
     try:
-        target = _folder() / f"kernels-{_fingerprint(compiler)}.so"
+        sources = _sources(name)
+        target = _folder() / f"{name}-{_fingerprint(compiler, sources)}.so"
         if not target.exists():
-            _compile(compiler, target)
-    except (OSError, subprocess.SubprocessError) as error:
+            _compile(compiler, sources, target)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: a user without a home
         output = getattr(error, "stderr", None) or str(error)
-        _log.warning("%s: %s: the slower portable operators are used", compiler, " ".join(output.split())[:200])
+        _log.warning("%s: %s: %s", compiler, " ".join(output.split())[:200], slower)
         return None
     return target
+
+
+def _sources(name: str) -> list[Path]:
+    if name in _ALONE:
+        return [_FOLDER / f"{name}.cpp"]
+    return sorted(path for path in _FOLDER.glob("*.cpp") if path.stem not in _ALONE)
 
 
 def _folder() -> Path:
@@ -52,10 +76,10 @@ def _folder() -> Path:
     return Path(os.environ.get("MSPORT_CACHE") or default)
 
 
-def _fingerprint(compiler: str) -> str:
+def _fingerprint(compiler: str, sources: list[Path]) -> str:
     """Differs wherever a library compiled elsewhere might not run here: sources, flags, compiler, processor."""
     digest = hashlib.sha256()
-    for path in sorted([*_FOLDER.glob("*.cpp"), *_FOLDER.glob("*.h")]):
+    for path in [*sources, *sorted(_FOLDER.glob("*.h"))]:
         digest.update(path.read_bytes())
     digest.update("\0".join((compiler, *_FLAGS, platform.machine(), _processor())).encode())
     return digest.hexdigest()[:16]
@@ -70,13 +94,12 @@ def _processor() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
-def _compile(compiler: str, target: Path) -> None:
+def _compile(compiler: str, sources: list[Path], target: Path) -> None:
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(suffix=".so", dir=target.parent)
     os.close(handle)
     try:
-        sources = sorted(str(path) for path in _FOLDER.glob("*.cpp"))
-        command = [compiler, *_FLAGS, *sources, "-o", temporary]
+        command = [compiler, *_FLAGS, *map(str, sources), "-o", temporary]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS)  # noqa: S603
         os.replace(temporary, target)  # two processes may compile at once: the last one wins, and both are whole
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from msport.native import library
+from msport.native import build, library
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler on this machine")
 
@@ -19,9 +19,9 @@ def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("MSPORT_CACHE", str(tmp_path / "cache"))
     for name in ("CXX", "MSPORT_NATIVE"):
         monkeypatch.delenv(name, raising=False)
-    library.cache_clear()
+    build._find.cache_clear()
     yield
-    library.cache_clear()
+    build._find.cache_clear()
 
 
 @needs_compiler
@@ -30,7 +30,7 @@ def test_the_library_is_compiled_once_and_found_again(tmp_path: Path) -> None:
     assert path is not None
     assert path.parent == tmp_path / "cache"
     before = path.stat()
-    library.cache_clear()
+    build._find.cache_clear()
     assert library() == path
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]  # nothing temporary is left

@@ -29,7 +29,7 @@ from typing import BinaryIO, NoReturn
 
 from msport.checkpoint import protobuf
 from msport.checkpoint.dtypes import DType, by_ckpt
-from msport.checkpoint.layout import Extent, Header, Layout, TensorInfo, nbytes_of
+from msport.checkpoint.layout import Extent, Header, Layout, TensorInfo, nbytes_of, version_on_disk
 from msport.checkpoint.quoting import quote
 from msport.errors import CheckpointError
 
@@ -82,7 +82,7 @@ def read_header(path: str | os.PathLike[str], check_crc: bool = False) -> Header
         if check_crc:
             _check_crc(path, file, end, crc)
         tensors, metadata = _collect(path, file, entries)
-    return Header(path, tensors, metadata, 0, status.st_size, status.st_mtime_ns)
+    return Header(path, tensors, metadata, 0, status.st_size, version_on_disk(status))
 
 
 def plan_layout(

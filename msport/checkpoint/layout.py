@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,8 +53,8 @@ class Header:
     """A checkpoint file's table of contents.
 
     ``tensors`` is in order of offset. ``data_start`` is where the tensors begin in safetensors, and 0 in ``.ckpt``,
-    where they lie between their descriptions. ``modified_ns`` is the file's modification time, by which a later
-    change is noticed.
+    where they lie between their descriptions. ``version`` is text that differs once the file has changed: size and
+    modification time of a file on disk, the server's own mark of one that is read over the network.
     """
 
     path: Path
@@ -61,7 +62,12 @@ class Header:
     metadata: dict[str, str]
     data_start: int
     file_size: int
-    modified_ns: int
+    version: str
+
+
+def version_on_disk(status: os.stat_result) -> str:
+    """The ``Header.version`` of a file on disk."""
+    return f"{status.st_size} bytes, modified {status.st_mtime_ns}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msport.checkpoint import ckpt, safetensors
-from msport.checkpoint.layout import Header, TensorInfo
+from msport.checkpoint.layout import Header, TensorInfo, version_on_disk
 from msport.checkpoint.quoting import quote
 from msport.errors import CheckpointError
 
@@ -51,8 +51,7 @@ class TensorFile:
             self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError as error:
             raise CheckpointError(f"{self.path}: vanished after its header was read; start again") from error
-        status = os.fstat(self._descriptor)
-        if (status.st_size, status.st_mtime_ns) != (self.header.file_size, self.header.modified_ns):
+        if version_on_disk(os.fstat(self._descriptor)) != self.header.version:
             self.close()
             raise CheckpointError(f"{self.path}: changed after its header was read; start again")
 

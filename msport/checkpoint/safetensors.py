@@ -19,11 +19,11 @@ from typing import Any, NoReturn
 
 from msport.checkpoint import strict_json
 from msport.checkpoint.dtypes import DType, by_safetensors
-from msport.checkpoint.layout import Header, Layout, TensorInfo, nbytes_of
+from msport.checkpoint.layout import Header, Layout, TensorInfo, nbytes_of, version_on_disk
 from msport.checkpoint.quoting import quote
 from msport.errors import CheckpointError
 
-_PREFIX = 8
+PREFIX = 8  # bytes that hold the header's length
 _MAX_HEADER = 100_000_000
 _ALIGNMENT = 8
 _MAX_RANK = 32
@@ -40,21 +40,31 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     path = Path(path)
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
-        length = _header_length(path, file.read(_PREFIX), status.st_size)
-        document = _parse(path, file.read(length), length)
+        length = header_length(path, file.read(PREFIX), status.st_size)
+        return parse_header(path, file.read(length), length, status.st_size, version_on_disk(status))
+
+
+def header_length(path: Path, prefix: bytes, file_size: int) -> int:
+    """Bytes of JSON that follow the first ``PREFIX`` bytes of a file; CheckpointError if it cannot have so many."""
+    if len(prefix) < PREFIX:
+        _refuse(path, f"{file_size} bytes are too few for a safetensors file")
+    length = int.from_bytes(prefix, "little")
+    if length > _MAX_HEADER:
+        _refuse(path, f"not a safetensors file: its header would be {length} bytes (at most {_MAX_HEADER})")
+    if PREFIX + length > file_size:
+        _refuse(path, f"truncated: the header ends at byte {PREFIX + length}, the file at {file_size}")
+    return length
+
+
+def parse_header(path: Path, text: bytes, length: int, file_size: int, version: str) -> Header:
+    """The header of which ``text`` is the JSON, of ``length`` bytes; raises CheckpointError as ``read_header``."""
+    document = _parse(path, text, length)
     metadata = _metadata(path, document.pop(_METADATA, {}))
-    data_start = _PREFIX + length
+    data_start = PREFIX + length
     tensors = [_tensor(path, name, entry, data_start) for name, entry in document.items()]
     tensors.sort(key=lambda tensor: tensor.extents)
-    _check_contiguous(path, tensors, data_start, status.st_size)
-    return Header(
-        path=path,
-        tensors={tensor.name: tensor for tensor in tensors},
-        metadata=metadata,
-        data_start=data_start,
-        file_size=status.st_size,
-        modified_ns=status.st_mtime_ns,
-    )
+    _check_contiguous(path, tensors, data_start, file_size)
+    return Header(path, {tensor.name: tensor for tensor in tensors}, metadata, data_start, file_size, version)
 
 
 def plan_layout(
@@ -89,18 +99,7 @@ def _encode(document: dict[str, Any]) -> bytes:
     text += b" " * (-len(text) % _ALIGNMENT)
     if len(text) > _MAX_HEADER:
         raise CheckpointError(f"a header of {len(text)} bytes exceeds safetensors' 100 MB: use smaller shards")
-    return len(text).to_bytes(_PREFIX, "little") + text
-
-
-def _header_length(path: Path, prefix: bytes, file_size: int) -> int:
-    if len(prefix) < _PREFIX:
-        _refuse(path, f"{file_size} bytes are too few for a safetensors file")
-    length = int.from_bytes(prefix, "little")
-    if length > _MAX_HEADER:
-        _refuse(path, f"not a safetensors file: its header would be {length} bytes (at most {_MAX_HEADER})")
-    if _PREFIX + length > file_size:
-        _refuse(path, f"truncated: the header ends at byte {_PREFIX + length}, the file at {file_size}")
-    return length
+    return len(text).to_bytes(PREFIX, "little") + text
 
 
 def _parse(path: Path, text: bytes, length: int) -> dict[str, Any]:

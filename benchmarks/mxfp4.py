@@ -2,11 +2,14 @@
 
     python benchmarks/mxfp4.py [--experts 4] [--rows 5760] [--columns 2880] [--threads 2] [--rounds 5]
 
+The converter uses the row "msport, transposed"; "NumPy" is the same without the compiled form, as on a machine that has
+no C++ compiler.
+
 The default is four experts of gpt-oss-20b's ``gate_up_proj``. Its bytes are uniformly random: the worst case for a
 table, of which real weights use fewer entries. Figures are the best of several rounds in GB/s of bfloat16 output; a
-copy reads and writes that much. Transformers returns ``[E, in, out]`` in fresh memory, and so does the row "fresh" of
-msport; the converter reuses its buffers, as the other rows do. Results are compared bit by bit; the last line is
-JSON. Needs the extra ``reference``.
+copy, the limit, reads and writes that much. Transformers returns ``[E, in, out]`` in fresh memory, and so does the row
+"fresh" of msport; the converter reuses its buffers, as the other rows do. Results are compared bit by bit; the last
+line is JSON. Needs the extra ``reference``.
 """
 
 from __future__ import annotations
@@ -20,11 +23,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msport.checkpoint import mxfp4
+from msport.checkpoint import mxfp4, mxfp4_kernel
 
 Array = NDArray[Any]
 
@@ -51,6 +55,7 @@ CASES: dict[str, Callable[[Arrays, slice], object]] = {
     ),
     "msport, transposed, fresh": lambda a, rows: mxfp4.decode_transposed(a.blocks[:, rows], a.scales[:, rows]),
 }
+IN_NUMPY = {"NumPy": "msport", "NumPy, transposed": "msport, transposed"}
 
 
 def main() -> int:
@@ -58,9 +63,20 @@ def main() -> int:
     load = os.getloadavg()[0]
     arrays = random_weights(options.experts, options.rows, options.columns)
     counts = sorted({1, options.threads})
+
     # One after the other, never alternating: idle threads of one library slow down the other.
-    seconds = {case: {n: best(options.rounds, on_threads(n, case, arrays)) for n in counts} for case in CASES}
-    seconds["Transformers"], identical = measure_transformers(arrays, counts, options.rounds)
+    def measure(case: str) -> dict[int, float]:
+        return {count: best(options.rounds, on_threads(count, case, arrays)) for count in counts}
+
+    with mock.patch.object(mxfp4_kernel, "decode", return_value=False):
+        numpy_seconds = {name: measure(case) for name, case in IN_NUMPY.items()}
+    from_numpy = arrays.plain.copy(), arrays.transposed.copy()
+    native_seconds = {case: measure(case) for case in CASES}
+    same = np.array_equal(from_numpy[0], arrays.plain) and np.array_equal(from_numpy[1], arrays.transposed)
+    del from_numpy
+    peer_seconds, identical = measure_transformers(arrays, counts, options.rounds)
+    seconds = {"Transformers": peer_seconds, **numpy_seconds, **native_seconds}
+    identical &= same
     report(seconds, arrays.plain.nbytes, identical, load)
     return 0 if identical else 1
 
@@ -124,7 +140,8 @@ def best(rounds: int, work: Callable[[], object]) -> float:
 
 def report(seconds: dict[str, dict[int, float]], nbytes: int, identical: bool, load: float) -> None:
     verdict = "bit-identical with" if identical else "DIFFERENT from"
-    print(f"{nbytes / 1e9:.2f} GB of bfloat16; {verdict} Transformers")
+    compiled = "compiled" if mxfp4_kernel.available() else "NOT compiled: its rows are NumPy's"
+    print(f"{nbytes / 1e9:.2f} GB of bfloat16; {verdict} Transformers; msport is {compiled}")
     print(f"load average before: {load:.2f} on {os.cpu_count()} CPUs; only an idle machine gives figures to compare\n")
     print(f"{'':26}{'threads':>8}{'GB/s':>8}{'x Transformers':>16}{'% of copy':>11}")
     speeds = {case: {n: nbytes / t / 1e9 for n, t in times.items()} for case, times in seconds.items()}
@@ -133,7 +150,13 @@ def report(seconds: dict[str, dict[int, float]], nbytes: int, identical: bool, l
         for count, speed in by_threads.items():
             share = 100 * speed / speeds["memory copy"][count]
             print(f"{case:26}{count:>8}{speed:>8.2f}{ratios[case][count]:>16.1f}{share:>11.0f}")
-    summary = {"gb_per_s": speeds, "times_transformers": ratios, "identical": identical, "load_average": load}
+    summary = {
+        "gb_per_s": speeds,
+        "times_transformers": ratios,
+        "identical": identical,
+        "compiled": mxfp4_kernel.available(),
+        "load_average": load,
+    }
     print(json.dumps({"benchmark": "mxfp4", **summary}))
 
 

@@ -9,11 +9,12 @@ overflows for codes of magnitude 4 and 6, scale 254 for 2, 3, 4 and 6. float16 i
 nearest even below, and overflows for some codes from scale 141 on. A value that overflows is refused, where
 Transformers would go on with infinity; so is scale 255, which is NaN.
 
-Everything is one gather from a table of 65,536 entries, (scale, byte) -> two values, in tiles that stay in the L2
-cache. Beside its result a call holds at most ``SCRATCH_BYTES``. To bound the result as well, pass a range of rows
+Where there is a C++ compiler, ``mxfp4_kernel`` does the work. What is here in NumPy is the definition, and the
+fallback: one gather from a table of 65,536 entries, (scale, byte) -> two values, in tiles that stay in the L2 cache.
+Beside its result a call holds at most ``SCRATCH_BYTES``. To bound the result as well, pass a range of rows
 ``[..., a:b, :, :]`` or of blocks ``[..., :, a:b, :]`` of ``blocks`` (and ``scales`` likewise), with ``out`` the range
-of the whole that it belongs to. NumPy holds no lock while it works, so threads that take ranges each run side by
-side.
+of the whole that it belongs to. Neither form holds Python's lock while it works, so threads that take ranges each run
+side by side.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msport.checkpoint import mxfp4_kernel
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, Array, DType, cast
 from msport.errors import CheckpointError, UnsupportedError
 
@@ -36,6 +38,8 @@ SCRATCH_BYTES = 3 << 19
 
 _MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 _SCALE_BIAS = 127
+# Where the exponent field begins.
+_EXPONENT_BITS = {BFLOAT16: 7, FLOAT16: 10, FLOAT32: 23}
 _NAN_SCALE = 255
 _TILE_BLOCKS = 4096
 # Rows of a transposed tile: long runs in the output, while each row is still read two cache lines at a time.
@@ -61,6 +65,8 @@ def decode(
     values = _output(out, (*blocks.shape[:-2], _width(blocks, scales)), dtype)
     table = _table(dtype)
     _refuse_unrepresentable(blocks, scales, dtype, where)
+    if mxfp4_kernel.decode(blocks, scales, values, _kernel_table(dtype), transposed=False):
+        return values
     pairs = values.view(table.dtype).reshape(blocks.shape)  # one element for the two values of a byte
     narrow, wide = _scratch(blocks, np.uint16), _scratch(blocks, np.intp)
     for tile in _tiles(scales.shape, _TILE_BLOCKS // max(scales.shape[-1], 1)):
@@ -89,6 +95,8 @@ def decode_transposed(
     values = _output(out, (*prefix, _width(blocks, scales), rows), dtype)
     table = _table(dtype)
     _refuse_unrepresentable(blocks, scales, dtype, where)
+    if mxfp4_kernel.decode(blocks, scales, values, _kernel_table(dtype), transposed=True):
+        return values
     halves = values.view(f"u{dtype.itemsize}").reshape(*prefix, groups, BLOCK_BYTES, 2, rows)
     halves = np.moveaxis(halves, -1, -4)  # [..., rows, groups, 16, 2], rows still adjacent
     narrow, wide, gathered = _scratch(blocks, np.uint16), _scratch(blocks, np.intp), _scratch(blocks, table.dtype)
@@ -188,6 +196,11 @@ def _table(dtype: DType) -> Array:
     even, odd = values[:, None, :], values[:, :, None] << 8 * dtype.itemsize
     pairs: Array = even | odd
     return pairs.reshape(-1)
+
+
+@cache
+def _kernel_table(dtype: DType) -> mxfp4_kernel.Table:
+    return mxfp4_kernel.make_table(_values(dtype), _EXPONENT_BITS[dtype])
 
 
 @cache

@@ -1,4 +1,4 @@
-"""MXFP4 decoding: bit-identical with Transformers, whole or in ranges, straight or transposed."""
+"""MXFP4 decoding, compiled and in NumPy: bit-identical with Transformers, in any ranges, straight or transposed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from msport.checkpoint import mxfp4
+from msport.checkpoint import mxfp4, mxfp4_kernel
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, INT8, DType
 from msport.errors import CheckpointError, UnsupportedError
 
@@ -32,6 +33,17 @@ FINITE_CODES = {
     FLOAT16: {141: (0, 1, 2, 3, 4, 5), 142: (0, 1, 2, 3), 143: (0, 1), 144: (0,), 254: (0,)},
 }
 every_dtype = pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT32, FLOAT16], ids=lambda dtype: dtype.name)
+
+
+@pytest.fixture(autouse=True, scope="module", params=["compiled", "NumPy"])
+def _form(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test runs with the compiled form, if there is a compiler, and with NumPy's."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "NumPy":
+            patch.setattr(mxfp4_kernel, "decode", lambda *arguments, **options: False)
+        elif not mxfp4_kernel.available():
+            pytest.skip("no C++ compiler on this machine")
+        yield
 
 
 def transformers_decodes(blocks: Array, scales: Array, dtype: DType) -> Array:
@@ -224,6 +236,7 @@ def test_the_benchmark_ends_in_a_line_of_json() -> None:
     result = subprocess.run([sys.executable, program, *sizes], capture_output=True, text=True, check=True)
     report = json.loads(result.stdout.splitlines()[-1])
     assert report["identical"] is True
+    assert {"NumPy, transposed", "msport, transposed", "memory copy"} < report["gb_per_s"].keys()
     assert report["times_transformers"]["Transformers"] == {"1": 1.0, "2": 1.0}
 
 

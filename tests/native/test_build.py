@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,12 +29,12 @@ def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 @needs_compiler
 def test_the_library_is_compiled_once_and_found_again(tmp_path: Path) -> None:
-    path = library()
+    path = library("mxfp4")
     assert path is not None
     assert path.parent == tmp_path / "cache"
     before = path.stat()
     build._find.cache_clear()
-    assert library() == path
+    assert library("mxfp4") == path
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]  # nothing temporary is left
 
@@ -71,3 +74,56 @@ def test_a_cache_that_cannot_be_written_is_a_warning(
     with caplog.at_level(logging.WARNING, logger="msport"):
         assert library() is None
     assert "portable operators are used" in caplog.text
+
+
+@needs_compiler
+def test_threads_and_processes_that_ask_at_once_get_one_whole_library(tmp_path: Path) -> None:
+    program = "import sys; from msport.native import library; print(library('mxfp4'))"
+    children = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    found: list[Path | None] = []
+    threads = [threading.Thread(target=lambda: found.append(library("mxfp4"))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    paths = {child.communicate()[0].strip() for child in children} | {str(path) for path in found}
+    assert len(found) == 4
+    assert paths == {str(path) for path in (tmp_path / "cache").iterdir()}
+
+
+def test_a_user_without_a_home_gets_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("MSPORT_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setenv("CXX", "g++")
+    with caplog.at_level(logging.WARNING, logger="msport"):
+        assert library("mxfp4") is None
+    assert "home directory: MXFP4 is decoded by NumPy" in caplog.text.replace("directory.:", "directory:")
+
+
+def test_every_source_belongs_to_one_library() -> None:
+    names = [path.name for path in (*build._sources("operators"), *build._sources("mxfp4"))]
+    assert sorted(names) == sorted(path.name for path in Path(build.__file__).parent.glob("*.cpp"))
+
+
+@needs_compiler
+@pytest.mark.parametrize(("model", "libraries"), [("gpt-oss", ["mxfp4"]), ("llama", [])])
+def test_a_conversion_compiles_what_it_needs_and_no_more(model: str, libraries: list[str], tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "import msport\n"
+        "from msport.sample import write_sample\n"
+        "write_sample(sys.argv[1], sys.argv[2])\n"
+        "msport.convert_checkpoint(sys.argv[2], sys.argv[3])\n"
+        "assert 'mindspore' not in sys.modules\n"
+    )
+    folders = [str(tmp_path / name) for name in ("hub", "converted")]
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "MSPORT_CACHE": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", program, model, *folders], check=True, env=environment)
+    cache = tmp_path / "cache"
+    assert [path.name.partition("-")[0] for path in cache.glob("*")] == libraries

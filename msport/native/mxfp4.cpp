@@ -1,0 +1,249 @@
+// MXFP4 to bfloat16, float16 or float32: see msport/checkpoint/mxfp4.py, whose NumPy form is the definition.
+//
+// The table of all values, [scale][code], comes from there. For most scales a value is the one at scale 127 with the
+// difference added to its exponent field; `regular` says for which, and what lies around the others is looked up one
+// value at a time. Scales are checked by the caller: none is 255, and no value is beyond the format.
+//
+// A call runs on the calling thread alone, for the converter has a thread a core already.
+#include <cstdint>
+#include <cstring>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+namespace {
+
+typedef uint8_t Bytes __attribute__((vector_size(16)));
+typedef uint16_t Words __attribute__((vector_size(16)));
+
+constexpr int kBlockBytes = 16;
+constexpr int kLanes = 16;  // rows that are transposed at once
+constexpr int kTile = 64;   // rows whose values are written together: whole cache lines, in runs that suit the memory
+constexpr int kCacheLine = 64;
+constexpr int kUnitScale = 127;
+
+#ifdef __clang__
+#define MSPORT_ZIP(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define MSPORT_ZIP(a, b, ...) __builtin_shuffle(a, b, decltype(a){__VA_ARGS__})
+#endif
+
+inline Bytes zip_low(Bytes a, Bytes b) {
+  return MSPORT_ZIP(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+inline Bytes zip_high(Bytes a, Bytes b) {
+  return MSPORT_ZIP(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+inline Words zip_low(Words a, Words b) { return MSPORT_ZIP(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+inline Words zip_high(Words a, Words b) { return MSPORT_ZIP(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+
+// table[index] for each of sixteen indices below 16.
+inline Bytes lookup(Bytes table, Bytes index) {
+#if defined(__SSSE3__)
+  return (Bytes)_mm_shuffle_epi8((__m128i)table, (__m128i)index);
+#elif defined(__aarch64__)
+  return (Bytes)vqtbl1q_u8((uint8x16_t)table, (uint8x16_t)index);
+#else
+  Bytes found{};
+  for (int i = 0; i < kLanes; ++i) found[i] = table[index[i]];
+  return found;
+#endif
+}
+
+inline Bytes load(const uint8_t* from) {
+  Bytes bytes{};
+  std::memcpy(&bytes, from, sizeof bytes);
+  return bytes;
+}
+
+// With `streamed`, `to` is aligned and the line is not fetched before it is overwritten, which halves the traffic.
+template <bool streamed>
+inline void store(void* to, Words words) {
+#if defined(__SSE2__)
+  if (streamed) return _mm_stream_si128(static_cast<__m128i*>(to), (__m128i)words);
+#elif defined(__clang__)
+  if (streamed) return __builtin_nontemporal_store(words, static_cast<Words*>(to));
+#endif
+  std::memcpy(to, &words, sizeof words);
+}
+
+template <bool streamed>
+inline void put(uint16_t* to, Words bits) {
+  store<streamed>(to, bits);
+}
+
+// A float32 here is a bfloat16 with zeros behind it.
+template <bool streamed>
+inline void put(uint32_t* to, Words bits) {
+  store<streamed>(to, zip_low(Words{}, bits));
+  store<streamed>(to + 4, zip_high(Words{}, bits));
+}
+
+struct Matrix {
+  const uint8_t *blocks, *scales;
+  int64_t rows, groups;
+  int64_t blocks_stride, scales_stride, out_stride;  // bytes from one row to the next; of `out`, in its own rows
+};
+
+template <typename Element>
+class Format {
+ public:
+  Format(const void* values, const uint8_t* regular, int32_t exponent_shift)
+      : values_(static_cast<const Element*>(values)), regular_(regular), shift_(exponent_shift) {
+    for (int code = 0; code < 16; ++code) {
+      const uint32_t bits = value(kUnitScale, code) >> (8 * sizeof(Element) - 16);
+      low_[code] = bits & 0xff;
+      high_[code] = bits >> 8;
+    }
+  }
+
+  Element value(uint8_t scale, int code) const { return values_[scale * 16 + code]; }
+  bool regular(uint8_t scale) const { return regular_[scale]; }
+
+  // What is added to the upper 16 bits of a value other than zero at scale 127.
+  Words step(Words scales) const { return (scales - uint16_t(kUnitScale)) << shift_; }
+
+  // The upper 16 bits of the values of sixteen codes: the first eight, whose steps are `first`, and the others.
+  template <bool streamed>
+  void decode(Bytes codes, Words first, Words last, Element* to) const {
+    const Bytes low = lookup(low_, codes), high = lookup(high_, codes);
+    put<streamed>(to, moved((Words)zip_low(low, high), first));
+    put<streamed>(to + 8, moved((Words)zip_high(low, high), last));
+  }
+
+ private:
+  static Words moved(Words bits, Words step) { return bits + (step & (Words)((bits & uint16_t(0x7fff)) != 0)); }
+
+  const Element* values_;
+  const uint8_t* regular_;
+  int shift_;
+  Bytes low_, high_;
+};
+
+// 16 x 16 bytes in place: four rounds of a perfect shuffle of all 256 rotate their 8-bit index by half.
+inline void transpose(Bytes* lines) {
+  for (int round = 0; round < 4; ++round) {
+    Bytes shuffled[kLanes];
+    for (int i = 0; i < kLanes / 2; ++i) {
+      shuffled[2 * i] = zip_low(lines[i], lines[i + kLanes / 2]);
+      shuffled[2 * i + 1] = zip_high(lines[i], lines[i + kLanes / 2]);
+    }
+    std::memcpy(lines, shuffled, sizeof shuffled);
+  }
+}
+
+template <typename Element>
+inline Element* at(Element* out, int64_t row, int64_t stride) {
+  return reinterpret_cast<Element*>(reinterpret_cast<char*>(out) + row * stride);
+}
+
+// Rows [row, end) of one group, value by value.
+template <typename Element>
+void look_up(const Matrix& m, const Format<Element>& format, int64_t group, int64_t row, int64_t end, Element* out) {
+  for (; row < end; ++row) {
+    const uint8_t* block = m.blocks + row * m.blocks_stride + group * kBlockBytes;
+    const uint8_t scale = m.scales[row * m.scales_stride + group];
+    for (int i = 0; i < kBlockBytes; ++i) {
+      at(out, 32 * group + 2 * i, m.out_stride)[row] = format.value(scale, block[i] & 15);
+      at(out, 32 * group + 2 * i + 1, m.out_stride)[row] = format.value(scale, block[i] >> 4);
+    }
+  }
+}
+
+// Rows [row, row + lines * kLanes) of all groups, to columns.
+template <bool streamed, int lines, typename Element>
+void decode_tile(const Matrix& m, const Format<Element>& format, int64_t row, Element* out) {
+  const uint8_t* blocks = m.blocks + row * m.blocks_stride;
+  const uint8_t* scales = m.scales + row * m.scales_stride;
+  for (int64_t group = 0; group < m.groups; ++group) {
+    Bytes packed[lines][kLanes];  // after transposing: the same byte of sixteen blocks
+    Words first[lines], last[lines];
+    bool regular = true;
+    for (int line = 0; line < lines; ++line) {
+      Bytes scale{};
+      for (int i = 0; i < kLanes; ++i) {
+        const int64_t r = line * kLanes + i;
+        packed[line][i] = load(blocks + r * m.blocks_stride + group * kBlockBytes);
+        scale[i] = scales[r * m.scales_stride + group];
+        regular &= format.regular(scale[i]);
+      }
+      first[line] = format.step((Words)zip_low(scale, Bytes{}));
+      last[line] = format.step((Words)zip_high(scale, Bytes{}));
+    }
+    if (!regular) {
+      look_up(m, format, group, row, row + lines * kLanes, out);
+      continue;
+    }
+    for (int line = 0; line < lines; ++line) transpose(packed[line]);
+    for (int i = 0; i < kBlockBytes; ++i) {
+      Element* even = at(out, 32 * group + 2 * i, m.out_stride) + row;
+      Element* odd = at(out, 32 * group + 2 * i + 1, m.out_stride) + row;
+      for (int line = 0; line < lines; ++line)
+        format.template decode<streamed>(packed[line][i] & uint8_t(15), first[line], last[line], even + line * kLanes);
+      for (int line = 0; line < lines; ++line)
+        format.template decode<streamed>(packed[line][i] >> uint8_t(4), first[line], last[line], odd + line * kLanes);
+    }
+  }
+}
+
+template <bool streamed, typename Element>
+void decode_columns(const Matrix& m, const Format<Element>& format, Element* out) {
+  int64_t row = 0;
+  for (; row + kTile <= m.rows; row += kTile) decode_tile<streamed, kTile / kLanes>(m, format, row, out);
+  for (; row + kLanes <= m.rows; row += kLanes) decode_tile<false, 1>(m, format, row, out);
+  for (int64_t group = 0; group < m.groups; ++group) look_up(m, format, group, row, m.rows, out);
+}
+
+template <bool streamed, typename Element>
+void decode_rows(const Matrix& m, const Format<Element>& format, Element* out) {
+  for (int64_t row = 0; row < m.rows; ++row) {
+    Element* to = at(out, row, m.out_stride);
+    for (int64_t group = 0; group < m.groups; ++group, to += 2 * kBlockBytes) {
+      const uint8_t* block = m.blocks + row * m.blocks_stride + group * kBlockBytes;
+      const uint8_t scale = m.scales[row * m.scales_stride + group];
+      if (!format.regular(scale)) {
+        for (int i = 0; i < 2 * kBlockBytes; ++i) to[i] = format.value(scale, block[i / 2] >> 4 * (i % 2) & 15);
+        continue;
+      }
+      const Bytes packed = load(block), even = packed & uint8_t(15), odd = packed >> uint8_t(4);
+      const Words step = format.step(Words{} + uint16_t(scale));
+      format.template decode<streamed>(zip_low(even, odd), step, step, to);
+      format.template decode<streamed>(zip_high(even, odd), step, step, to + kBlockBytes);
+    }
+  }
+}
+
+inline bool fills_lines(const void* out, int64_t stride) {
+  return reinterpret_cast<uintptr_t>(out) % kCacheLine == 0 && stride % kCacheLine == 0;
+}
+
+template <typename Element>
+void decode(const Matrix& m, const Format<Element>& format, void* to, bool transposed) {
+  Element* out = static_cast<Element*>(to);
+  const bool streamed = fills_lines(out, m.out_stride);
+  if (transposed)
+    streamed ? decode_columns<true>(m, format, out) : decode_columns<false>(m, format, out);
+  else
+    streamed ? decode_rows<true>(m, format, out) : decode_rows<false>(m, format, out);
+#if defined(__SSE2__)
+  if (streamed) _mm_sfence();  // the thread that is handed the result sees it
+#endif
+}
+
+}  // namespace
+
+// Decodes [rows, groups, 16] and [rows, groups], both contiguous within a row, to [rows, 32 * groups] or to
+// [32 * groups, rows]. `values` are [256][16] of `width` bytes each, `exponent_shift` is where the exponent field begins
+// within their upper 16 bits.
+extern "C" void mxfp4_decode(const uint8_t* blocks, const uint8_t* scales, void* out, int64_t rows, int64_t groups,
+                             int64_t blocks_stride, int64_t scales_stride, int64_t out_stride, const void* values,
+                             const uint8_t* regular, int32_t exponent_shift, int32_t width, int32_t transposed) {
+  const Matrix m{blocks, scales, rows, groups, blocks_stride, scales_stride, out_stride};
+  if (width == 2)
+    decode(m, Format<uint16_t>(values, regular, exponent_shift), out, transposed);
+  else
+    decode(m, Format<uint32_t>(values, regular, exponent_shift), out, transposed);
+}

@@ -7,12 +7,16 @@
 #include <cmath>
 #include <cstdint>
 
+#include "exponential.h"
 #include "parallel.h"
 #include "vector.h"
 
 using msport::parallel;
+using msport::Vector;
 
 namespace {
+
+constexpr double kExponential = 4.0;  // the cost of an exponential in multiplications, sixteen at a time
 
 int64_t elements(const int* dims, int64_t* const* shapes, int index) {
   int64_t count = 1;
@@ -78,8 +82,49 @@ extern "C" int soft_cap(int count, void** params, int* dims, int64_t** shapes, c
   const float* x = static_cast<const float*>(params[0]);
   const float cap = *static_cast<const float*>(params[1]);
   float* y = static_cast<float*>(params[2]);
-  parallel(elements(dims, shapes, 0), 20.0, [=](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) y[i] = cap * std::tanh(x[i] / cap);
+  parallel(elements(dims, shapes, 0), kExponential, [=](int64_t begin, int64_t end) {
+    msport::transform(x, y, begin, end, [=](Vector v) { return cap * msport::tanh(v / cap); });
+  });
+  return 0;
+}
+
+// x [...] -> x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))).
+extern "C" int gelu_tanh(int count, void** params, int* dims, int64_t** shapes, const char**, void*, void*) {
+  if (count != 2) return 1;
+  const float* x = static_cast<const float*>(params[0]);
+  float* y = static_cast<float*>(params[1]);
+  parallel(elements(dims, shapes, 0), kExponential, [=](int64_t begin, int64_t end) {
+    msport::transform(x, y, begin, end, [](Vector v) {
+      return 0.5f * v * (1.0f + msport::tanh(0.797884560802865356f * (v + 0.044715f * v * v * v)));
+    });
+  });
+  return 0;
+}
+
+// x [...] -> x * sigmoid(x).
+extern "C" int silu(int count, void** params, int* dims, int64_t** shapes, const char**, void*, void*) {
+  if (count != 2) return 1;
+  const float* x = static_cast<const float*>(params[0]);
+  float* y = static_cast<float*>(params[1]);
+  parallel(elements(dims, shapes, 0), kExponential, [=](int64_t begin, int64_t end) {
+    msport::transform(x, y, begin, end, [](Vector v) { return v * msport::sigmoid(v); });
+  });
+  return 0;
+}
+
+// x [rows, 2 * size], the gate first -> [rows, size]: gate * sigmoid(gate) * up.
+extern "C" int swiglu(int count, void** params, int*, int64_t** shapes, const char**, void*, void*) {
+  if (count != 2) return 1;
+  const float* x = static_cast<const float*>(params[0]);
+  float* y = static_cast<float*>(params[1]);
+  const int64_t rows = shapes[0][0], size = shapes[0][1] / 2;
+  parallel(rows, kExponential * size, [=](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const float* up = x + (2 * r + 1) * size;
+      float* to = y + r * size;
+      msport::transform(x + 2 * r * size, to, 0, size, [](Vector v) { return v * msport::sigmoid(v); });
+      for (int64_t i = 0; i < size; ++i) to[i] *= up[i];
+    }
   });
   return 0;
 }
@@ -92,11 +137,18 @@ extern "C" int clamped_swiglu(int count, void** params, int*, int64_t** shapes, 
   const float limit = static_cast<const float*>(params[1])[0], alpha = static_cast<const float*>(params[1])[1];
   float* y = static_cast<float*>(params[2]);
   const int64_t total = shapes[0][0] * shapes[0][1] / 2;
-  parallel(total, 20.0, [=](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const float gate = std::fmin(x[2 * i], limit);
-      const float up = std::fmax(std::fmin(x[2 * i + 1], limit), -limit);
-      y[i] = gate / (1.0f + std::exp(-alpha * gate)) * (up + 1.0f);
+  parallel(total, kExponential, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i += msport::kLanes) {
+      const int64_t many = std::min<int64_t>(msport::kLanes, end - i);
+      Vector gate{}, up{};
+      for (int64_t n = 0; n < many; ++n) {
+        gate[n] = x[2 * (i + n)];
+        up[n] = x[2 * (i + n) + 1];
+      }
+      gate = msport::smaller(gate, msport::broadcast(limit));
+      up = msport::larger(msport::smaller(up, msport::broadcast(limit)), msport::broadcast(-limit));
+      const Vector result = gate * msport::sigmoid(alpha * gate) * (up + 1.0f);
+      std::memcpy(y + i, &result, sizeof(float) * size_t(many));
     }
   });
   return 0;

@@ -13,17 +13,20 @@ from typing import Any
 from msport.architectures.config import ModelConfig, parse_decoder
 from msport.architectures.decoder import attention, embedding_and_head, linear, norms
 from msport.architectures.fields import ConfigFields
-from msport.architectures.tensors import MXFP4_BLOCK, Weight, mxfp4_experts, plain
+from msport.architectures.tensors import MXFP4_BLOCK, Weight, mxfp4_experts, packed_experts, plain
 
 NAME = "GptOssForCausalLM"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GptOssConfig(ModelConfig):
+    """`packed_experts`: the network keeps its experts' weights as MXFP4 and decodes them in the graph."""
+
     num_local_experts: int
     num_experts_per_tok: int
     swiglu_limit: float
     swiglu_alpha: float
+    packed_experts: bool = False
 
 
 def parse(data: Mapping[str, Any], where: Path) -> GptOssConfig:
@@ -66,13 +69,16 @@ def weights(config: GptOssConfig) -> list[Weight]:
 
 def _experts(config: GptOssConfig, prefix: str) -> list[Weight]:
     experts, hidden, intermediate = config.num_local_experts, config.hidden_size, config.intermediate_size
-    return [
-        *linear(f"{prefix}.router", hidden, experts, bias=True),
-        mxfp4_experts(f"{prefix}.experts.gate_up_proj", experts, hidden, 2 * intermediate),
-        plain(f"{prefix}.experts.gate_up_proj_bias", experts, 2 * intermediate),
-        mxfp4_experts(f"{prefix}.experts.down_proj", experts, intermediate, hidden),
-        plain(f"{prefix}.experts.down_proj_bias", experts, hidden),
-    ]
+    sizes = {"gate_up_proj": (hidden, 2 * intermediate), "down_proj": (intermediate, hidden)}
+    rows = linear(f"{prefix}.router", hidden, experts, bias=True)
+    for name, (inputs, outputs) in sizes.items():
+        layer = f"{prefix}.experts.{name}"
+        if config.packed_experts:
+            rows += packed_experts(layer, experts, inputs, outputs)
+        else:
+            rows.append(mxfp4_experts(layer, experts, inputs, outputs))
+        rows.append(plain(f"{layer}_bias", experts, outputs))
+    return rows
 
 
 def sample_config() -> dict[str, Any]:

@@ -19,11 +19,15 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """One parameter, named and shaped as Transformers has it; the first recipe whose sources are all there is taken."""
+    """One parameter, named and shaped as Transformers has it; the first recipe whose sources are all there is taken.
+
+    A `packed` one is bytes, whatever the dtype of the model.
+    """
 
     name: str
     shape: Shape
     recipes: tuple[Recipe, ...]
+    packed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +45,22 @@ def plain(name: str, *shape: int) -> Weight:
 
 def mxfp4_experts(name: str, experts: int, inputs: int, outputs: int) -> Weight:
     """Expert weights ``[experts, inputs, outputs]``: MXFP4 packed along `inputs`, or as they are."""
-    packed = (
+    packed = _packed_sources(name, experts, inputs, outputs)
+    shape = (experts, inputs, outputs)
+    return Weight(name, shape, (Recipe("mxfp4_transposed", packed), Recipe("copy", ((name, shape),))))
+
+
+def packed_experts(name: str, experts: int, inputs: int, outputs: int) -> list[Weight]:
+    """The blocks and scales of MXFP4 expert weights, for a model that computes from them."""
+    sources = _packed_sources(name, experts, inputs, outputs)
+    return [Weight(source, shape, (Recipe("copy", ((source, shape),)),), packed=True) for source, shape in sources]
+
+
+def _packed_sources(name: str, experts: int, inputs: int, outputs: int) -> tuple[tuple[str, Shape], ...]:
+    return (
         (f"{name}_blocks", (experts, outputs, inputs // MXFP4_BLOCK, MXFP4_BLOCK // 2)),
         (f"{name}_scales", (experts, outputs, inputs // MXFP4_BLOCK)),
     )
-    shape = (experts, inputs, outputs)
-    return Weight(name, shape, (Recipe("mxfp4_transposed", packed), Recipe("copy", ((name, shape),))))
 
 
 def stacked_experts(name: str, experts: int, inputs: int, outputs: int, source: str) -> Weight:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from msport.architectures import ARCHITECTURES, ModelConfig
+from msport.architectures import ARCHITECTURES, ModelConfig, Weight
 
 
 def cache_length(window: int | None, max_length: int, chunk: int) -> int:
@@ -19,6 +19,8 @@ def cache_length(window: int | None, max_length: int, chunk: int) -> int:
 
 
 _ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
+# The sizes in `Costs._weights`.
+_NBYTES, _PARAMETERS = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Costs:
     @property
     def weight_bytes(self) -> int:
         """All parameters."""
-        return self._itemsize * sum(prod(shape) for _, shape in self._weights())
+        return sum(size[_NBYTES] for _, size in self._weights())
 
     def kv_bytes_per_token(self) -> int:
         """Keys and values that one token adds over all layers."""
@@ -50,7 +52,7 @@ class Costs:
         """
         seen = sum(self._visible(position, window) for window in self.config.windows)
         cache = seen * 2 * self.config.num_key_value_heads * self.config.head_dim * self._itemsize
-        return self._itemsize * self._active_parameters(batch) + batch * cache
+        return self._active(batch, _NBYTES) + batch * cache
 
     def prefill_flops(self, tokens: int) -> int:
         """Multiplications and additions for a prompt of `tokens` with the logits of its last token."""
@@ -63,17 +65,27 @@ class Costs:
     def _itemsize(self) -> int:
         return _ITEMSIZE[self.dtype]
 
-    def _weights(self) -> list[tuple[str, tuple[int, ...]]]:
+    def _weights(self) -> list[tuple[str, tuple[int, int]]]:
+        """The bytes and the number of parameters of every weight; of packed ones, blocks hold two a byte."""
         rows = ARCHITECTURES[self.config.architecture].weights(self.config)
-        return [(row.name, row.shape) for row in rows]
+        return [(row.name, self._sizes(row)) for row in rows]
+
+    def _sizes(self, row: Weight) -> tuple[int, int]:
+        elements = prod(row.shape)
+        if row.packed:
+            return elements, 2 * elements if row.name.endswith("_blocks") else 0
+        return elements * self._itemsize, elements
 
     def _active_parameters(self, tokens: int) -> int:
-        """Parameters that `tokens` multiply with: their routed experts only, and the embedding only as a head."""
+        return self._active(tokens, _PARAMETERS)
+
+    def _active(self, tokens: int, size_of: int) -> int:
+        """The bytes or parameters that `tokens` multiply with: their routed experts, the embedding only as a head."""
         total = 0
-        for name, shape in self._weights():
+        for name, size in self._weights():
             if name.endswith("embed_tokens.weight") and not self.config.tie_word_embeddings:
                 continue
-            total += int(prod(shape) * self._routed_share(name, tokens))
+            total += int(size[size_of] * self._routed_share(name, tokens))
         return total
 
     def _routed_share(self, name: str, tokens: int) -> float:

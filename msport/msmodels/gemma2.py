@@ -55,8 +55,8 @@ class Gemma2DecoderLayer(nn.Cell):
 
     def construct(self, hidden: Tensor, step: Step) -> Tensor:
         attended = self.self_attn(self.input_layernorm(hidden), step)
-        hidden = hidden + self.post_attention_layernorm(attended)
-        transformed = self.mlp(self.pre_feedforward_layernorm(hidden))
+        normalised, hidden = self.pre_feedforward_layernorm.add(hidden, self.post_attention_layernorm(attended))
+        transformed = self.mlp(normalised)
         return hidden + self.post_feedforward_layernorm(transformed)
 
 

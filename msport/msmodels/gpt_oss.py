@@ -5,6 +5,7 @@ Source: https://github.com/openai/gpt-oss and ``transformers/models/gpt_oss/mode
 
 from __future__ import annotations
 
+import mindspore as ms
 from mindspore import Tensor, nn
 
 from msport.architectures.gpt_oss import GptOssConfig
@@ -31,8 +32,8 @@ class GptOssExperts(nn.Cell):
     def __init__(self, config: GptOssConfig, cache: CacheShape) -> None:
         super().__init__()
         experts, hidden, intermediate = config.num_local_experts, config.hidden_size, config.intermediate_size
-        self.gate_up_proj = weight(experts, hidden, 2 * intermediate, dtype=cache.dtype)
-        self.gate_up_proj_bias = weight(experts, 2 * intermediate, dtype=cache.dtype)
+        self.gate_up_proj = weight(experts, hidden, 2 * intermediate, dtype=cache.dtype, interleaved=2)
+        self.gate_up_proj_bias = weight(experts, 2 * intermediate, dtype=cache.dtype, interleaved=1)
         self.down_proj = weight(experts, intermediate, hidden, dtype=cache.dtype)
         self.down_proj_bias = weight(experts, hidden, dtype=cache.dtype)
         self.activation = ClampedSwiGLU(config.swiglu_limit, config.swiglu_alpha)
@@ -50,6 +51,36 @@ class GptOssExperts(nn.Cell):
         )
 
 
+class PackedGptOssExperts(nn.Cell):
+    """The same as the Hub ships it: MXFP4, one row an output, packed along the inputs."""
+
+    def __init__(self, config: GptOssConfig, cache: CacheShape) -> None:
+        super().__init__()
+        experts, hidden, intermediate = config.num_local_experts, config.hidden_size, config.intermediate_size
+        up, down = 2 * intermediate, hidden
+        self.gate_up_proj_blocks = weight(experts, up, hidden // 32, 16, dtype=ms.uint8, interleaved=1)
+        self.gate_up_proj_scales = weight(experts, up, hidden // 32, dtype=ms.uint8, interleaved=1)
+        self.gate_up_proj_bias = weight(experts, up, dtype=cache.dtype, interleaved=1)
+        self.down_proj_blocks = weight(experts, down, intermediate // 32, 16, dtype=ms.uint8)
+        self.down_proj_scales = weight(experts, down, intermediate // 32, dtype=ms.uint8)
+        self.down_proj_bias = weight(experts, down, dtype=cache.dtype)
+        self.activation = ClampedSwiGLU(config.swiglu_limit, config.swiglu_alpha)
+
+    def construct(self, hidden: Tensor, indices: Tensor, routing: Tensor) -> Tensor:
+        return ops.packed_experts(
+            hidden,
+            indices,
+            routing,
+            self.gate_up_proj_blocks,
+            self.gate_up_proj_scales,
+            self.gate_up_proj_bias,
+            self.down_proj_blocks,
+            self.down_proj_scales,
+            self.down_proj_bias,
+            self.activation,
+        )
+
+
 class GptOssMLP(nn.Cell):
     """A linear router picks the top experts of each token; the softmax is over those alone."""
 
@@ -57,7 +88,7 @@ class GptOssMLP(nn.Cell):
         super().__init__()
         self.num_experts_per_tok = config.num_experts_per_tok
         self.router = Linear(config.hidden_size, config.num_local_experts, bias=True, dtype=cache.dtype)
-        self.experts = GptOssExperts(config, cache)
+        self.experts = PackedGptOssExperts(config, cache) if config.packed_experts else GptOssExperts(config, cache)
 
     def construct(self, hidden: Tensor) -> Tensor:
         routing, indices = ops.top_k_softmax(self.router(hidden), self.num_experts_per_tok)

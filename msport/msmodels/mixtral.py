@@ -38,8 +38,9 @@ class MixtralDecoderLayer(nn.Cell):
         )
 
     def construct(self, hidden: Tensor, step: Step) -> Tensor:
-        hidden = hidden + self.self_attn(self.input_layernorm(hidden), step)
-        return hidden + self.block_sparse_moe(self.post_attention_layernorm(hidden))
+        attended = self.self_attn(self.input_layernorm(hidden), step)
+        normalised, hidden = self.post_attention_layernorm.add(hidden, attended)
+        return hidden + self.block_sparse_moe(normalised)
 
 
 class MixtralForCausalLM(CausalLM):

@@ -44,13 +44,17 @@ class Decoder(nn.Cell):
     def construct(self, ids: Tensor, start: Tensor) -> tuple[Tensor, ...]:
         """The residual stream after the embedding and after each layer, before the final norm."""
         steps = self.steps(ids, start)
-        embedded = self.embed_tokens(ids)
-        if self.embedding_scale != 1:
-            embedded = embedded * self.embedding_scale
-        states: tuple[Tensor, ...] = (embedded,)
+        states: tuple[Tensor, ...] = (self.embed(ids),)
         for index in range(len(self.layers)):
             states = states + (self.layers[index](states[-1], steps[self.kinds[index]]),)
         return states
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """The residual stream before the first layer."""
+        embedded = self.embed_tokens(ids)
+        if self.embedding_scale != 1:
+            embedded = embedded * self.embedding_scale
+        return embedded
 
     def steps(self, ids: Tensor, start: Tensor) -> tuple[Step, ...]:
         """One `Step` per distinct window."""
@@ -75,8 +79,9 @@ class PreNormLayer(nn.Cell):
         self.mlp = mlp
 
     def construct(self, hidden: Tensor, step: Step) -> Tensor:
-        hidden = hidden + self.self_attn(self.input_layernorm(hidden), step)
-        return hidden + self.mlp(self.post_attention_layernorm(hidden))
+        attended = self.self_attn(self.input_layernorm(hidden), step)
+        normalised, hidden = self.post_attention_layernorm.add(hidden, attended)
+        return hidden + self.mlp(normalised)
 
 
 class CausalLM(nn.Cell):
@@ -108,9 +113,11 @@ class CausalLM(nn.Cell):
 
         `start` ``[batch]`` is the position of each sequence's first id; its earlier ones are in the caches.
         """
-        hidden = self.model(ids, start)[-1]
-        hidden = self.model.norm(msops.gather(hidden, rows, 0))
-        logits = self.head(hidden).astype(ms.float32)
+        return self.logits(msops.gather(self.model(ids, start)[-1], rows, 0))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Float32 logits ``[n, vocab]`` of the residual stream ``[n, hidden_size]`` after the last layer."""
+        logits = self.head(self.model.norm(hidden)).astype(ms.float32)
         if self.softcap is not None:
             logits = ops.soft_cap(logits, self.softcap)
         return logits

@@ -11,7 +11,6 @@ from msport.msmodels import ops
 from msport.msmodels.layers.activations import SwiGLU
 from msport.msmodels.layers.linear import Linear
 from msport.msmodels.layers.parameters import weight
-from msport.msmodels.layers.routing import softmax_top_k
 
 
 class GatedMLP(nn.Cell):
@@ -72,5 +71,5 @@ class SparseMoE(nn.Cell):
         self.experts = Experts(experts, hidden_size, intermediate_size, dtype=dtype)
 
     def construct(self, x: Tensor) -> Tensor:
-        routing, indices = softmax_top_k(self.gate(x), self.experts_per_tok, self.normalize)
+        routing, indices = ops.softmax_top_k(self.gate(x), self.experts_per_tok, self.normalize)
         return self.experts(x, indices, routing)

@@ -19,6 +19,14 @@ class RMSNorm(nn.Cell):
         self.unit_offset = unit_offset
 
     def construct(self, x: Tensor) -> Tensor:
+        return ops.rms_norm(x, self.scale(), self.epsilon)
+
+    def add(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """The normalised ``x + residual``, and that sum."""
+        return ops.add_rms_norm(x, residual, self.scale(), self.epsilon)
+
+    def scale(self) -> Tensor:
+        """What the normalised values are multiplied with, in float32 where 1 is added."""
         if self.unit_offset:
-            return ops.rms_norm(x, self.weight.astype(ms.float32) + 1, self.epsilon)
-        return ops.rms_norm(x, self.weight, self.epsilon)
+            return self.weight.astype(ms.float32) + 1
+        return self.weight

@@ -11,11 +11,24 @@ from mindspore.common.initializer import initializer
 from msport.checkpoint.dtypes import Array
 
 _STORAGE = {ms.float32: np.float32, ms.float16: np.float16, ms.bfloat16: np_dtype.bfloat16}
+_INTERLEAVED = "interleaved_axis"
 
 
-def weight(*shape: int, dtype: ms.Type) -> Parameter:
-    """A parameter of `shape` that a checkpoint fills; it takes no memory before that (see ``loading``)."""
-    return Parameter(initializer("zeros", shape, dtype), requires_grad=False)
+def weight(*shape: int, dtype: ms.Type, interleaved: int | None = None) -> Parameter:
+    """A parameter of `shape` that a checkpoint fills; it takes no memory before that (see ``loading``).
+
+    `interleaved` is the axis along which gates and up projections take turns: ``ops.arrange_gate_up`` is applied to it.
+    """
+    parameter = Parameter(initializer("zeros", shape, dtype), requires_grad=False)
+    if interleaved is not None:
+        setattr(parameter, _INTERLEAVED, interleaved)
+    return parameter
+
+
+def interleaved_axis(parameter: Parameter) -> int | None:
+    """The axis that `weight` was told is interleaved."""
+    axis: int | None = getattr(parameter, _INTERLEAVED, None)
+    return axis
 
 
 def zeros(*shape: int, dtype: ms.Type) -> Parameter:

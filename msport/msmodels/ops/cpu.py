@@ -12,20 +12,36 @@ import mindspore as ms
 from mindspore import Tensor, ops
 
 from msport.msmodels.ops import portable
-from msport.msmodels.ops.portable import cache_slots, embedding, top_k_softmax, update_cache
+from msport.msmodels.ops.portable import (
+    arrange_gate_up,
+    cache_shape,
+    cache_slots,
+    embedding,
+    packed_experts,
+    softmax_top_k,
+    swiglu,
+    top_k_softmax,
+    update_cache,
+)
 from msport.native import library
 
 __all__ = [
+    "add_rms_norm",
     "apply_rotary",
+    "arrange_gate_up",
     "attention",
     "attention_mask",
+    "cache_shape",
     "cache_slots",
     "clamped_swiglu",
     "embedding",
     "experts",
     "linear",
+    "packed_experts",
     "rms_norm",
     "soft_cap",
+    "softmax_top_k",
+    "swiglu",
     "top_k_softmax",
     "update_cache",
 ]
@@ -89,6 +105,12 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     if not _NATIVE or x.dtype != ms.float32:
         return portable.rms_norm(x, weight, epsilon)
     return _rms_norm(x, weight, Tensor([epsilon], ms.float32))
+
+
+def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """As ``portable.add_rms_norm``."""
+    total = x + residual
+    return rms_norm(total, weight, epsilon), total
 
 
 def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -12,6 +12,9 @@ from collections.abc import Callable
 import mindspore as ms
 from mindspore import Parameter, Tensor, ops
 
+from msport.checkpoint.dtypes import Array
+from msport.msmodels.ops.mxfp4 import packed_experts as packed_experts
+
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``x [tokens, in]`` times ``weight [out, in]`` transposed, plus ``bias [out]``: ``[tokens, out]``."""
@@ -33,6 +36,12 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     return (wide * scale * weight.astype(ms.float32)).astype(x.dtype)
 
 
+def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """`rms_norm` of ``x + residual``, and that sum."""
+    total = x + residual
+    return rms_norm(total, weight, epsilon), total
+
+
 def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotates the two halves of the last axis of ``x [batch, seq, heads, head_dim]``.
 
@@ -43,6 +52,14 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return rotated.astype(x.dtype)
 
 
+def arrange_gate_up(array: Array, axis: int) -> Array:
+    """An interleaved gate and up projection as `clamped_swiglu` takes it; called once, when weights are loaded.
+
+    Here the checkpoint's own order. A device that pays for strided access puts all gates first along `axis`.
+    """
+    return array
+
+
 def clamped_swiglu(x: Tensor, limit: float, alpha: float) -> Tensor:
     """gpt-oss's activation of ``x [rows, 2 * size]``, gate and up interleaved: ``[rows, size]``.
 
@@ -51,6 +68,12 @@ def clamped_swiglu(x: Tensor, limit: float, alpha: float) -> Tensor:
     gate = ops.minimum(x[..., ::2], limit)
     up = ops.clamp(x[..., 1::2], -limit, limit)
     return gate * ops.sigmoid(gate * alpha) * (up + 1)
+
+
+def swiglu(x: Tensor) -> Tensor:
+    """``silu(gate) * up`` of ``x [rows, 2 * size]``, gate first: ``[rows, size]``."""
+    gate, up = ops.split(x, x.shape[-1] // 2, -1)
+    return ops.silu(gate) * up
 
 
 def soft_cap(x: Tensor, cap: float) -> Tensor:
@@ -65,6 +88,11 @@ def soft_cap(x: Tensor, cap: float) -> Tensor:
     return 2 * cap * y / (1 + y * y)
 
 
+def cache_shape(batch: int, num_key_value_heads: int, length: int, head_dim: int, dtype: ms.Type) -> tuple[int, ...]:
+    """Shape of the parameter that caches keys, or values, of a layer: a row a slot of every head of every sequence."""
+    return batch * num_key_value_heads * length, head_dim
+
+
 def cache_slots(positions: Tensor, num_key_value_heads: int, length: int) -> Tensor:
     """Cache rows for ``positions [batch, seq]`` of every head, ``[batch * seq * num_key_value_heads]``.
 
@@ -76,13 +104,17 @@ def cache_slots(positions: Tensor, num_key_value_heads: int, length: int) -> Ten
     return (heads * length + slots).reshape(-1)
 
 
-def update_cache(cache: Parameter, slots: Tensor, rows: Tensor) -> Tensor:
-    """Writes ``rows [batch, seq, num_key_value_heads, head_dim]`` at `slots`, in place; returns the cache."""
-    return ops.scatter_update(cache, slots, rows.reshape(-1, rows.shape[-1]))
+def update_cache(
+    key_cache: Parameter, value_cache: Parameter, slots: Tensor, key: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Writes ``[batch, seq, num_key_value_heads, head_dim]`` at `slots` of both caches, in place; returns them."""
+    keys = ops.scatter_update(key_cache, slots, key.reshape(-1, key.shape[-1]))
+    values = ops.scatter_update(value_cache, slots, value.reshape(-1, value.shape[-1]))
+    return keys, values
 
 
-def attention_mask(positions: Tensor, length: int, window: int | None, dtype: ms.Type) -> Tensor:
-    """Who sees whom, for `attention`: ``[batch, 1, 1, seq, length]``, 0 where a query sees a slot, else -inf.
+def visible_slots(positions: Tensor, length: int, window: int | None) -> Tensor:
+    """Whether a query sees a slot, ``[batch, seq, length]``.
 
     `positions` are those of the queries, ``[batch, seq]``, just written to the cache. From the newest one follows which
     position every slot of the ring holds. A query sees the `window` newest positions up to its own; None means all.
@@ -96,8 +128,14 @@ def attention_mask(positions: Tensor, length: int, window: int | None, dtype: ms
     visible = ops.logical_and(held >= 0, held <= queries)
     if window is not None:
         visible = ops.logical_and(visible, held > queries - window)
+    return visible
+
+
+def attention_mask(positions: Tensor, length: int, window: int | None, dtype: ms.Type) -> Tensor:
+    """`visible_slots` for `attention`: ``[batch, 1, 1, seq, length]``, 0 where a query sees a slot, else -inf."""
+    visible = visible_slots(positions, length, window)
     mask = ops.select(visible, ops.zeros(visible.shape, dtype), ops.full(visible.shape, float("-inf"), dtype=dtype))
-    return mask.reshape(batch, 1, 1, -1, length)
+    return mask.reshape(positions.shape[0], 1, 1, -1, length)
 
 
 def attention(
@@ -143,6 +181,17 @@ def top_k_softmax(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The `k` largest of ``logits [tokens, experts]`` through a softmax over just those, and their indices."""
     values, indices = ops.topk(logits.astype(ms.float32), k)
     return ops.softmax(values, -1), indices
+
+
+def softmax_top_k(logits: Tensor, k: int, normalize: bool) -> tuple[Tensor, Tensor]:
+    """The `k` largest of a softmax over ``logits [tokens, experts]``, and their indices, ``[tokens, k]`` both.
+
+    With `normalize` they sum to 1. They are float32 whatever the dtype of `logits`.
+    """
+    shares, indices = ops.topk(ops.softmax(logits.astype(ms.float32), -1), k)
+    if normalize:
+        shares = shares / ops.sum(shares, -1, True)
+    return shares, indices
 
 
 def experts(

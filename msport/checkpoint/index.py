@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -24,9 +24,10 @@ INDEX_NAME = "model.safetensors.index.json"
 NAME_MAP_NAME = "param_name_map.json"
 SINGLE_NAMES = ("model.safetensors", "model.ckpt")
 
+_MAX_NAME = 255  # bytes, on every file system in use
 _SUFFIXES = (".safetensors", ".ckpt")
-# Names listed in one message, per kind of problem and shard.
-_NAMES_SHOWN = 8
+# Names listed in one message, per kind of problem and shard; and problems.
+_NAMES_SHOWN = _PROBLEMS_SHOWN = 8
 
 
 class Checkpoint:
@@ -82,9 +83,18 @@ def open_checkpoint(folder: str | os.PathLike[str], max_open_files: int = 16) ->
     together.
     """
     folder = Path(folder)
+    return Checkpoint(folder, read_headers(folder), max_open_files)
+
+
+def read_headers(
+    folder: Path, read: Callable[[Path], Header] = read_header, exists: Callable[[Path], bool] = Path.is_file
+) -> dict[Path, Header]:
+    """The headers of a checkpoint's files, checked as ``open_checkpoint`` says.
+
+    ``read`` and ``exists`` answer for files that lie elsewhere than on disk; the index itself is read from ``folder``.
+    """
     index = next((folder / name for name in (INDEX_NAME, NAME_MAP_NAME) if (folder / name).is_file()), None)
-    headers = _open_shards(index) if index else _open_single(folder)
-    return Checkpoint(folder, headers, max_open_files)
+    return _open_shards(index, read, exists) if index else _open_single(folder, read, exists)
 
 
 def index_document(weight_map: Mapping[str, str], total_size: int) -> str:
@@ -112,15 +122,16 @@ def read_weight_map(path: Path) -> dict[str, str]:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether ``name`` is that of a checkpoint file directly in its folder, and not hidden."""
-    return name.endswith(_SUFFIXES) and not name.startswith(".") and not any(mark in name for mark in "/\\:\0")
+    """Whether ``name`` is that of a checkpoint file directly in its folder, not hidden, and fit for a file system."""
+    fits = name.isprintable() and len(name.encode()) <= _MAX_NAME
+    return fits and name.endswith(_SUFFIXES) and not name.startswith(".") and not any(mark in name for mark in "/\\:")
 
 
-def _open_single(folder: Path) -> dict[Path, Header]:
-    path = next((folder / name for name in SINGLE_NAMES if (folder / name).is_file()), None)
+def _open_single(folder: Path, read: Callable[[Path], Header], exists: Callable[[Path], bool]) -> dict[Path, Header]:
+    path = next((folder / name for name in SINGLE_NAMES if exists(folder / name)), None)
     if path is None:
         raise CheckpointError(_why_nothing(folder))
-    return {path: read_header(path)}
+    return {path: read(path)}
 
 
 def _why_nothing(folder: Path) -> str:
@@ -133,18 +144,20 @@ def _why_nothing(folder: Path) -> str:
     return f"{folder}: holds no checkpoint (none of {wanted}); download the model's safetensors files"
 
 
-def _open_shards(index: Path) -> dict[Path, Header]:
+def _open_shards(index: Path, read: Callable[[Path], Header], exists: Callable[[Path], bool]) -> dict[Path, Header]:
     weight_map = read_weight_map(index)
     headers: dict[Path, Header] = {}
     problems = []
     for name in sorted(set(weight_map.values())):
         try:
-            headers[index.parent / name] = read_header(index.parent / name)
+            headers[index.parent / name] = read(index.parent / name)
         except CheckpointError as error:
             problems.append(str(error))
     problems += _disagreements(weight_map, headers)
-    problems += _unnamed_singles(index.parent, weight_map)
+    problems += _unnamed_singles(index.parent, weight_map, exists)
     if problems:
+        if len(problems) > _PROBLEMS_SHOWN:
+            problems[_PROBLEMS_SHOWN:] = [f"and {len(problems) - _PROBLEMS_SHOWN} more problems"]
         remedy = "download the index and all shards from one revision"
         raise CheckpointError(f"{index}: index and shards disagree: {'; '.join(problems)}; {remedy}")
     return headers
@@ -161,10 +174,10 @@ def _disagreements(weight_map: dict[str, str], headers: dict[Path, Header]) -> I
         seen |= header.tensors.keys()
 
 
-def _unnamed_singles(folder: Path, weight_map: dict[str, str]) -> Iterator[str]:
+def _unnamed_singles(folder: Path, weight_map: dict[str, str], exists: Callable[[Path], bool]) -> Iterator[str]:
     # Transformers would load such a file and ignore the index.
     for name in SINGLE_NAMES:
-        if (folder / name).is_file() and name not in weight_map.values():
+        if exists(folder / name) and name not in weight_map.values():
             yield f"{name} lies beside the index, which does not name it: remove whichever is stale"
 
 

@@ -29,7 +29,7 @@ def attention_mask(positions: Tensor, length: int, window: int | None, dtype: ms
     """Who sees whom, for `attention`: ``[batch, 1, seq, length]``, true where a query does **not** see a slot."""
     if dtype not in HALF_DTYPES:
         return portable.attention_mask(positions, length, window, dtype)
-    return ops.logical_not(portable.visible_slots(positions, length, window)).expand_dims(1)
+    return ops.expand_dims(ops.logical_not(portable.visible_slots(positions, length, window)), 1)
 
 
 def attention(
@@ -77,4 +77,4 @@ def _additive(mask: Tensor, dtype: ms.Type) -> Tensor:
     """The mask as ``portable.attention`` adds it to scores: ``[batch, 1, 1, seq, length]``."""
     zeros = ops.zeros(mask.shape, dtype)
     hidden = ops.full(mask.shape, float("-inf"), dtype=dtype)
-    return ops.select(mask, hidden, zeros).expand_dims(1)
+    return ops.expand_dims(ops.select(mask, hidden, zeros), 1)

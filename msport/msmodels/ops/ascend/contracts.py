@@ -1,0 +1,198 @@
+"""What the fused operators are documented to compute, in NumPy: one function for each of ``ascend.signatures``.
+
+The tests put these in place of the operators and compare the code around them with ``ops.portable``; an NPU's owner
+compares the operators themselves with these (``make ascend-acceptance``). Where documents leave something open, the
+function here chooses what would show code that relies on it: rows of an expert in another order, NaN where nothing is
+promised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Integers = np.ndarray[Any, np.dtype[np.int64]]
+
+_MINDSPORE = "https://www.mindspore.cn/docs/en/r2.10.0/api_python/ops/mindspore.ops"
+_CANN = "https://www.hiascend.com/document/detail/zh/CANNCommunityEdition/83RC1alpha003/API/aolapi/context"
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """One operator: where its meaning is documented, what is promised there, and what only hardware can confirm."""
+
+    function: str
+    operator: str
+    source: str
+    promised: str
+    open_question: str
+
+
+CONTRACTS = (
+    Contract(
+        "rms_norm",
+        "RmsNorm",
+        f"{_MINDSPORE}.rms_norm.html",
+        "x / sqrt(mean(x^2) + epsilon) * gamma over the last axis; x and gamma of one dtype",
+        "whether bfloat16 rounds once, after the weight, or also before it",
+    ),
+    Contract(
+        "add_rms_norm",
+        "AddRmsNorm",
+        f"{_MINDSPORE}.add_rms_norm.html",
+        "RmsNorm of x1 + x2, and that sum as third result",
+        "whether the norm sees the sum before or after it is rounded to bfloat16",
+    ),
+    Contract(
+        "rotary",
+        "RotaryPositionEmbedding",
+        f"{_MINDSPORE}.rotary_position_embedding.html",
+        "mode 0: x * cos + rotate_half(x) * sin; x in the order batch, seq, heads with cos [batch, seq, 1, head_dim];"
+        " cos in [-1, 1]",
+        "cos above 1, as YaRN scales it (1.35 for gpt-oss); announced to be removed after MindSpore 2.9",
+    ),
+    Contract(
+        "reshape_and_cache",
+        "ReshapeAndCache",
+        "https://www.hiascend.com/document/detail/zh/canncommercial/80RC2/apiref/ascendtbapi/ascendtb_01_0073.html",
+        "key and value of each token written in place to slot block * block_size + offset; float16, bfloat16",
+        "MindSpore's own text says float16 only and no backend, though MindFormers serves with it in bfloat16; blocks"
+        " as long as a context, and slots in any order",
+    ),
+    Contract(
+        "flash_attention",
+        "FlashAttentionScore",
+        f"{_MINDSPORE}.flash_attention_score.html",
+        "softmax(scale * q k + mask) v, BNSD with fewer key heads, a boolean mask [batch, 1, seq, length] that is true"
+        " where a key is discarded, sparse mode 0; maximum and sum of the softmax, eight times each",
+        "that maximum and sum are those after scale and mask, and finite where most of a row is masked",
+    ),
+    Contract(
+        "incremental_attention",
+        "FusedInferAttentionScore",
+        f"{_MINDSPORE}.fused_infer_attention_score.html",
+        "the same for one query token, with the mask as [batch, 1, 1, length]; softmax_lse is max + log(sum), float32",
+        "softmax_lse at one query token together with a mask",
+    ),
+    Contract(
+        "init_routing",
+        "MoeInitRoutingV2",
+        "https://github.com/mindspore-ai/mindspore, mindspore/python/mindspore/ops/function/other_func.py",
+        "drop_pad_mode 0, active_num 0: every token's row k times, sorted by expert; element t * k + j of"
+        " expanded_row_idx is the row of token t for its j-th expert; flag 2: how many rows each expert has",
+        "the order of one expert's rows (not relied on); experts without rows count 0",
+    ),
+    Contract(
+        "grouped_matmul",
+        "GroupedMatmulV4",
+        f"{_CANN}/aclnnGroupedMatmulV4.md",
+        "split_item 3, group_type 0, group_list_type 1: rows of group i times weight[i] plus bias[i]; bias float32"
+        " where x is bfloat16",
+        "experts without rows: MindSpore's text asks for positive group sizes; that no other weights are read",
+    ),
+    Contract(
+        "token_unpermute",
+        "MoeTokenUnpermute",
+        f"{_MINDSPORE}.moe_token_unpermute.html",
+        "token t is the sum over j of probs[t, j] * permuted_tokens[sorted_indices[t * k + j]]",
+        "the dtype it sums in",
+    ),
+    Contract(
+        "gating_top_k_softmax",
+        "MoeGatingTopKSoftmax",
+        f"{_CANN}/aclnnMoeGatingTopKSoftmax.md",
+        "the k largest of softmax(x) and their indices, for float32",
+        "which of equal values is taken",
+    ),
+    Contract(
+        "swiglu",
+        "Swiglu",
+        f"{_MINDSPORE}.swiglu.html",
+        "silu of the first half of the last axis times the second half",
+        "nothing beyond rounding",
+    ),
+)
+
+
+def rms_norm(x: Floats, weight: Floats, epsilon: float) -> Floats:
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + epsilon) * weight
+
+
+def add_rms_norm(x: Floats, residual: Floats, weight: Floats, epsilon: float) -> tuple[Floats, Floats]:
+    return rms_norm(x + residual, weight, epsilon), x + residual
+
+
+def rotary(x: Floats, cos: Floats, sin: Floats) -> Floats:
+    half = x.shape[-1] // 2
+    return x * cos + np.concatenate((-x[..., half:], x[..., :half]), -1) * sin
+
+
+def reshape_and_cache(key: Floats, value: Floats, key_cache: Floats, value_cache: Floats, slots: Integers) -> Floats:
+    blocks, block_size = key_cache.shape[:2]
+    for rows, cache in ((key, key_cache), (value, value_cache)):
+        cache.reshape(blocks * block_size, -1)[slots] = rows
+    return key
+
+
+def flash_attention(
+    query: Floats, keys: Floats, values: Floats, mask: Any, heads: int, scale: float
+) -> tuple[Floats, Floats, Floats]:
+    batch, _, seq, _ = query.shape
+    length = keys.shape[2]
+    if mask.shape != (batch, 1, seq, length):
+        raise ValueError(f"attn_mask is {mask.shape}; sparse mode 0 takes ({batch}, 1, {seq}, {length})")
+    repeats = heads // keys.shape[1]
+    scores = query @ np.repeat(keys, repeats, 1).swapaxes(-1, -2) * scale
+    scores = np.where(mask, -np.inf, scores)
+    top = scores.max(-1, keepdims=True)
+    exponentials = np.exp(scores - top)
+    total = exponentials.sum(-1, keepdims=True)
+    attended = exponentials / total @ np.repeat(values, repeats, 1)
+    return attended, np.repeat(top, 8, -1), np.repeat(total, 8, -1)
+
+
+def incremental_attention(
+    query: Floats, keys: Floats, values: Floats, mask: Any, heads: int, key_value_heads: int, scale: float
+) -> tuple[Floats, Floats]:
+    if query.shape[2] != 1 or keys.shape[1] != key_value_heads:
+        raise ValueError(f"query {query.shape}, key {keys.shape}: not one token, or not {key_value_heads} key heads")
+    attended, top, total = flash_attention(query, keys, values, mask, heads, scale)
+    return attended, top[..., :1] + np.log(total[..., :1])
+
+
+def init_routing(x: Floats, indices: Integers, experts: int) -> tuple[Floats, Integers, Integers]:
+    flat = indices.reshape(-1)
+    # Sorted by expert; of one expert's rows the last comes first, which no one may rely on.
+    order = np.lexsort((-np.arange(flat.size), flat))
+    destinations = np.empty(flat.size, np.int64)
+    destinations[order] = np.arange(flat.size)
+    return x[order // indices.shape[1]], destinations, np.bincount(flat, minlength=experts)
+
+
+def grouped_matmul(x: Floats, weight: Floats, bias: Floats | None, counts: Integers) -> Floats:
+    y = np.full((x.shape[0], weight.shape[2]), np.nan)
+    ends = np.cumsum(counts)
+    for expert, (begin, end) in enumerate(zip(ends - counts, ends, strict=True)):
+        y[begin:end] = x[begin:end] @ weight[expert] + (0 if bias is None else bias[expert])
+    return y
+
+
+def token_unpermute(rows: Floats, destinations: Integers, shares: Floats) -> Floats:
+    tokens, k = shares.shape
+    routed: Floats = rows[destinations].reshape(tokens, k, -1)
+    return np.asarray((routed * shares[..., None]).sum(1))
+
+
+def gating_top_k_softmax(logits: Floats, k: int) -> tuple[Floats, Integers]:
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    shares = exponentials / exponentials.sum(-1, keepdims=True)
+    indices = np.argsort(-shares, -1, kind="stable")[:, :k]
+    return np.take_along_axis(shares, indices, -1), indices
+
+
+def swiglu(x: Floats) -> Floats:
+    gate, up = np.split(x, 2, -1)
+    return np.asarray(gate / (1 + np.exp(-gate)) * up)

@@ -14,33 +14,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msport.checkpoint import kernel_copy
 from msport.checkpoint.ckpt import crc_trailer
-from msport.checkpoint.layout import Layout
+from msport.checkpoint.layout import Extent, Layout
 
 Buffer = NDArray[Any] | bytes | bytearray | memoryview
 
 # Bytes read back at a time to compute the CRC32 of a finished file.
 _READ_BACK = 1 << 22
+_SHRANK = "the file shrank while it was written"
 
 
 class ShardWriter:
     """A checkpoint file being written.
 
     The file must not exist yet; it is created at its final size, so that a full disk shows at once. ``write`` may be
-    called from several threads. ``close`` adds the CRC trailer if the layout has one and makes the file durable;
-    leaving the context through an exception only closes it, and what becomes of the unfinished file is the caller's
-    choice. Every OSError carries the file's name.
+    called from several threads. ``close`` makes the tensors durable, and only then writes what stands between them:
+    until that is on disk too, no reader takes the file for a checkpoint. Leaving the context through an exception only
+    closes the file, and what becomes of it is the caller's choice; with ``resume`` a later writer goes on with it.
+    Every OSError carries the file's name.
     """
 
-    def __init__(self, path: str | os.PathLike[str], layout: Layout) -> None:
+    def __init__(self, path: str | os.PathLike[str], layout: Layout, *, resume: bool = False) -> None:
         self.path = Path(path)
         self.layout = layout
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        create = os.O_NOFOLLOW if resume else os.O_CREAT | os.O_EXCL
+        self._descriptor = os.open(self.path, os.O_RDWR | create | os.O_CLOEXEC, 0o666)
+        if resume:
+            return
         try:
             with self._naming_the_file():
                 _reserve(self._descriptor, layout.file_size)
-                for offset, literal in layout.literals:
-                    _write_all(self._descriptor, memoryview(literal), offset)
         except BaseException:
             self._release()
             self.path.unlink(missing_ok=True)
@@ -48,22 +52,47 @@ class ShardWriter:
 
     def write(self, name: str, offset_in_tensor: int, buffer: Buffer) -> None:
         """Write the bytes of ``buffer`` (C-contiguous) at a byte offset within tensor ``name``, across its slices."""
-        tensor = self.layout.tensors[name]
         data = _bytes_of(buffer)
-        end = offset_in_tensor + len(data)
-        if not 0 <= offset_in_tensor <= end <= tensor.nbytes:
-            raise ValueError(f"bytes {offset_in_tensor} to {end} of tensor {name!r}, which has {tensor.nbytes}")
         with self._naming_the_file():
-            for start, stop in tensor.locate(offset_in_tensor, end):
+            for start, stop in self._locate(name, offset_in_tensor, len(data)):
                 _write_all(self._descriptor, data[: stop - start], start)
                 data = data[stop - start :]
 
+    def read_into(self, name: str, offset_in_tensor: int, buffer: NDArray[Any]) -> None:
+        """Fill ``buffer`` (C-contiguous) with what has been written of tensor ``name`` from a byte offset on."""
+        data = _bytes_of(buffer)
+        with self._naming_the_file():
+            for start, stop in self._locate(name, offset_in_tensor, len(data)):
+                _read_all(self._descriptor, data[: stop - start], start)
+                data = data[stop - start :]
+
+    def copy_file(self, source: int) -> bool:
+        """Let this file share all of its bytes with the file open as ``source``; False if the filesystem cannot."""
+        with self._naming_the_file():
+            return kernel_copy.clone(source, self._descriptor)
+
+    def copy_range(self, source: int, name: str, offset_in_tensor: int, size: int) -> bool:
+        """Copy ``size`` bytes of tensor ``name`` from the same place in the file open as ``source``, in the kernel.
+
+        False, and nothing is said of what was written, if the kernel cannot.
+        """
+        with self._naming_the_file():
+            return all(
+                kernel_copy.copy_range(source, self._descriptor, start, stop - start)
+                for start, stop in self._locate(name, offset_in_tensor, size)
+            )
+
     def close(self) -> None:
-        """Finish the file: trailer, fsync, close. A second call does nothing."""
+        """Finish the file: fsync, header or descriptions, trailer, fsync, close. A second call does nothing."""
         if self._descriptor < 0:
             return
         try:
             with self._naming_the_file():
+                os.fsync(self._descriptor)
+                if os.fstat(self._descriptor).st_size != self.layout.file_size:
+                    raise OSError(errno.EIO, _SHRANK)
+                for offset, literal in self.layout.literals:
+                    _write_all(self._descriptor, memoryview(literal), offset)
                 if self.layout.crc_begin is not None:
                     trailer = crc_trailer(_crc32(self._descriptor, self.layout.crc_begin))
                     _write_all(self._descriptor, memoryview(trailer), self.layout.crc_begin)
@@ -81,6 +110,12 @@ class ShardWriter:
             self.close()
         else:
             self._release()
+
+    def _locate(self, name: str, offset: int, size: int) -> list[Extent]:
+        tensor = self.layout.tensors[name]
+        if not 0 <= offset <= offset + size <= tensor.nbytes:
+            raise ValueError(f"bytes {offset} to {offset + size} of tensor {name!r}, which has {tensor.nbytes}")
+        return tensor.locate(offset, offset + size)
 
     def _release(self) -> None:
         if self._descriptor >= 0:
@@ -122,11 +157,19 @@ def _write_all(descriptor: int, data: memoryview, offset: int) -> None:
         data, offset = data[count:], offset + count
 
 
+def _read_all(descriptor: int, data: memoryview, offset: int) -> None:
+    while data:
+        count = os.preadv(descriptor, [data], offset)
+        if not count:
+            raise OSError(errno.EIO, _SHRANK)
+        data, offset = data[count:], offset + count
+
+
 def _crc32(descriptor: int, size: int) -> int:
     crc = offset = 0
     while offset < size:
         piece = os.pread(descriptor, min(_READ_BACK, size - offset), offset)
         if not piece:
-            raise OSError(errno.EIO, "the file shrank while it was written")
+            raise OSError(errno.EIO, _SHRANK)
         crc, offset = zlib.crc32(piece, crc), offset + len(piece)
     return crc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import random
 import subprocess
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from msport.checkpoint import Layout, ShardWriter, TensorFile, ckpt, safetensors
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT32
+from msport.errors import CheckpointError
 
 from .families import TensorSpecs, content_of
 
@@ -113,6 +115,72 @@ def test_an_exception_leaves_the_file_unfinished_and_closed(name: str, tmp_path:
     assert b"crc_num" not in (tmp_path / name).read_bytes()
 
 
+def test_until_it_is_closed_no_reader_takes_it_for_a_checkpoint(name: str, tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / name, layouts()[name]) as writer:
+        for tensor, content in CONTENTS.items():
+            writer.write(tensor, 0, content)
+        with pytest.raises(CheckpointError):
+            TensorFile(tmp_path / name)
+    TensorFile(tmp_path / name).close()
+
+
+def test_a_later_writer_goes_on_with_what_an_earlier_one_left(name: str, tmp_path: Path) -> None:
+    expected = write_in_order(tmp_path / f"1{name}", layouts()[name])
+
+    def fail() -> None:
+        with ShardWriter(tmp_path / name, layouts()[name]) as writer:
+            writer.write("w", 0, CONTENTS["w"].tobytes()[:500])
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    there = np.empty(500, np.uint8)
+    with ShardWriter(tmp_path / name, layouts()[name], resume=True) as writer:
+        writer.read_into("w", 0, there)
+        assert there.tobytes() == CONTENTS["w"].tobytes()[:500]
+        writer.write("w", 500, CONTENTS["w"].tobytes()[500:])
+        for tensor in CONTENTS.keys() - {"w"}:
+            writer.write(tensor, 0, CONTENTS[tensor])
+    assert (tmp_path / name).read_bytes() == expected
+
+
+def test_a_link_is_not_followed_on_resuming(name: str, tmp_path: Path) -> None:
+    write_in_order(tmp_path / f"1{name}", layouts()[name])
+    (tmp_path / name).symlink_to(tmp_path / f"1{name}")
+    with pytest.raises(OSError, match="symbolic links"):
+        ShardWriter(tmp_path / name, layouts()[name], resume=True)
+
+
+def test_the_kernel_copies_a_tensor_from_the_same_place_of_another_file(name: str, tmp_path: Path) -> None:
+    expected = write_in_order(tmp_path / f"1{name}", layouts()[name])
+    with open(tmp_path / f"1{name}", "rb") as source, ShardWriter(tmp_path / name, layouts()[name]) as writer:
+        for tensor, content in CONTENTS.items():
+            assert writer.copy_range(source.fileno(), tensor, 0, content.nbytes)
+    assert (tmp_path / name).read_bytes() == expected
+
+
+def test_a_kernel_that_cannot_copy_says_so_and_other_faults_are_raised(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(code: int) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(os, "copy_file_range", refuse)
+        monkeypatch.setattr(fcntl, "ioctl", refuse)
+
+    with open(__file__, "rb") as source, ShardWriter(tmp_path / name, layouts()[name]) as writer:
+        for code in (errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            fail(code)
+            assert not writer.copy_file(source.fileno())
+            assert not writer.copy_range(source.fileno(), "w", 0, 10)
+        fail(errno.ENOSPC)
+        with pytest.raises(OSError, match="No space left"):
+            writer.copy_range(source.fileno(), "w", 0, 10)
+        with pytest.raises(OSError, match="No space left"):
+            writer.copy_file(source.fileno())
+
+
 def test_closing_twice_does_nothing(name: str, tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path / name, layouts()[name])
     writer.close()
@@ -138,14 +206,11 @@ def test_a_file_for_which_there_is_no_room_fails_at_once_and_leaves_nothing(tmp_
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("call", ["posix_fallocate", "pwrite"])
-def test_a_full_disk_at_the_start_leaves_nothing(
-    call: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_at_the_start_leaves_nothing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, call, fail)
+    monkeypatch.setattr(os, "posix_fallocate", fail)
     with pytest.raises(OSError, match="No space left") as error:
         ShardWriter(tmp_path / name, layouts()[name])
     assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / name))

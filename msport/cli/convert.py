@@ -18,10 +18,12 @@ from msport.convert.budget import MAX_MEMORY
 from msport.convert.patterns import pattern_name, summarise
 from msport.convert.plan import DTYPES, FORMATS, MAX_SHARD_SIZE
 from msport.convert.staging import check_space, free_space
+from msport.hub import DEFAULT_HUB, HUBS
 
 EXAMPLES = """\b
 Examples:
   msport convert openai/gpt-oss-20b
+  msport convert openai-mirror/gpt-oss-20b --source modelscope
   msport convert ./gpt-oss-20b -o gpt-oss-20b-ms --dtype float16 --verify
   msport convert openai/gpt-oss-20b --dtype mxfp4 --format ckpt --max-shard-size 1GB
   msport convert ./gpt-oss-20b --dry-run
@@ -59,6 +61,8 @@ Examples:
 )
 @click.option("--workers", type=int, help="Tensors converted at once.  [default: one a core, at most 4]")
 @click.option("--revision", help="Branch, tag or commit of a Hub repository.")
+@click.option("--source", type=click.Choice(HUBS), default=DEFAULT_HUB, show_default=True, help="Hub that has MODEL.")
+@click.option("--keep-source", is_flag=True, help="Download MODEL into the Hub's cache first, instead of streaming it.")
 @click.option("--verify", is_flag=True, help="Read the result back, and recompute it, before it appears.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, the disk and the memory it needs; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
@@ -71,13 +75,16 @@ def command(
     max_memory: int,
     workers: int | None,
     revision: str | None,
+    source: str,
+    keep_source: bool,
     verify: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Convert MODEL, a folder or a Hub id, to a checkpoint that MindSpore loads.
 
-    Weights stream through a bounded amount of memory. The folder appears under its name when it is complete.
+    Weights stream through a bounded amount of memory, from a Hub without being stored. The folder appears under its
+    name when it is complete.
     """
     conversion = prepare(
         model,
@@ -88,6 +95,8 @@ def command(
         max_memory=max_memory,
         workers=workers,
         revision=revision,
+        source=source,
+        keep_source=keep_source,
     )
     if dry_run:
         click.echo(json.dumps(_plan_document(conversion), indent=2) if as_json else _plan_text(conversion))

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from msport import __version__
 from msport.checkpoint import (
-    Checkpoint,
     Manifest,
     TensorRecord,
     index_document,
-    open_checkpoint,
     write_atomically,
     write_manifest,
 )
@@ -25,7 +23,7 @@ from msport.convert.progress import Progress
 from msport.convert.sizes import parse_size
 from msport.convert.staging import Staging, check_space, resolve_output
 from msport.convert.verify import verify_folder, verify_source
-from msport.hub import Source, resolve
+from msport.hub import DEFAULT_HUB, AnyCheckpoint, Network, Source, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ class Conversion:
     """All of a conversion that can be known before it writes anything."""
 
     source: Source
-    checkpoint: Checkpoint
+    checkpoint: AnyCheckpoint
     output: Path
     plan: Plan
     budget: Budget
@@ -56,6 +54,9 @@ def convert_checkpoint(
     max_memory: int | str = MAX_MEMORY,
     workers: int | None = None,
     revision: str | None = None,
+    source: str = DEFAULT_HUB,
+    keep_source: bool = False,
+    network: Network | None = None,
     verify: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -66,6 +67,10 @@ def convert_checkpoint(
     integers are never cast; ``mxfp4`` keeps packed experts packed and makes the rest bfloat16. Sizes are bytes or
     text such as ``"5GB"``; `max_memory` is the resident memory of a process that does nothing else. With `verify` the
     result is read back, and recomputed from the source, before it appears. `progress` is called after every slab.
+
+    The model of a Hub id is on the Hub `source`, ``huggingface`` or ``modelscope``. Its weights are streamed from
+    there, within the limits of `network`, unless that Hub's cache holds them all; with `keep_source` they are
+    downloaded into it first.
 
     The folder appears when it is complete, and not at all if anything fails. Raises subclasses of MsportError, and
     OSError with the name of the file.
@@ -79,6 +84,9 @@ def convert_checkpoint(
         max_memory=max_memory,
         workers=workers,
         revision=revision,
+        source=source,
+        keep_source=keep_source,
+        network=network,
     )
     return run(conversion, verify=verify, progress=progress)
 
@@ -93,15 +101,18 @@ def prepare(
     max_memory: int | str = MAX_MEMORY,
     workers: int | None = None,
     revision: str | None = None,
+    source: str = DEFAULT_HUB,
+    keep_source: bool = False,
+    network: Network | None = None,
 ) -> Conversion:
     """Check and plan what `convert_checkpoint` would do with the same arguments, without writing anything."""
     destination = resolve_output(Path(output) if output is not None else default_output(model))
-    source = resolve(model, revision)
-    checkpoint = open_checkpoint(source.folder)
+    found = resolve(model, revision, hub=source, stream=not keep_source, network=network)
+    checkpoint = found.open()
     plan = make_plan(checkpoint, dtype=dtype, format=format, max_shard_size=max_shard_size)
     limit = parse_size(max_memory)
     budget = make_budget(plan.tensors, limit, workers)
-    return Conversion(source, checkpoint, destination, plan, budget, limit, find_auxiliary(source.folder))
+    return Conversion(found, checkpoint, destination, plan, budget, limit, find_auxiliary(found.folder))
 
 
 def run(conversion: Conversion, *, verify: bool = False, progress: Progress | None = None) -> Manifest:

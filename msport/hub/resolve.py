@@ -1,22 +1,36 @@
-"""What a user means by MODEL: an existing folder, else a Hub id."""
+"""What a user means by MODEL: an existing folder, else the id of a model on a Hub."""
 
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 from msport.errors import UsageError
-from msport.hub.huggingface import download
+from msport.hub.network import Network
 from msport.hub.source import Source
 
+# Each is a module here, and brings an HTTP library, which a folder does not need.
+HUBS = ("huggingface", "modelscope")
+DEFAULT_HUB = "huggingface"
+# A manifest's source is Hugging Face's unless it begins so.
+_MODELSCOPE = "modelscope:"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
-def resolve(model: str | Path, revision: str | None = None) -> Source:
-    """The folder that `model` names, or the Hub repository `model` at `revision` (a branch, tag or commit).
+def resolve(
+    model: str | Path,
+    revision: str | None = None,
+    *,
+    hub: str = DEFAULT_HUB,
+    stream: bool = False,
+    network: Network | None = None,
+) -> Source:
+    """The folder that `model` names, or the model of that id on `hub` at `revision` (a branch, tag or commit).
 
-    A snapshot is downloaded into the Hugging Face cache, or found there. Raises UsageError if `model` is neither, and
-    HubError if the Hub does not give it out.
+    With `stream` the weights stay on the Hub, to be read from there, unless the Hub's cache on this machine holds them
+    all; otherwise they are downloaded into that cache. ``modelscope:OWNER/NAME`` is on ModelScope whatever `hub` says.
+    Raises UsageError if `model` is neither, and HubError if the Hub does not give it out.
     """
     path = Path(model).expanduser()
     if model and path.is_dir():
@@ -25,6 +39,12 @@ def resolve(model: str | Path, revision: str | None = None) -> Source:
         return Source(path, str(path.resolve()))
     if path.is_file():
         raise UsageError(f"{model}: is a file; give the folder that holds it, with its config.json")
+    if hub not in HUBS:
+        raise UsageError(f"source {hub!r} is not known; choose one of {', '.join(HUBS)}")
+    if isinstance(model, str) and model.startswith(_MODELSCOPE):
+        hub, model = "modelscope", model.removeprefix(_MODELSCOPE)
     if isinstance(model, Path) or not _HUB_ID.fullmatch(model):
         raise UsageError(f"{str(model)!r}: no such folder, nor a Hub id such as openai/gpt-oss-20b")
-    return download(model, revision)
+    fetch = getattr(import_module(f"msport.hub.{hub}"), "stream" if stream else "download")
+    source: Source = fetch(model, revision, network or Network())
+    return source

@@ -78,7 +78,7 @@ def test_a_revision_is_taken_and_resolved_to_its_commit(hub: HubServer, revision
 
 def test_a_second_time_nothing_is_downloaded(hub: HubServer) -> None:
     first = resolve("org/model")
-    hub.requests.clear()
+    hub.seen.clear()
     assert resolve("org/model") == first
     assert all(request.startswith("GET /api/") for request in hub.requests)
 

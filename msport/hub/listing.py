@@ -1,0 +1,124 @@
+"""What a Hub says it has of a model at one commit."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from msport.errors import HubError
+
+NEEDED_FILES = (
+    "config.json",
+    "generation_config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer*.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+WEIGHTS = ".safetensors"
+_SHA256 = re.compile("[0-9a-f]{64}")
+_SHA1 = re.compile("[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file of `nbytes` at `url`; `sha256` and `git_sha1` (of the git blob) are the Hub's, in hex, where it has them.
+
+    `model` is the Hub id, for messages.
+    """
+
+    model: str
+    name: str
+    nbytes: int
+    url: str
+    sha256: str | None = None
+    git_sha1: str | None = None
+
+    @property
+    def version(self) -> str:
+        """Text that differs once the file has changed; empty if the Hub gives no hash of it."""
+        if self.sha256:
+            return f"sha256:{self.sha256}"
+        return f"git:{self.git_sha1}" if self.git_sha1 else ""
+
+    @property
+    def is_weights(self) -> bool:
+        """Whether the file holds tensors."""
+        return self.name.endswith(WEIGHTS)
+
+    def __str__(self) -> str:
+        return f"{self.model}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files of the model `id` at the commit `revision` that a conversion needs; `id` is what a manifest keeps.
+
+    `credentials` are HTTP headers for the Hub at `endpoint`, and for nobody else.
+    """
+
+    id: str
+    revision: str
+    files: tuple[RemoteFile, ...]
+    endpoint: str
+    credentials: dict[str, str]
+
+
+def is_needed(name: str) -> bool:
+    """Whether a conversion needs a file of this name.
+
+    Only those directly in the repository are: ``original/`` and ``metal/`` hold the same weights in other layouts, and
+    a name that leaves the folder is nobody's.
+    """
+    plain = not name.startswith(".") and not any(mark in name for mark in "/\\:\0")
+    return plain and any(fnmatchcase(name, pattern) for pattern in NEEDED_FILES)
+
+
+def needed(files: Iterable[RemoteFile], model: str) -> tuple[RemoteFile, ...]:
+    """Those of `files` that a conversion needs, by name; HubError if no weights are among them."""
+    chosen = {file.name: file for file in files if is_needed(file.name)}
+    if not any(file.is_weights for file in chosen.values()):
+        raise HubError(f"{model}: has no model*.safetensors; choose a repository that ships safetensors")
+    return tuple(replace(file, model=model) for _, file in sorted(chosen.items()))
+
+
+def hexadecimal(value: Any, digits: int) -> str | None:
+    """`value` in lower case if it is a hash of 64 (SHA-256) or 40 (SHA-1) hexadecimal `digits`, else None."""
+    pattern = _SHA256 if digits == 64 else _SHA1
+    return value.lower() if isinstance(value, str) and pattern.fullmatch(value.lower()) else None
+
+
+class Checker:
+    """Hashes a file that passes in order, and compares the result with what the Hub says."""
+
+    def __init__(self, file: RemoteFile) -> None:
+        self._file = file
+        self._kind = "sha256" if file.sha256 else "git" if file.git_sha1 else "length"
+        self._hash = hashlib.sha256()
+        if self._kind == "git":
+            self._hash = hashlib.sha1(b"blob %d\0" % file.nbytes)  # noqa: S324  git's own name of the content
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        """The next bytes of the file."""
+        if self._kind != "length":
+            self._hash.update(data)
+
+    def finish(self) -> str:
+        """How the file was checked: ``sha256``, ``git`` or ``length``; raises HubError if its hash is another."""
+        expected = self._file.sha256 or self._file.git_sha1
+        if self._kind != "length" and self._hash.hexdigest() != expected:
+            raise HubError(
+                f"{self._file}: its hash {self._hash.hexdigest()} is not {expected}, which the Hub states; it was"
+                " damaged on the way or on the server, try again or use another mirror"
+            )
+        return self._kind

@@ -1,0 +1,183 @@
+"""Models on ModelScope, by the protocol of its own client (``modelscope_hub``, ``_legacy_api.py``, ``_download.py``).
+
+The client itself is not used: it cannot read ranges, and it keeps its state in pickles. Its environment and the layout
+of its cache are honoured.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from tqdm import tqdm
+
+from msport.checkpoint.quoting import quote as quoted
+from msport.errors import HubError
+from msport.hub.files import is_same
+from msport.hub.listing import Checker, Listing, RemoteFile, hexadecimal, is_needed, needed
+from msport.hub.network import Network
+from msport.hub.source import Source
+from msport.hub.streaming import open_stream
+from msport.hub.transport import Transport
+
+PREFIX = "modelscope:"
+DEFAULT_REVISION = "master"
+_ENDPOINT = "https://www.modelscope.cn"
+_INTERNATIONAL_ENDPOINT = "https://www.modelscope.ai"
+_CHUNK = 1 << 22
+
+
+def stream(model: str, revision: str | None, network: Network) -> Source:
+    """The model `model` at `revision`, read over the network unless the cache holds all of it, byte for byte.
+
+    Raises HubError that says why ModelScope does not give it out.
+    """
+    transport = Transport(endpoint(), _credentials(), network, lambda status, _: _explain(status))
+    try:
+        listing = _listing(model, revision, transport)
+    finally:
+        transport.close()
+    return _from_cache(model, revision, listing) or open_stream(listing, network, lambda status, _: _explain(status))
+
+
+def download(model: str, revision: str | None, network: Network) -> Source:
+    """The model in ModelScope's cache, ``models/OWNER--NAME/snapshots/COMMIT``; what is missing is downloaded.
+
+    Every file is compared with the SHA-256 that ModelScope states, those that were there already too. An interrupted
+    download goes on where it was. Raises HubError, and OSError if the disk is full.
+    """
+    transport = Transport(endpoint(), _credentials(), network, lambda status, _: _explain(status))
+    try:
+        listing = _listing(model, revision, transport)
+        if (source := _from_cache(model, revision, listing)) is not None:
+            return source
+        folder = _snapshot(model, listing.revision)
+        folder.mkdir(parents=True, exist_ok=True)
+        total = sum(file.nbytes for file in listing.files)
+        with (
+            tqdm(total=total, unit="B", unit_scale=True, desc=model, disable=not sys.stderr.isatty()) as bar,
+            ThreadPoolExecutor(min(network.connections, 4), "msport-download") as pool,
+        ):
+            kinds = list(pool.map(lambda file: _download(transport, file, folder, bar), listing.files))
+    finally:
+        transport.close()
+    checked = {file.name: kind for file, kind in zip(listing.files, kinds, strict=True)}
+    return Source(folder, f"{PREFIX}{model}", listing.revision, checked=checked)
+
+
+def endpoint() -> str:
+    """Where ModelScope is: ``MODELSCOPE_ENDPOINT``, the older ``MODELSCOPE_DOMAIN``, or its Chinese site."""
+    address = os.environ.get("MODELSCOPE_ENDPOINT") or os.environ.get("MODELSCOPE_DOMAIN", "").strip()
+    if not address:
+        international = os.environ.get("MODELSCOPE_PREFER_AI_SITE", "").strip().lower() in ("1", "true", "yes", "on")
+        return _INTERNATIONAL_ENDPOINT if international else _ENDPOINT
+    return (address if address.startswith(("http://", "https://")) else f"https://{address}").rstrip("/")
+
+
+def _credentials() -> dict[str, str]:
+    # Older servers know the cookie, newer ones the bearer; the client sends both. Its saved login is a pickle, which
+    # could run anything: it is not read.
+    token = os.environ.get("MODELSCOPE_API_TOKEN", "").strip()
+    return {"Authorization": f"Bearer {token}", "Cookie": f"m_session_id={token}"} if token else {}
+
+
+def _listing(model: str, revision: str | None, transport: Transport) -> Listing:
+    api = f"{endpoint()}/api/v1/models/{model}"
+    commit = _commit(api, revision or DEFAULT_REVISION, transport)
+    document = _ask(f"{api}/repo/files?{urlencode({'Revision': commit, 'Recursive': False})}", model, transport)
+    entries = document.get("Files") if isinstance(document, dict) else None
+    if not isinstance(entries, list):
+        raise HubError(f"{model}: {endpoint()} lists no files; check MODELSCOPE_ENDPOINT")
+    files = tuple(_files(entries, f"{api}/repo?Revision={quote(commit, safe='')}&FilePath="))
+    return Listing(f"{PREFIX}{model}", commit, needed(files, model), endpoint(), _credentials())
+
+
+def _files(entries: list[Any], address: str) -> Iterator[RemoteFile]:
+    for entry in entries:
+        name, nbytes = (entry.get("Path"), entry.get("Size")) if isinstance(entry, dict) else (None, None)
+        if isinstance(name, str) and type(nbytes) is int and nbytes >= 0 and is_needed(name):
+            url = address + quote(name, safe="")
+            yield RemoteFile("", name, nbytes, url, sha256=hexadecimal(entry.get("Sha256"), 64))
+
+
+def _commit(api: str, revision: str, transport: Transport) -> str:
+    """The commit that `revision` stands for; `revision` itself where ModelScope does not say."""
+    query = urlencode({"Ref": revision, "PageNumber": 1, "PageSize": 1})
+    document = _ask(f"{api}/commits?{query}", f"{api.partition('/models/')[2]} at {revision!r}", transport)
+    commits = document.get("Commit") if isinstance(document, dict) else None
+    latest = commits[0] if isinstance(commits, list) and commits else None
+    return hexadecimal(latest.get("Id"), 40) or revision if isinstance(latest, dict) else revision
+
+
+def _ask(url: str, what: str, transport: Transport) -> Any:
+    """The data of an answer; ModelScope also refuses with status 200 and a code of its own."""
+    answer = transport.document(url, what)
+    if not isinstance(answer, dict) or answer.get("Success") is False or answer.get("Code", 200) != 200:
+        message = answer.get("Message") if isinstance(answer, dict) else answer
+        raise HubError(f"{what}: {endpoint()} refuses: {quoted(message)}; check the name and the revision")
+    return answer.get("Data")
+
+
+def _explain(status: int) -> str:
+    if status in (401, 403):
+        return f"is not public; ask for access at {endpoint()} and set MODELSCOPE_API_TOKEN"
+    if status == 404:
+        return (
+            f"no such folder, and no public model or revision at {endpoint()}; check the name and the revision, or set"
+            " MODELSCOPE_API_TOKEN"
+        )
+    return f"{endpoint()} answered with status {status}; try again later"
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope").expanduser()
+
+
+def _snapshot(model: str, revision: str) -> Path:
+    return _cache() / "models" / model.replace("/", "--") / "snapshots" / revision
+
+
+def _from_cache(model: str, revision: str | None, listing: Listing) -> Source | None:
+    """What msport or the client, of either generation, has downloaded, if it is just what ModelScope lists."""
+    owner, name = model.split("/")
+    older = Path("models", owner, name.replace(".", "___"))
+    commits = (listing.revision, revision or DEFAULT_REVISION)
+    for folder in (*(_snapshot(model, commit) for commit in commits), _cache() / older, _cache() / "hub" / older):
+        if all(is_same(folder / file.name, file) for file in listing.files):
+            checked = {file.name: "sha256" if file.sha256 else "length" for file in listing.files}
+            return Source(folder, listing.id, listing.revision, checked=checked)
+    return None
+
+
+def _download(transport: Transport, file: RemoteFile, folder: Path, bar: Any) -> str:
+    """Download `file` into `folder`, under another name until its hash is known to be right."""
+    path = folder / file.name
+    partial = path.with_name(f"{file.name}.incomplete")
+    buffer = memoryview(bytearray(min(_CHUNK, file.nbytes)))
+    checker = Checker(file)
+    done = 0
+    with partial.open("a+b") as stream:
+        stream.seek(0)
+        while done < file.nbytes:
+            part = buffer[: min(len(buffer), file.nbytes - done)]
+            kept = stream.readinto(part)
+            if not kept:
+                transport.read(file, done, part)
+                stream.write(part)
+                kept = len(part)
+            checker.update(part[:kept])
+            done += kept
+            bar.update(kept)
+        stream.truncate(file.nbytes)
+    try:
+        kind = checker.finish()
+    except HubError:
+        partial.unlink()
+        raise
+    partial.replace(path)
+    return kind

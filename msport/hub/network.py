@@ -1,0 +1,84 @@
+"""How patient msport is with a network, and what it makes of one that fails."""
+
+from __future__ import annotations
+
+import email.utils
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from msport.errors import HubError
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Limits of everything that is fetched; times are in seconds.
+
+    A connection that is not made within `connect_timeout`, or is silent for `stall_timeout`, has failed. A failed
+    request is repeated up to `retries` times in a row, after `first_delay`, twice that, and so on up to
+    `longest_delay`, each shortened at random by up to a half, or after what the server asks for. Bytes that arrived
+    are kept and count as success, but all waiting for one range together ends after `patience`.
+
+    At most `connections` are open at once. A range that is asked for at once has at most `range_nbytes`; tensors read
+    in smaller pieces are fetched `window_nbytes` ahead.
+    """
+
+    connect_timeout: float = 10.0
+    stall_timeout: float = 30.0
+    retries: int = 8
+    first_delay: float = 1.0
+    longest_delay: float = 30.0
+    patience: float = 300.0
+    connections: int = 8
+    range_nbytes: int = 64 << 20
+    window_nbytes: int = 4 << 20
+
+
+class TransientError(Exception):
+    """A request failed in a way that may pass; `retry_after` is how many seconds the server wants to be left alone."""
+
+    def __init__(self, reason: str, retry_after: float = 0.0) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class Effort:
+    """The attempts at one thing, `what`; waits between them, and gives up when enough is enough."""
+
+    def __init__(self, network: Network, what: str, wait: Callable[[float], object] = time.sleep) -> None:
+        self._network = network
+        self._what = what
+        self._wait = wait
+        self._failures = 0
+        self._waited = 0.0
+
+    def failed(self, fault: TransientError, progress: bool = False) -> None:
+        """Wait before the next attempt; raises HubError if there is none. `progress`: some bytes did arrive."""
+        network = self._network
+        self._failures = 1 if progress else self._failures + 1
+        delay = min(network.first_delay * 2 ** (self._failures - 1), network.longest_delay)
+        delay *= random.uniform(0.5, 1.0)  # noqa: S311  spreads clients over time, guards nothing
+        delay = max(delay, fault.retry_after)
+        if self._failures > network.retries:
+            raise HubError(f"{self._what}: {fault}; gave up after {self._failures} attempts, try again later")
+        if self._waited + delay > network.patience:
+            raise HubError(
+                f"{self._what}: {fault}; gave up, since waiting {self._waited + delay:.0f} s is longer than"
+                f" {network.patience:.0f} s; try again later"
+            )
+        self._waited += delay
+        self._wait(delay)
+
+
+def parse_retry_after(value: str | None) -> float:
+    """Seconds from now that a ``Retry-After`` header, a number or a date, asks to wait; 0 if it does not."""
+    if value is None:
+        return 0.0
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+        return max(moment.timestamp() - time.time(), 0.0)
+    except (ValueError, OverflowError):
+        return 0.0

@@ -1,0 +1,264 @@
+"""Bytes over HTTP: ranges of files, in order and complete whatever the network does."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from msport import __version__
+from msport.checkpoint import strict_json
+from msport.errors import HubError
+from msport.hub.listing import RemoteFile, hexadecimal
+from msport.hub.network import Effort, Network, TransientError, parse_retry_after
+
+_REDIRECTS = {301, 302, 303, 307, 308}
+_MAX_REDIRECTS = 5
+_PASSING = {408, 425, 429, 500, 502, 503, 504}
+_CHUNK = 1 << 18
+_MAX_DOCUMENT = 50_000_000
+_LENGTH = re.compile(r"\d{1,19}", re.ASCII)
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
+
+# What a refusal of the Hub means, told by whoever knows the Hub: from the status and the answer's headers.
+Explain = Callable[[int, Any], str]
+
+
+class Transport:
+    """Fetches from the Hub at `endpoint` and wherever it redirects to; safe to use from several threads.
+
+    `credentials` are headers that are sent to the endpoint's own origin only: a content network is somebody else.
+    Proxies and certificates are those that the environment names, as for every program that uses ``requests``.
+    """
+
+    def __init__(self, endpoint: str, credentials: dict[str, str], network: Network, explain: Explain) -> None:
+        self._origin = _origin(endpoint)
+        self._credentials = credentials
+        self._network = network
+        self._explain = explain
+        self._slots = threading.BoundedSemaphore(network.connections)
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._locations: dict[str, str] = {}
+        self._etags: dict[tuple[str, str], str] = {}
+        self._session = requests.Session()
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        # Without this a .netrc would replace the credentials, and be sent along to other hosts.
+        self._session.auth = lambda request: request
+        adapter = HTTPAdapter(pool_maxsize=network.connections)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    def read(self, file: RemoteFile, begin: int, buffer: memoryview) -> None:
+        """Fill `buffer` with the bytes of `file` from `begin` on; they go straight into it.
+
+        Raises HubError if the Hub refuses, the file is no longer the one that was listed, or the network does not
+        recover within its limits.
+        """
+        effort = Effort(self._network, str(file), self._closed.wait)
+        done = 0
+        while done < len(buffer):
+            received = 0
+            end = min(done + self._network.range_nbytes, len(buffer))
+            try:
+                with self._open(file, begin + done, begin + end) as body:
+                    while done + received < end:
+                        received += body(buffer[done + received : min(done + received + _CHUNK, end)])
+            except TransientError as fault:
+                effort.failed(fault, progress=received > 0)
+            finally:
+                done += received
+
+    def document(self, url: str, what: str) -> Any:
+        """The JSON document at `url`, on the endpoint, about `what`; raises HubError."""
+        effort = Effort(self._network, what, self._closed.wait)
+        while True:
+            try:
+                with self._send("GET", url, {}) as response:
+                    if response.status_code != 200:
+                        raise self._refusal(what, response)
+                    return strict_json.parse(_whole_body(response))
+            except TransientError as fault:
+                effort.failed(fault)
+            except ValueError as error:
+                raise HubError(f"{what}: {url} is no document ({error}); check the endpoint") from error
+
+    def close(self) -> None:
+        """Close every connection, and let nobody wait any longer."""
+        self._closed.set()
+        self._session.close()
+
+    @contextmanager
+    def _open(self, file: RemoteFile, begin: int, end: int) -> Iterator[Callable[[memoryview], int]]:
+        """The body of a range, as a function that fills a buffer; raises TransientError for what may pass."""
+        headers = {} if (begin, end) == (0, file.nbytes) else {"Range": f"bytes={begin}-{end - 1}"}
+        location = self._locate(file) if headers else file.url
+        try:
+            with self._send("GET", location, headers) as response:
+                if response.status_code not in (200, 206):
+                    raise self._refusal(str(file), response, moved=_origin(response.url) != self._origin)
+                self._check_same(file, response)
+                _check_range(file, response, begin, end)
+                yield lambda buffer: _fill(response, buffer)
+        except TransientError:
+            with self._lock:
+                self._locations.pop(file.url, None)  # signed addresses expire, and servers break one by one
+            raise
+
+    def _locate(self, file: RemoteFile) -> str:
+        """Where `file` really lies, asked for once: without a range, which such an address may be signed for."""
+        with self._lock:
+            location = self._locations.get(file.url)
+        if location is None:
+            with self._send("HEAD", file.url, {}, abroad=False) as response:
+                _check_linked(file, response)
+                location = _target(response) or (response.url if response.ok else file.url)
+            with self._lock:
+                self._locations[file.url] = location
+        return location
+
+    @contextmanager
+    def _send(self, method: str, url: str, headers: dict[str, str], abroad: bool = True) -> Iterator[Any]:
+        """The answer after redirects, only those within the Hub unless `abroad`; TransientError if none comes."""
+        with self._slots:
+            response = None
+            try:
+                for _ in range(_MAX_REDIRECTS + 1):
+                    response = self._send_once(method, url, headers)
+                    target = _target(response)
+                    if target is None or not (abroad or _origin(target) == self._origin):
+                        yield response
+                        return
+                    response.close()
+                    url = target
+                raise HubError(f"{url}: redirects more than {_MAX_REDIRECTS} times; check the endpoint")
+            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+                raise TransientError(_reason(error, self._network)) from error
+            finally:
+                if response is not None:
+                    response.close()
+
+    def _send_once(self, method: str, url: str, headers: dict[str, str]) -> Any:
+        own = self._credentials if _origin(url) == self._origin else {}
+        return self._session.request(
+            method,
+            url,
+            headers={"User-Agent": f"msport/{__version__}", **own, "Accept-Encoding": "identity", **headers},
+            stream=True,
+            allow_redirects=False,
+            timeout=(self._network.connect_timeout, self._network.stall_timeout),
+        )
+
+    def _refusal(self, what: str, response: Any, moved: bool = False) -> Exception:
+        """A TransientError if the same request may be granted later or elsewhere, else HubError."""
+        status = response.status_code
+        if status in _PASSING or (moved and status in (400, 401, 403, 404, 410)):
+            return TransientError(
+                f"{urlsplit(response.url).netloc} answered with status {status}",
+                parse_retry_after(response.headers.get("Retry-After")),
+            )
+        if status == 416:
+            return _changed(what, "is shorter than it was")
+        return HubError(f"{what}: {self._explain(status, response.headers)}")
+
+    def _check_same(self, file: RemoteFile, response: Any) -> None:
+        """Refuse a file whose ETag differs from that of an earlier answer of the same server."""
+        etag = response.headers.get("ETag", "").removeprefix("W/")
+        with self._lock:
+            known = self._etags.setdefault((file.url, _origin(response.url)), etag)
+        if etag != known:
+            raise _changed(str(file), f"had ETag {known} and now has {etag}")
+
+
+def _check_linked(file: RemoteFile, response: Any) -> None:
+    """Refuse a file of which Hugging Face, on redirecting to it, states another SHA-256 than it listed."""
+    linked = hexadecimal(response.headers.get("X-Linked-ETag", "").removeprefix("W/").strip('"'), 64)
+    if linked and file.sha256 and linked != file.sha256:
+        raise _changed(str(file), f"had SHA-256 {file.sha256} and now has {linked}")
+
+
+def _check_range(file: RemoteFile, response: Any, begin: int, end: int) -> None:
+    """Check that the body is bytes ``[begin, end)`` of the file that was listed.
+
+    ModelScope answers a range with status 200 and a right ``Content-Range``, so that this header, and not the status,
+    says what is coming (https://github.com/modelscope/modelscope_hub/issues/50).
+    """
+    headers, nbytes = response.headers, end - begin
+    if headers.get("Content-Encoding", "identity") != "identity":
+        raise TransientError(f"the server compressed the file ({headers['Content-Encoding']})")
+    length = int(headers["Content-Length"]) if _LENGTH.fullmatch(headers.get("Content-Length", "")) else nbytes
+    if "Content-Range" not in headers:
+        if response.status_code == 206:
+            raise TransientError("the server sent a range without saying which")
+        if nbytes != file.nbytes:
+            raise TransientError("the server sent the whole file instead of a range (--keep-source needs no ranges)")
+        if length != file.nbytes:
+            raise _changed(str(file), f"had {file.nbytes} bytes and now has {length}")
+        return
+    match = _CONTENT_RANGE.fullmatch(headers["Content-Range"])
+    if match is None:
+        raise TransientError(f"the server sent the range {headers['Content-Range']!r}")
+    first, last, total = (int(digits) for digits in match.groups())
+    if total != file.nbytes:
+        raise _changed(str(file), f"had {file.nbytes} bytes and now has {total}")
+    if (first, last + 1) != (begin, end) or length != nbytes:
+        raise TransientError(f"the server sent bytes {first} to {last} ({length}) instead of {begin} to {end - 1}")
+
+
+def _fill(response: Any, buffer: memoryview) -> int:
+    count: int = response.raw.readinto(buffer)
+    if not count:
+        raise TransientError("the connection was cut")
+    return count
+
+
+def _whole_body(response: Any) -> bytes:
+    body: bytes = response.raw.read(_MAX_DOCUMENT + 1, decode_content=True)
+    if len(body) > _MAX_DOCUMENT:
+        raise ValueError(f"larger than {_MAX_DOCUMENT} bytes")
+    return body
+
+
+def _target(response: Any) -> str | None:
+    """Where `response` redirects to, if it does; raises HubError if that is no place for weights to come from."""
+    if response.status_code not in _REDIRECTS or "Location" not in response.headers:
+        return None
+    url: str = response.url
+    target: str = urljoin(url, response.headers["Location"])
+    if urlsplit(target).scheme not in ("http", "https"):
+        raise HubError(f"{url}: redirects to {target!r}, which is not on the web; check the endpoint")
+    if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
+        raise HubError(f"{url}: redirects to {target!r}, which is not encrypted; use another mirror")
+    return target
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return f"{parts.scheme}://{parts.hostname}:{port}"
+
+
+def _reason(error: Exception, network: Network) -> str:
+    if isinstance(error, requests.ConnectTimeout):
+        return f"no connection within {network.connect_timeout:g} s"
+    if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)):
+        return f"nothing arrived for {network.stall_timeout:g} s"
+    if isinstance(error, requests.exceptions.SSLError):
+        return f"the server's certificate was not accepted ({error.args[0] if error.args else error})"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy cannot be reached; check HTTPS_PROXY"
+    if isinstance(error, requests.ConnectionError):
+        return "the connection failed"
+    return "the connection was cut"
+
+
+def _changed(what: str, how: str) -> HubError:
+    return HubError(f"{what}: the source changed while it was read: it {how}; start again, if need be with --restart")

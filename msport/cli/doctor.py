@@ -9,6 +9,7 @@ Examples:
   msport doctor
   msport doctor gpt-oss-20b-ms --max-length 16384 --batch 4
   msport doctor --json | jq '.checks[] | select(.status != "pass")'
+  msport doctor --ascend gpt-oss-20b-ms
 
 \b
 Exit status: 0 nothing failed, 1 a check failed.
@@ -19,8 +20,8 @@ Exit status: 0 nothing failed, 1 a check failed.
 @click.argument("folder", metavar="[DIR]", required=False)
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "float16", "bfloat16"]),
-    help="What DIR would compute in.  [default: the device's best]",
+    type=click.Choice(["float32", "float16", "bfloat16", "mxfp4"]),
+    help="What DIR would compute in; mxfp4: experts packed.  [default: the device's best]",
 )
 @click.option(
     "--max-length",
@@ -39,15 +40,21 @@ Exit status: 0 nothing failed, 1 a check failed.
     metavar="SECONDS",
     help="After which a check that hangs has failed.",
 )
+@click.option("--ascend", is_flag=True, help="Only build the Ascend graphs of DIR's config.json, on any machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
-def command(folder: str | None, dtype: str | None, max_length: int, batch: int, timeout: float, as_json: bool) -> int:
+def command(
+    folder: str | None, dtype: str | None, max_length: int, batch: int, timeout: float, ascend: bool, as_json: bool
+) -> int:
     """Check this machine: versions, device, CANN, memory, disk, compiler, and a small step of training.
 
     With DIR, a converted checkpoint, also whether that is whole and fits this machine. Each line passes, warns or
-    fails, and says what to do.
+    fails, and says what to do. With --ascend, whether MindSpore accepts the graphs that an Ascend NPU would run, and
+    which of their parts are fused operators; that needs no NPU, reads no weights and measures nothing.
     """
     from msport.doctor import diagnose
 
+    if ascend:
+        return _check_ascend(folder, dtype, max_length, batch, timeout, as_json)
     diagnosis = diagnose(
         folder,
         dtype=dtype,
@@ -57,4 +64,17 @@ def command(folder: str | None, dtype: str | None, max_length: int, batch: int, 
         report=None if as_json else click.echo,
     )
     click.echo(diagnosis.to_json() if as_json else diagnosis.counts)
+    return 0 if diagnosis.passed else 1
+
+
+def _check_ascend(
+    folder: str | None, dtype: str | None, max_length: int, batch: int, timeout: float, as_json: bool
+) -> int:
+    from msport.doctor import diagnose_ascend
+    from msport.errors import UsageError
+
+    if folder is None:
+        raise UsageError("--ascend needs DIR, a folder with a model's config.json")
+    diagnosis = diagnose_ascend(folder, dtype=dtype, max_length=max_length, batch=batch, timeout=timeout)
+    click.echo(diagnosis.to_json() if as_json else diagnosis)
     return 0 if diagnosis.passed else 1

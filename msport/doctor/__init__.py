@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from msport.doctor.check import Check, Diagnosis, Status
     from msport.doctor.examination import diagnose
+    from msport.doctor.graphs import diagnose_ascend
 
-_HOMES = {"Check": "check", "Diagnosis": "check", "Status": "check", "diagnose": "examination"}
+_HOMES = {
+    "Check": "check",
+    "Diagnosis": "check",
+    "Status": "check",
+    "diagnose": "examination",
+    "diagnose_ascend": "graphs",
+}
 
-__all__ = ["Check", "Diagnosis", "Status", "diagnose"]
+__all__ = ["Check", "Diagnosis", "Status", "diagnose", "diagnose_ascend"]
 
 
 def __getattr__(name: str) -> Any:

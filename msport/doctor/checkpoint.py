@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from msport.architectures import ModelConfig, load_config
+from msport.architectures.gpt_oss import GptOssConfig
 from msport.checkpoint import open_checkpoint, read_manifest
 from msport.convert import format_size
 from msport.doctor.check import Check, failed, passed, warned
@@ -45,12 +47,19 @@ def check_files(folder: Path) -> Check:
     return passed(name, f"{len(found)} tensors, {format_size(nbytes)}, {manifest.dtype} from {manifest.source}")
 
 
-def check_fit(folder: Path, dtype: str, max_length: int, batch: int, available: int, where: str) -> list[Check]:
-    """Whether config.json is supported, and weights and caches fit `available` bytes of `where` ("memory" ...)."""
+def check_fit(
+    folder: Path, dtype: str, max_length: int, batch: int, available: int, where: str, *, packed: bool = False
+) -> list[Check]:
+    """Whether config.json is supported, and weights and caches fit `available` bytes of `where` ("memory" ...).
+
+    `packed`: experts stay packed as MXFP4 where the family has them.
+    """
     try:
         config = load_config(folder)
     except MsportError as error:
         return [failed("model", str(error), "run msport inspect on the folder for more")]
+    if packed and isinstance(config, GptOssConfig):
+        config = replace(config, packed_experts=True)
     costs = Costs(config, dtype)
     shape = f"{config.architecture}, {config.num_hidden_layers} layers, hidden size {config.hidden_size}"
     model = passed("model", f"{shape}, {format_size(costs.weight_bytes)} as {dtype}")

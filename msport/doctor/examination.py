@@ -8,11 +8,13 @@ from pathlib import Path
 from msport.doctor.ascend import check_cann, check_npus, find_ascend
 from msport.doctor.check import Check, Diagnosis
 from msport.doctor.device import Device, ask_device, check_dtype, check_multiply, check_train
+from msport.doctor.facts import collect_facts
 from msport.doctor.machine import available_memory, check_compiler, check_disk, check_memory
 from msport.doctor.packages import check_packages
 
 TIMEOUT = 120.0
 MAX_LENGTH = 4096
+PACKED = "mxfp4"
 
 
 def diagnose(
@@ -39,17 +41,19 @@ def diagnose(
 
 def _examine(folder: Path | None, dtype: str | None, max_length: int, batch: int, timeout: float) -> Iterator[Check]:
     yield from check_packages()
+    computed = None if dtype == PACKED else dtype
     available = available_memory()
     yield check_memory(available)
     yield check_disk(Path())
     yield check_compiler(timeout)
-    device, check = ask_device(dtype, timeout)
+    device, check = ask_device(computed, timeout)
     yield check
     ascend = find_ascend()
     yield check_cann(ascend, None if device is None else device.target)
     yield check_npus(ascend, timeout)
+    yield from collect_facts(timeout)
     if device is not None:
-        yield from _check_device(device, dtype, timeout)
+        yield from _check_device(device, computed, timeout)
     if folder is not None:
         yield from _check_folder(folder, device, dtype, max_length, batch, available)
 
@@ -62,8 +66,9 @@ def _check_folder(
     yield check_files(folder)
     if folder.is_dir():
         nbytes, where = (available, "free memory") if device is None else _memory(device, available)
-        chosen = dtype or ("float32" if device is None else device.dtype)
-        yield from check_fit(folder, chosen, max_length, batch, nbytes, where)
+        packed = dtype == PACKED
+        chosen = dtype if dtype and not packed else "float32" if device is None else device.dtype
+        yield from check_fit(folder, chosen, max_length, batch, nbytes, where, packed=packed)
 
 
 def _memory(device: Device, available: int) -> tuple[int, str]:

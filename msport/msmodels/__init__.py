@@ -1,6 +1,6 @@
 """Models in MindSpore's graph mode, written natively: they load a converted checkpoint and generate.
 
-``load_model`` is imported on first use: `costs` and `tokenizer` serve machines without MindSpore too.
+``load_model`` is imported on first use: `costs`, `tokenizer` and `check_ascend` serve processes without MindSpore too.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from msport.msmodels.ascend_check import check_ascend
     from msport.msmodels.loading import load_model
     from msport.msmodels.model import LanguageModel
 
-__all__ = ["LanguageModel", "load_model"]
+__all__ = ["LanguageModel", "check_ascend", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,4 +24,8 @@ def __getattr__(name: str) -> Any:
         from msport.msmodels.model import LanguageModel
 
         return LanguageModel
+    if name == "check_ascend":
+        from msport.msmodels.ascend_check import check_ascend
+
+        return check_ascend
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

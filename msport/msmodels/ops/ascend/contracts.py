@@ -118,7 +118,7 @@ CONTRACTS = (
 
 
 def rms_norm(x: Floats, weight: Floats, epsilon: float) -> Floats:
-    return x / np.sqrt((x**2).mean(-1, keepdims=True) + epsilon) * weight
+    return np.asarray(x / np.sqrt((x**2).mean(-1, keepdims=True) + epsilon) * weight)
 
 
 def add_rms_norm(x: Floats, residual: Floats, weight: Floats, epsilon: float) -> tuple[Floats, Floats]:
@@ -127,7 +127,7 @@ def add_rms_norm(x: Floats, residual: Floats, weight: Floats, epsilon: float) ->
 
 def rotary(x: Floats, cos: Floats, sin: Floats) -> Floats:
     half = x.shape[-1] // 2
-    return x * cos + np.concatenate((-x[..., half:], x[..., :half]), -1) * sin
+    return np.asarray(x * cos + np.concatenate((-x[..., half:], x[..., :half]), -1) * sin)
 
 
 def reshape_and_cache(key: Floats, value: Floats, key_cache: Floats, value_cache: Floats, slots: Integers) -> Floats:

@@ -1,0 +1,104 @@
+"""What a report of a fault on Ascend must say: versions, chips, memory and environment, from files and commands.
+
+Nothing is judged here. What is not there is said to be missing; nothing of this was run on a machine with an NPU.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from msport.doctor.ascend import find_ascend
+from msport.doctor.check import Check, passed
+
+# Where driver and firmware write their versions.
+_VERSION_FILES = {
+    "NPU driver": "usr/local/Ascend/driver/version.info",
+    "NPU firmware": "usr/local/Ascend/firmware/version.info",
+    "NPU install": "etc/ascend_install.info",
+}
+_KERNELS = ("opp_kernel/version.info", "opp/version.info", "opp_kernels/version.info")
+_VERSION = re.compile(r"^\s*(?:\w*version|driver_install_path_param)\s*=\s*(\S+)", re.IGNORECASE | re.MULTILINE)
+_BOARD = re.compile(r"^\s*(Software Version|Firmware Version|Product Name)\s*:\s*(.+?)\s*$", re.MULTILINE)
+_CHIP = re.compile(r"^\|\s*\d+\s+(\w+)\s*\|\s*(\w+)\s*\|", re.MULTILINE)
+_HBM = re.compile(r"(\d+)\s*/\s*(\d+)\s*\|\s*$", re.MULTILINE)
+
+# Variables that change what MindSpore, CANN or msport do; their values hold no secrets.
+_VARIABLES = ("ASCEND", "MS_", "MSPORT_", "GLOG_", "HCCL_", "RANK_", "DEVICE_ID", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
+_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|KEY", re.IGNORECASE)
+
+
+def collect_facts(timeout: float, environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Iterator[Check]:
+    """One passed check for each fact; commands that take more than `timeout` seconds count as silent."""
+    yield passed("system", f"{_system(root)}, {platform.machine()}, Linux {platform.release()}")
+    for name, path in _VERSION_FILES.items():
+        yield passed(name, _versions(root / path))
+    yield passed("CANN kernels", _kernels(find_ascend(environ, root).toolkit))
+    yield from _npu_smi(timeout)
+    yield passed("environment", _environment(environ))
+
+
+def _system(root: Path) -> str:
+    try:
+        text = (root / "etc/os-release").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.system()
+    name = re.search(r'^PRETTY_NAME="?([^"\n]*)', text, re.MULTILINE)
+    return name[1] if name else platform.system()
+
+
+def _versions(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return f"not installed ({path} is missing)"
+    found = _VERSION.findall(text)
+    return ", ".join(dict.fromkeys(found)) if found else f"{path} names no version"
+
+
+def _kernels(toolkit: Path | None) -> str:
+    if toolkit is None:
+        return "not installed (no CANN toolkit)"
+    for name in _KERNELS:
+        if (toolkit / name).is_file():
+            return _versions(toolkit / name)
+    return f"not installed (none of {', '.join(_KERNELS)} in {toolkit})"
+
+
+def _npu_smi(timeout: float) -> Iterator[Check]:
+    tool = shutil.which("npu-smi")
+    if tool is None:
+        yield passed("npu-smi", "not installed, or not in PATH")
+        return
+    overview = _run(timeout, tool, "info")
+    version = re.search(r"npu-smi\s+(\S+)", overview)
+    yield passed("npu-smi", version[1] if version else "gives no version")
+    chips = [f"{name} {health}" for name, health in _CHIP.findall(overview)]
+    yield passed("NPU chips", ", ".join(chips) or "none listed")
+    memory = [f"{used} of {total} MB used" for used, total in _HBM.findall(overview) if total != "0"]
+    yield passed("NPU memory", ", ".join(memory) or "not listed")
+    board = dict(_BOARD.findall(_run(timeout, tool, "info", "-t", "board", "-i", "0")))
+    found = ", ".join(f"{name} {value}" for name, value in board.items())
+    yield passed("NPU board 0", found or "npu-smi info -t board -i 0 says nothing")
+
+
+def _run(timeout: float, *command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout
+
+
+def _environment(environ: Mapping[str, str]) -> str:
+    chosen = {
+        name: "(hidden)" if _SECRET.search(name) else value
+        for name, value in sorted(environ.items())
+        if name.startswith(_VARIABLES)
+    }
+    return " ".join(f"{name}={value}" for name, value in chosen.items()) or "none of Ascend, MindSpore or msport is set"

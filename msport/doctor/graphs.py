@@ -1,0 +1,39 @@
+"""A model's Ascend graphs through MindSpore's front end, as checks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msport.convert import format_size
+from msport.doctor.check import Check, Diagnosis, failed, passed
+from msport.errors import MsportError
+from msport.msmodels.ascend_check import AscendGraph, AscendReport, check_ascend
+
+NOT_MEASURED = "the graphs were inferred, not run: what an NPU makes of them is open"
+_REPORT = "report it with the output of msport doctor; MSPORT_OPS=portable does without fused operators"
+
+
+def diagnose_ascend(folder: str | Path, *, dtype: str | None, max_length: int, batch: int, timeout: float) -> Diagnosis:
+    """Builds the Ascend graphs of the model in `folder`; whatever is wrong becomes a failed check."""
+    try:
+        report = check_ascend(folder, dtype, max_length, batch, timeout=timeout)
+    except MsportError as error:
+        return Diagnosis((failed("Ascend graphs", str(error), _REPORT),))
+    return Diagnosis((_model(report), *(check for graph in report.graphs for check in _graph(graph))))
+
+
+def _model(report: AscendReport) -> Check:
+    experts = ", experts packed as MXFP4" if report.packed else ""
+    sizes = f"weights {format_size(report.weight_bytes)}, caches {format_size(report.cache_bytes)} on one device"
+    where = f"{report.max_length} tokens x batch {report.batch}"
+    return passed(
+        "Ascend model",
+        f"{report.architecture}, {report.layers} layers in {report.dtype}{experts}: {sizes} for {where};"
+        f" {NOT_MEASURED}",
+    )
+
+
+def _graph(graph: AscendGraph) -> list[Check]:
+    name = f"{graph.name} graph"
+    parts = passed(name, "; ".join(map(str, graph.parts)))
+    return [parts, *(failed(name, problem, _REPORT) for problem in graph.problems)]

@@ -1,0 +1,212 @@
+"""Whether a model's Ascend graphs pass MindSpore's front end, and which of their parts are fused; on any machine.
+
+It says nothing about kernels: that an operator computes what it is documented to, on a certain chip and CANN, only an
+NPU can show (``make ascend-acceptance``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from msport.architectures import ARCHITECTURES, ModelConfig, load_config
+from msport.architectures.gpt_oss import GptOssConfig
+from msport.checkpoint.manifest import FILE_NAME, read_manifest
+from msport.child import call_in_child
+from msport.errors import UsageError
+from msport.msmodels.costs import Costs
+
+DTYPES = ("bfloat16", "float16")
+PACKED = "mxfp4"
+SCHEMA = "msport.ascend/1"
+
+_NORMS = ("norm.weight", "layernorm.weight")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a graph: the operators that compute it, how many there are, and how many make it whole.
+
+    Without any the part is composed of plain operators.
+    """
+
+    name: str
+    operators: tuple[str, ...]
+    found: int
+    wanted: int
+
+    @property
+    def is_fused(self) -> bool:
+        return self.found == self.wanted
+
+    def __str__(self) -> str:
+        if self.is_fused:
+            return f"{self.name}: {' + '.join(self.operators)} x {self.found}"
+        if self.found == 0:
+            return f"{self.name}: composed"
+        return f"{self.name}: fused in {self.found} of {self.wanted} places"
+
+
+@dataclass(frozen=True, slots=True)
+class AscendGraph:
+    """One graph: its parts, how often each operator occurs in it, and what is wrong with it."""
+
+    name: str
+    parts: tuple[Part, ...]
+    operators: Mapping[str, int]
+    problems: tuple[str, ...]
+
+    def part(self, name: str) -> Part:
+        """The part of that name; raises KeyError where the model has none."""
+        return {part.name: part for part in self.parts}[name]
+
+
+@dataclass(frozen=True, slots=True)
+class AscendReport:
+    """What `check_ascend` found; bytes are those of one device, and the caches for `batch` sequences."""
+
+    architecture: str
+    dtype: str
+    packed: bool
+    layers: int
+    max_length: int
+    batch: int
+    weight_bytes: int
+    cache_bytes: int
+    graphs: tuple[AscendGraph, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not any(graph.problems for graph in self.graphs)
+
+    def to_document(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, "passed": self.passed, **asdict(self)}
+
+
+def check_ascend(
+    folder: str | Path,
+    dtype: str | None = None,
+    max_length: int = 4096,
+    batch_size: int = 1,
+    prefill_chunk: int = 128,
+    timeout: float | None = None,
+) -> AscendReport:
+    """Builds the Ascend graphs of the model whose config.json is in `folder`, converted or not; reads no weights.
+
+    `dtype` is bfloat16, float16 or ``"mxfp4"`` (experts packed, the rest bfloat16), None what `load_model` would take.
+    Raises `UnsupportedError` where MindSpore's inference rejects a graph, `ConfigError`, `UsageError`, and `ChildError`
+    where the process that builds them ends.
+    """
+    folder = Path(folder)
+    config = load_config(folder)
+    packed = dtype == PACKED or (dtype is None and _is_packed(folder))
+    dtype = "bfloat16" if dtype is None or packed else dtype
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype {dtype!r} is none of {', '.join((*DTYPES, PACKED))}, which Ascend's operators take")
+    for name, value in (("max_length", max_length), ("batch_size", batch_size), ("prefill_chunk", prefill_chunk)):
+        if value < 1:
+            raise UsageError(f"{name} must be at least 1, not {value}")
+    max_length = min(max_length, config.max_position_embeddings)
+    chunk = min(prefill_chunk, max_length)
+    if packed and isinstance(config, GptOssConfig):
+        config = replace(config, packed_experts=True)
+    built = call_in_child(
+        "msport.msmodels.mindir:build_graphs",
+        {
+            "folder": str(folder.resolve()),
+            "dtype": dtype,
+            "packed": packed,
+            "max_length": max_length,
+            "batch": batch_size,
+            "chunk": chunk,
+        },
+        task="building the Ascend graphs",
+        timeout=timeout,
+    )
+    costs = Costs(config, dtype)
+    return AscendReport(
+        config.architecture,
+        dtype,
+        packed,
+        config.num_hidden_layers,
+        max_length,
+        batch_size,
+        costs.weight_bytes,
+        costs.cache_bytes(max_length, batch_size, chunk),
+        tuple(_examine(name, graph, config, dtype, batch_size) for name, graph in built["graphs"].items()),
+    )
+
+
+def _is_packed(folder: Path) -> bool:
+    return (folder / FILE_NAME).is_file() and read_manifest(folder).dtype == PACKED
+
+
+def _examine(name: str, graph: Mapping[str, Any], config: ModelConfig, dtype: str, batch: int) -> AscendGraph:
+    counts = Counter(operator["name"] for operator in graph["operators"])
+    problems = (
+        *_wrong_parameters(graph["parameters"], config, dtype),
+        *_wrong_dtypes(graph["operators"], dtype),
+        *_wrong_output(graph["operators"], [batch, config.vocab_size]),
+    )
+    return AscendGraph(name, tuple(_parts(counts, config)), dict(counts), problems)
+
+
+def _parts(counts: Mapping[str, int], config: ModelConfig) -> list[Part]:
+    layers = config.num_hidden_layers
+    rows = [row.name for row in ARCHITECTURES[config.architecture].weights(config)]
+    norms = sum(name.endswith(_NORMS) for name in rows)
+    sparse = sum(name.endswith(("experts.down_proj", "experts.down_proj_blocks")) for name in rows)
+
+    def part(name: str, wanted: int, *operators: str) -> Part:
+        present = tuple(operator for operator in operators if counts.get(operator))
+        return Part(name, present, sum(counts.get(operator, 0) for operator in operators), wanted)
+
+    parts = [
+        part("attention", layers, "FlashAttentionScore", "FusedInferAttentionScore"),
+        part("cache update", layers, "ReshapeAndCache"),
+        part("RMSNorm", norms, "RmsNorm", "AddRmsNorm"),
+        part("RoPE", 2 * layers, "RotaryPositionEmbedding"),
+    ]
+    if sparse:
+        parts += [
+            part("expert router", sparse, "MoeGatingTopKSoftmax"),
+            part("expert sorting", sparse, "MoeInitRoutingV2"),
+            part("expert products", 2 * sparse, "GroupedMatmulV4"),
+            part("expert activation", sparse, "Swiglu"),
+            part("expert sum", sparse, "MoeTokenUnpermute", "InnerMoeTokenUnpermute"),
+        ]
+    return parts
+
+
+def _wrong_parameters(found: list[dict[str, Any]], config: ModelConfig, dtype: str) -> list[str]:
+    """Where the graph's weights differ from those that a checkpoint of the family holds."""
+    in_graph = {each["name"]: (each["dtype"], tuple(each["shape"])) for each in found}
+    expected = {
+        row.name: ("uint8" if row.packed else dtype, row.shape)
+        for row in ARCHITECTURES[config.architecture].weights(config)
+    }
+    return [
+        f"parameter {name} is {in_graph.get(name, 'not in the graph')}, a checkpoint holds {wanted}"
+        for name, wanted in expected.items()
+        if in_graph.get(name) != wanted
+    ]
+
+
+def _wrong_dtypes(operators: list[dict[str, Any]], dtype: str) -> list[str]:
+    """Matrix products, attention and norms in a dtype other than the model's, and anything in float64."""
+    heavy = ("MatMul", "BatchMatMul", "GroupedMatmulV4", "FusedInferAttentionScore")
+    problems = []
+    for operator in operators:
+        dtypes = [output["dtype"] for output in operator["outputs"]]
+        if "float64" in dtypes or (operator["name"] in heavy and dtypes[:1] != [dtype]):
+            problems.append(f"{operator['scope']} computes in {', '.join(dtypes)}")
+    return problems
+
+
+def _wrong_output(operators: list[dict[str, Any]], shape: list[int]) -> list[str]:
+    wanted = [{"dtype": "float32", "shape": shape}]
+    last = operators[-1]["outputs"] if operators else []
+    return [] if last == wanted else [f"the graph's output is {last}, not {wanted}"]

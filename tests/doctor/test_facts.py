@@ -1,0 +1,78 @@
+"""Every fact of a bug report is read from where Ascend's installers put it, and said to be missing where it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from msport.doctor.check import Status
+from msport.doctor.facts import collect_facts
+
+# As npu-smi 25.5.1 prints it on a 910B3.
+OVERVIEW = """\
++------------------------------------------------------------------------------------------------+
+| npu-smi 25.5.1                   Version: 25.5.1                                               |
++---------------------------+---------------+----------------------------------------------------+
+| NPU   Name                | Health        | Power(W)    Temp(C)           Hugepages-Usage(page)|
+| Chip                      | Bus-Id        | AICore(%)   Memory-Usage(MB)  HBM-Usage(MB)        |
++===========================+===============+====================================================+
+| 0     910B3               | OK            | 93.1        44                0    / 0             |
+| 0                         | 0000:C1:00.0  | 0           0    / 0          3415 / 65536         |
++===========================+===============+====================================================+
+"""
+BOARD = """\
+        NPU ID                         : 0
+        Product Name                   : IT21HMDB02
+        Software Version               : 25.5.1
+        Firmware Version               : 7.8.0.5.216
+"""
+
+
+def facts(root: Path, environ: dict[str, str] | None = None) -> dict[str, str]:
+    checks = list(collect_facts(30, environ or {}, root))
+    assert all(check.status is Status.PASS for check in checks)
+    return {check.name: check.finding for check in checks}
+
+
+def test_a_machine_without_ascend_says_so_for_every_fact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = facts(tmp_path)
+    for name in ("NPU driver", "NPU firmware", "NPU install", "CANN kernels", "npu-smi"):
+        assert found[name].startswith("not installed"), name
+    assert found["environment"].startswith("none of Ascend")
+
+
+def test_versions_are_read_from_the_installers_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    toolkit = tmp_path / "usr/local/Ascend/ascend-toolkit/latest"
+    for path, text in {
+        tmp_path / "etc/os-release": 'NAME="openEuler"\nPRETTY_NAME="openEuler 22.03 (LTS-SP4)"\n',
+        tmp_path / "usr/local/Ascend/driver/version.info": "Version=25.5.1\nascendhal_version=7.35.23\npackage=x\n",
+        toolkit / "opp_kernel/version.info": "Version=8.5.0\n",
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    found = facts(tmp_path)
+    assert found["system"].startswith("openEuler 22.03")
+    assert found["NPU driver"] == "25.5.1, 7.35.23"
+    assert found["CANN kernels"] == "8.5.0"
+
+
+def test_npu_smi_tells_chips_memory_and_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "npu-smi"
+    tool.write_text(f"#!/bin/sh\nif [ \"$2\" = -t ]; then cat <<'E'\n{BOARD}E\nelse cat <<'E'\n{OVERVIEW}E\nfi\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = facts(tmp_path)
+    assert found["npu-smi"] == "25.5.1"
+    assert found["NPU chips"] == "910B3 OK"
+    assert found["NPU memory"] == "3415 of 65536 MB used"
+    assert "Firmware Version 7.8.0.5.216" in found["NPU board 0"]
+
+
+def test_the_environment_is_told_without_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    environ = {"MSPORT_OPS": "portable", "ASCEND_HOME_PATH": "/opt/cann", "MS_TOKEN": "abc", "HOME": "/home/me"}
+    told = facts(tmp_path, environ)["environment"]
+    assert told == "ASCEND_HOME_PATH=/opt/cann MSPORT_OPS=portable MS_TOKEN=(hidden)"

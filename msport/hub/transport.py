@@ -134,6 +134,8 @@ class Transport:
                 for _ in range(_MAX_REDIRECTS + 1):
                     response = self._send_once(method, url, headers)
                     target = _target(response)
+                    if method == "HEAD" or target is not None:
+                        response.raw.read(_CHUNK)  # to its end, after which the connection serves the next request
                     if target is None or not (abroad or _origin(target) == self._origin):
                         yield response
                         return

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hub.conftest import point_clients_at
 from hub.hub_server import COMMIT, HubServer, serve
 from msport.errors import HubError, UsageError
 from msport.hub import Source, resolve
@@ -42,19 +43,8 @@ NOT_NEEDED = {
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     with serve({**NEEDED, **NOT_NEEDED}) as server:
-        point_client_at(server.url, tmp_path / "cache", monkeypatch)
+        point_clients_at(server.url, tmp_path / "cache", monkeypatch)
         yield server
-
-
-def point_client_at(url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants, file_download
-
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    for module in (constants, file_download):  # the first from huggingface_hub 1.0 on, the second before
-        template = url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
 
 
 def test_a_folder_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,12 +75,12 @@ def test_a_second_time_nothing_is_downloaded(hub: HubServer) -> None:
 
 def test_without_a_network_the_cache_serves(hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     first = resolve("org/model")
-    point_client_at("http://127.0.0.1:9", tmp_path / "cache", monkeypatch)
+    point_clients_at("http://127.0.0.1:9", tmp_path / "cache", monkeypatch)
     assert resolve("org/model") == first
 
 
 def test_without_a_network_or_a_copy_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    point_client_at("http://127.0.0.1:9", tmp_path / "cache", monkeypatch)
+    point_clients_at("http://127.0.0.1:9", tmp_path / "cache", monkeypatch)
     with pytest.raises(HubError, match=r"^org/model: no such folder, and http://127\.0\.0\.1:9 cannot be reached"):
         resolve("org/model")
 

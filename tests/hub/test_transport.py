@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hub.conftest import FAST
+from hub.hub_server import Answer, HubServer, serve
+from msport.errors import HubError
+from msport.hub import Network
+from msport.hub.listing import RemoteFile
+from msport.hub.network import Effort, TransientError, parse_retry_after
+from msport.hub.transport import Transport, _target
+
+NAME = "model.safetensors"
+CONTENT = os.urandom(1 << 20)
+BEGIN, END = 1000, 1_000_001
+TOKEN = {"Authorization": "Bearer secret"}
+
+
+@pytest.fixture
+def server() -> Iterator[HubServer]:
+    with serve({NAME: CONTENT}) as server:
+        yield server
+
+
+@pytest.fixture
+def cdn(server: HubServer) -> Iterator[HubServer]:
+    with serve({NAME: CONTENT}) as cdn:
+        server.cdn = cdn
+        yield cdn
+
+
+def remote_file(server: HubServer) -> RemoteFile:
+    url = f"{server.url}/org/model/resolve/main/{NAME}"
+    return RemoteFile("org/model", NAME, len(CONTENT), url, sha256=hashlib.sha256(CONTENT).hexdigest())
+
+
+def open_transport(server: HubServer, network: Network = FAST) -> Transport:
+    return Transport(server.url, TOKEN, network, lambda status, _: f"refused with {status}")
+
+
+def read(transport: Transport, file: RemoteFile, begin: int = BEGIN, end: int = END) -> bytes:
+    buffer = bytearray(end - begin)
+    transport.read(file, begin, memoryview(buffer))
+    return bytes(buffer)
+
+
+def test_ranges_arrive_over_one_connection(server: HubServer) -> None:
+    transport, file = open_transport(server), remote_file(server)
+    for begin, end in [(0, 8), (8, 100_000), (len(CONTENT) - 1, len(CONTENT)), (5, 5), (0, len(CONTENT))]:
+        assert read(transport, file, begin, end) == CONTENT[begin:end]
+    transport.close()
+    assert server.connections == 1
+    assert [request.range for request in server.gets(NAME)] == [(0, 8), (8, 100_000), (1048575, 1048576), None]
+
+
+def test_a_long_range_is_asked_for_in_parts(server: HubServer) -> None:
+    transport = open_transport(server, replace(FAST, range_nbytes=400_000))
+    assert read(transport, remote_file(server)) == CONTENT[BEGIN:END]
+    assert [request.range for request in server.gets(NAME)] == [(1000, 401000), (401000, 801000), (801000, END)]
+
+
+PASSING = {
+    "cut": Answer(cut=400_000),
+    "cut before the body": Answer(cut=0),
+    "stall": Answer(stall=300_000),
+    "stall before the body": Answer(stall=0),
+    "500": Answer(status=500),
+    "502": Answer(status=502),
+    "503": Answer(status=503, headers={"Retry-After": "0"}),
+    "429": Answer(status=429, headers={"Retry-After": "0"}),
+    "whole file": Answer(whole=True),
+    "shifted range": Answer(shift=16),
+    "no Content-Range": Answer(headers={"Content-Range": None}),
+    "odd Content-Range": Answer(headers={"Content-Range": "bytes a-b/c"}),
+    "too short": Answer(headers={"Content-Length": "10"}),
+    "compressed": Answer(headers={"Content-Encoding": "gzip"}),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_what_passes_is_tried_again(server: HubServer, fault: str) -> None:
+    server.answers[NAME] = deque([PASSING[fault]] * 2)
+    assert read(open_transport(server), remote_file(server)) == CONTENT[BEGIN:END]
+    assert len(server.gets(NAME)) == 3
+
+
+@pytest.mark.parametrize("answer", [Answer(cut=700_000), Answer(stall=700_000)])
+def test_after_a_cut_it_goes_on_in_the_middle(server: HubServer, answer: Answer) -> None:
+    server.answers[NAME] = deque([answer])
+    assert read(open_transport(server), remote_file(server)) == CONTENT[BEGIN:END]
+    first, second = (request.range for request in server.gets(NAME))
+    assert first == (BEGIN, END)
+    assert BEGIN + 400_000 < second[0] <= BEGIN + 700_000
+    assert second[1] == END
+
+
+def test_a_whole_file_that_was_cut_goes_on_with_a_range(server: HubServer) -> None:
+    server.answers[NAME] = deque([Answer(cut=700_000)])
+    assert read(open_transport(server), remote_file(server), 0, len(CONTENT)) == CONTENT
+    first, second = (request.range for request in server.gets(NAME))
+    assert first is None
+    assert second[0] > 400_000
+
+
+def test_bytes_that_arrive_are_progress_and_the_count_begins_anew(server: HubServer) -> None:
+    server.answers[NAME] = deque([Answer(cut=300_000), Answer(status=500), Answer(status=500)] * 2)
+    assert read(open_transport(server), remote_file(server)) == CONTENT[BEGIN:END]
+
+
+def test_it_gives_up_in_the_end(server: HubServer) -> None:
+    server.answers[NAME] = deque([Answer(status=503)] * 10)
+    host = server.url.removeprefix("http://")
+    message = f"^org/model/{NAME}: {host} answered with status 503; gave up after 4 attempts, try again later$"
+    with pytest.raises(HubError, match=message):
+        read(open_transport(server), remote_file(server))
+    assert len(server.gets(NAME)) == 4
+
+
+def test_a_server_that_knows_no_ranges_is_named_as_such(server: HubServer) -> None:
+    server.answers[NAME] = deque([Answer(whole=True)] * 10)
+    with pytest.raises(HubError, match=r"sent the whole file instead of a range \(--keep-source needs no ranges\)"):
+        read(open_transport(server), remote_file(server))
+
+
+def test_a_wait_beyond_all_patience_is_not_begun(server: HubServer) -> None:
+    server.answers[NAME] = deque([Answer(status=429, headers={"Retry-After": "1000"})])
+    with pytest.raises(HubError, match="status 429; gave up, since waiting 1000 s is longer than 5 s; try again later"):
+        read(open_transport(server), remote_file(server))
+
+
+def test_a_server_that_is_not_there(server: HubServer) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        file = replace(remote_file(server), url=f"http://127.0.0.1:{unused.getsockname()[1]}/{NAME}")
+        with pytest.raises(HubError, match="the connection failed; gave up after 4 attempts"):
+            read(open_transport(server), file)
+
+
+CHANGED = {
+    "its ETag": (Answer(headers={"ETag": '"other"'}), "had ETag .* and now has"),
+    "its size": (Answer(content=CONTENT + b"x"), "had 1048576 bytes and now has 1048577"),
+    "too small for the range": (Answer(content=b"x" * 500), "is shorter than it was"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_a_file_that_changes_between_requests_is_refused_at_once(server: HubServer, change: str) -> None:
+    answer, message = CHANGED[change]
+    server.answers[NAME] = deque([Answer(), answer])
+    transport, file = open_transport(server), remote_file(server)
+    assert read(transport, file, 0, 8) == CONTENT[:8]
+    with pytest.raises(HubError, match=f"^org/model/{NAME}: the source changed while it was read: it {message}"):
+        read(transport, file)
+    assert len(server.gets(NAME)) == 2
+
+
+def test_a_whole_file_of_another_size_has_changed(server: HubServer) -> None:
+    server.answers[NAME] = deque([Answer(content=CONTENT[1:])])
+    with pytest.raises(HubError, match="had 1048576 bytes and now has 1048575"):
+        read(open_transport(server), remote_file(server), 0, len(CONTENT))
+
+
+def test_a_redirect_that_names_another_hash_is_refused(server: HubServer, cdn: HubServer) -> None:
+    server.hash_of[NAME] = "0" * 64
+    with pytest.raises(HubError, match="source changed while it was read: it had SHA-256 .* and now has 0{64}"):
+        read(open_transport(server), remote_file(server))
+
+
+def test_a_token_stays_with_the_hub_that_it_is_for(server: HubServer, cdn: HubServer) -> None:
+    transport, file = open_transport(server), remote_file(server)
+    assert read(transport, file) == CONTENT[BEGIN:END]
+    assert read(transport, file, 0, len(CONTENT)) == CONTENT
+    assert {request.headers.get("Authorization") for request in server.seen} == {"Bearer secret"}
+    assert cdn.seen
+    assert not any({"Authorization", "Cookie"} & set(request.headers) for request in cdn.seen)
+
+
+def test_where_a_file_lies_is_asked_once(server: HubServer, cdn: HubServer) -> None:
+    transport, file = open_transport(server), remote_file(server)
+    for begin in range(0, 800_000, 100_000):
+        assert read(transport, file, begin, begin + 100_000) == CONTENT[begin : begin + 100_000]
+    assert [request.method for request in server.seen] == ["HEAD"]
+    assert len({request.path for request in cdn.seen}) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410, 500])
+def test_an_address_that_has_expired_is_asked_for_again(server: HubServer, cdn: HubServer, status: int) -> None:
+    transport, file = open_transport(server), remote_file(server)
+    read(transport, file, 0, 8)
+    cdn.answers[NAME] = deque([Answer(status=status)])
+    assert read(transport, file) == CONTENT[BEGIN:END]
+    assert [request.method for request in server.seen] == ["HEAD", "HEAD"]
+    assert len({request.path for request in cdn.seen}) == 2
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_what_the_hub_itself_refuses_is_not_tried_again(server: HubServer, status: int) -> None:
+    server.answers[NAME] = deque([Answer(status=status)])
+    with pytest.raises(HubError, match=f"^org/model/{NAME}: refused with {status}$"):
+        read(open_transport(server), remote_file(server))
+    assert len(server.gets(NAME)) == 1
+
+
+def test_a_range_is_known_by_its_header_where_the_status_is_wrong(server: HubServer) -> None:
+    server.partial_status = 200  # as ModelScope answers
+    assert read(open_transport(server), remote_file(server)) == CONTENT[BEGIN:END]
+    assert len(server.gets(NAME)) == 1
+
+
+def test_redirects_without_end(server: HubServer) -> None:
+    server.answers[NAME] = deque(
+        [Answer(status=302, headers={"Location": f"{server.url}/org/model/resolve/main/{NAME}"})] * 20
+    )
+    with pytest.raises(HubError, match="redirects more than 5 times; check the endpoint"):
+        read(open_transport(server), remote_file(server))
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [("http://b/x", "which is not encrypted; use another mirror"), ("file:///etc/passwd", "which is not on the web")],
+)
+def test_redirects_that_lead_off_the_safe_path(location: str, message: str) -> None:
+    response = SimpleNamespace(status_code=302, headers={"Location": location}, url="https://a/x")
+    with pytest.raises(HubError, match=message):
+        _target(response)
+
+
+def test_a_netrc_file_neither_replaces_the_token_nor_goes_elsewhere(
+    server: HubServer, cdn: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret2\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    read(open_transport(server), remote_file(server))
+    assert {request.headers.get("Authorization") for request in server.seen} == {"Bearer secret"}
+    assert not any("Authorization" in request.headers for request in cdn.seen)
+
+
+def test_waits_double_up_to_a_limit_and_are_never_shorter_than_asked_for() -> None:
+    waits: list[float] = []
+    effort = Effort(Network(retries=9, first_delay=1, longest_delay=8), "x", waits.append)
+    for _ in range(5):
+        effort.failed(TransientError("why"))
+    effort.failed(TransientError("why", retry_after=20))
+    for wait, longest in zip(waits, [1, 2, 4, 8, 8], strict=False):
+        assert longest / 2 <= wait <= longest
+    assert waits[5] == 20
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [(None, 0), ("7", 7), ("soon", 0), ("", 0), ("-3", 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0)],
+)
+def test_retry_after_is_a_number_or_a_date(value: str | None, seconds: float) -> None:
+    assert parse_retry_after(value) == seconds
+
+
+def test_a_date_to_come_is_waited_for() -> None:
+    assert parse_retry_after("Fri, 31 Dec 9998 23:59:59 GMT") > 1e9

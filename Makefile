@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 VENV5 ?= .venv-transformers5
 INSTALLED5 := $(VENV5)/.installed
 
-.PHONY: install demo test test-all test-transformers5 lint format clean
+.PHONY: install demo test test-all test-transformers5 fuzz lint format clean
 
 install: $(INSTALLED)
 
@@ -43,6 +43,11 @@ $(INSTALLED5): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV5)
 	$(VENV5)/bin/pip install --quiet --editable '.[reference5,dev]'
 	touch $@
+
+# A million inputs for each reader of other people's bytes: about twenty minutes.
+fuzz: $(INSTALLED)
+	$(BIN)/pip install --quiet --editable '.[dev,fuzz]'
+	cd tests && $(abspath $(BIN))/python -m fuzz
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -17,6 +17,8 @@ LENGTH = 2
 FIXED32 = 5
 
 _MAX_VARINT_BYTES = 10
+_MAX_KEY_BYTES = 5
+_MAX_NUMBER = 2**29 - 1
 _FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 
 
@@ -62,7 +64,7 @@ def read_fields(file: BinaryIO, begin: int, end: int) -> Iterator[Field]:
     The file's position may be moved between two fields.
     """
     while begin < end:
-        key, payload = read_varint(file, begin, end)
+        key, payload = read_varint(file, begin, min(begin + _MAX_KEY_BYTES, end))
         field = _read_payload(file, key >> 3, key & 7, payload, end)
         yield field
         begin = field.end
@@ -130,6 +132,6 @@ def _read_payload(file: BinaryIO, number: int, wire_type: int, position: int, en
         stop = begin + _FIXED_SIZES[wire_type]
     else:
         raise ValueError(f"unknown wire type {wire_type} before byte {position}")
-    if number == 0 or stop > end:
+    if not 0 < number <= _MAX_NUMBER or stop > end:
         raise ValueError(f"the field at byte {position} is none, or does not end before byte {end}")
     return Field(number, wire_type, value, begin, stop)

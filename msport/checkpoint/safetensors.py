@@ -5,8 +5,8 @@ Source: https://github.com/huggingface/safetensors (README, section Format; ``sa
 
 msport accepts what the ``safetensors`` library accepts, except (each is refused here, and none is written by a known
 writer): white space before the header or other than spaces behind it, a repeated name, an entry with further keys or
-written as an array, ``"__metadata__": null``, the dtypes C64, F4, F6_* and F8_*FNUZ, and shapes that NumPy cannot
-hold (rank above 32, or empty with other dimensions beyond 2**63 bytes).
+written as an array, a dtype written as an object, ``"__metadata__": null``, the dtypes C64, F4, F6_* and F8_*FNUZ, and
+shapes that NumPy cannot hold (rank above 32, or empty with other dimensions beyond 2**63 bytes).
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,15 +32,22 @@ def naturals(value: Any) -> tuple[int, ...] | None:
 def parse(text: bytes) -> Any:
     """Parse UTF-8 JSON; ValueError, in a few words, for whatever a strict parser refuses.
 
-    Beyond ``json.loads`` these are: a duplicate key (Python would keep the last), NaN and Infinity, an integer beyond
-    20 digits or written ``-0``, an unpaired surrogate, and nesting too deep for the parser's stack.
+    Beyond ``json.loads`` these are: a duplicate key (Python would keep the last), NaN, Infinity and what would become
+    infinite, an integer beyond 20 digits or written ``-0``, an unpaired surrogate, and nesting too deep for the
+    parser's stack.
     """
     try:
         decoded = text.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 at byte {error.start}") from error
     try:
-        document = json.loads(decoded, object_pairs_hook=_unique, parse_int=_integer, parse_constant=_refuse_constant)
+        document = json.loads(
+            decoded,
+            object_pairs_hook=_unique,
+            parse_int=_integer,
+            parse_float=_finite,
+            parse_constant=_refuse_constant,
+        )
         _refuse_surrogates(document)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at character {error.pos}") from error
@@ -73,6 +81,13 @@ def _integer(digits: str) -> int:
     if len(digits) > _MAX_DIGITS or digits == "-0":
         raise ValueError(f"{digits[:_MAX_DIGITS]} is not an integer in range")
     return int(digits)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{quote(digits)} is not a number in range")
+    return number
 
 
 def _refuse_constant(constant: str) -> NoReturn:

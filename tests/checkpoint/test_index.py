@@ -16,6 +16,8 @@ from msport.checkpoint import ShardWriter, ckpt, index_document, open_checkpoint
 from msport.checkpoint.dtypes import INT32
 from msport.errors import CheckpointError
 
+from .attacks import index_files
+
 INDEX = "model.safetensors.index.json"
 A, B = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 
@@ -247,3 +249,17 @@ def test_the_index_document_is_what_transformers_and_mindspore_write() -> None:
     assert text.endswith("}\n")
     assert json.loads(text) == {"metadata": {"total_size": 48}, "weight_map": {"a": A, "b": B}}
     assert text.index('"a"') < text.index('"b"')
+
+
+@pytest.mark.parametrize("name", index_files.ATTACKS)
+def test_an_attack_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    attack = index_files.ATTACKS[name]
+    for file, tensors in index_files.SHARDS.items():
+        write_shard(tmp_path / file, dict.fromkeys(tensors, 1))
+    (tmp_path / INDEX).write_bytes(index_files.GOOD)
+    open_checkpoint(tmp_path).close()
+    (tmp_path / INDEX).write_bytes(attack.content)
+    message = refusal(tmp_path)
+    assert attack.mentions in message
+    assert message.isprintable()
+    assert len(message) < 8 * len(str(tmp_path)) + 2000

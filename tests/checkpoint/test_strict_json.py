@@ -42,6 +42,8 @@ def test_any_bytes_are_parsed_or_refused_with_a_value_error(text: bytes) -> None
         (b'{"b":{"a":1,"a":1}}', "duplicate key 'a'"),
         (b"NaN", "NaN is not JSON"),
         (b"[-Infinity]", "-Infinity is not JSON"),
+        (b"1e999", "'1e999' is not a number in range"),
+        (b'{"a":-1' + b"0" * 400 + b".0}", "is not a number in range"),
         (b"-0", "not an integer in range"),
         (b"1" * 21, "not an integer in range"),
         (b"1" * 100_000, "not an integer in range"),

@@ -32,6 +32,13 @@ def simple(
     return value(tag, tensor(dims_of(*dims), kind, content))
 
 
+def nested(depth: int) -> bytes:
+    message = b""
+    for _ in range(depth):
+        message = encode_bytes(1, message)
+    return message
+
+
 def raw_length(number: int, length: int) -> bytes:
     return encode_key(number, LENGTH) + encode_varint(length)
 
@@ -66,6 +73,14 @@ ATTACKS = {
         value(b"w", dims_of(2**60) + encode_bytes(2, b"Float32") + raw_length(3, 2**62)), NOT_A_CKPT
     ),
     "field 0": Attack(b"\x02\x00", NOT_A_CKPT),
+    "field number above 29 bits": Attack(
+        value(b"w", raw_length(2**29, 0) + tensor(dims_of(1), b"Float32", b"0000")), NOT_A_CKPT
+    ),
+    "key of six bytes": Attack(
+        value(b"w", b"\xb8\x80\x80\x80\x80\x00\x00" + tensor(dims_of(1), b"Float32", b"0000")), NOT_A_CKPT
+    ),
+    "fields nested in fields": Attack(nested(200), NOT_A_CKPT),
+    "a hundred thousand empty values": Attack(encode_bytes(1, b"") * 100_000, NOT_A_CKPT),
     "value as a varint": Attack(encode_key(1, VARINT) + b"\x01", NOT_A_CKPT),
     "value as a group": Attack(encode_key(1, 3) + encode_key(1, 4), NOT_A_CKPT),
     "value as fixed 32": Attack(encode_key(1, FIXED32) + bytes(4), NOT_A_CKPT),

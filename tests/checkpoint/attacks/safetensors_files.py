@@ -105,6 +105,28 @@ ATTACKS = {
     "dtype is a list": Attack(file_of({"w": entry([1], 0, 4, ["F32"])}, b"0000"), "dtype ['F32']"),
     "complex dtype": Attack(file_of({"w": entry([1], 0, 8, "C64")}, b"0" * 8), "'C64'", refused_by_library=False),
     "four-bit dtype": Attack(file_of({"w": entry([8], 0, 4, "F4")}, b"0" * 4), "'F4'", refused_by_library=False),
+    "dtype as an object": Attack(
+        one(b'{"dtype":{"F32":null},"shape":[1],"data_offsets":[0,4]}'), "dtype {'F32': None}", refused_by_library=False
+    ),
+    "dtype of AMD's eight bits": Attack(
+        file_of({"w": entry([4], 0, 4, "F8_E4M3FNUZ")}, b"0000"), "'F8_E4M3FNUZ'", refused_by_library=False
+    ),
+    "shape beyond every float": Attack(one(b'{"dtype":"F32","shape":[1e999],"data_offsets":[0,4]}'), "not a number"),
+    "numbers with underscores": Attack(
+        one(b'{"dtype":"F32","shape":[1_0],"data_offsets":[0,40]}', b"0" * 40), "not JSON"
+    ),
+    "numbers in other scripts": Attack(
+        one('{"dtype":"F32","shape":[\u0661],"data_offsets":[0,4]}'.encode()), "not JSON"
+    ),
+    "a comment": Attack(file_of(b"{/**/}"), "not JSON"),
+    "a comma too many": Attack(one(b'{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'), "not JSON"),
+    "quotes of the other kind": Attack(one(b"{'dtype':'F32'}"), "not JSON"),
+    "overlong UTF-8": Attack(file_of(b'{"\xc0\xaf":0}'), "not UTF-8"),
+    "a surrogate in UTF-8": Attack(file_of(b'{"\xed\xa0\x80":0}'), "not UTF-8"),
+    "name with a bell and a terminal's escape": Attack(file_of({"\a\x1b[2J": entry([2], 0, 4)}, b"0000"), "\\x1b[2J"),
+    "ten thousand tensors at one place": Attack(
+        file_of({f"w{i}": entry([1], 0, 4) for i in range(10_000)}, b"0000"), "overlaps"
+    ),
     "shape is a number": Attack(one(b'{"dtype":"F32","shape":1,"data_offsets":[0,4]}'), "shape"),
     "shape is negative": Attack(file_of({"w": entry([-1], 0, 4)}, b"0000"), "shape"),
     "shape twice negative": Attack(file_of({"w": entry([-1, -1], 0, 4)}, b"0000"), "shape"),

@@ -1,0 +1,1 @@
+"""Fuzzers for everything that reads other people's bytes; `python -m fuzz --help` in the folder above."""

@@ -1,4 +1,4 @@
-"""Bytes that go from file to file without passing through this process: shared where the filesystem can, else copied."""
+"""Bytes that go from file to file in the kernel: shared where the filesystem can, else copied."""
 
 from __future__ import annotations
 

@@ -105,6 +105,10 @@ class TensorFile:
         count = tensor.nbytes // tensor.dtype.itemsize
         return np.frombuffer(self._map, tensor.dtype.storage, count, tensor.extents[0][0]).reshape(tensor.shape)
 
+    def fileno(self) -> int:
+        """The open file's descriptor, for the kernel to copy from."""
+        return self._descriptor
+
     def close(self) -> None:
         """Close the file; arrays from ``view`` keep the mapping alive for themselves."""
         self._map = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from msport import __version__
 from msport.checkpoint import (
@@ -18,11 +19,14 @@ from msport.checkpoint.index import INDEX_NAME, NAME_MAP_NAME
 from msport.convert.auxiliary import copy_auxiliary, find_auxiliary
 from msport.convert.budget import MAX_MEMORY, Budget, make_budget
 from msport.convert.execute import execute
+from msport.convert.journal import Journal
 from msport.convert.plan import MAX_SHARD_SIZE, Plan, make_plan
 from msport.convert.progress import Progress
+from msport.convert.resume import done_nbytes, find_done, journalled, make_fingerprint
 from msport.convert.sizes import parse_size
-from msport.convert.staging import Staging, check_space, resolve_output
+from msport.convert.staging import Staging, check_space, occupied_space, resolve_output
 from msport.convert.verify import verify_folder, verify_source
+from msport.errors import CheckpointError
 from msport.hub import DEFAULT_HUB, AnyCheckpoint, Network, Source, resolve
 
 
@@ -58,6 +62,7 @@ def convert_checkpoint(
     keep_source: bool = False,
     network: Network | None = None,
     verify: bool = False,
+    restart: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
     """Convert a Hub checkpoint to a folder that MindSpore loads, within bounded memory; returns its manifest.
@@ -88,7 +93,7 @@ def convert_checkpoint(
         keep_source=keep_source,
         network=network,
     )
-    return run(conversion, verify=verify, progress=progress)
+    return run(conversion, verify=verify, restart=restart, progress=progress)
 
 
 def prepare(
@@ -115,27 +120,62 @@ def prepare(
     return Conversion(found, checkpoint, destination, plan, budget, limit, find_auxiliary(found.folder))
 
 
-def run(conversion: Conversion, *, verify: bool = False, progress: Progress | None = None) -> Manifest:
-    """Carry out `conversion`; returns the manifest of the finished folder."""
+def run(
+    conversion: Conversion, *, verify: bool = False, restart: bool = False, progress: Progress | None = None
+) -> Manifest:
+    """Carry out `conversion`, or what an earlier run has left of it; returns the manifest of the finished folder."""
     plan, budget = conversion.plan, conversion.budget
-    with conversion.checkpoint as reader, Staging(conversion.output) as staging:
-        check_space(conversion.output, conversion.disk_nbytes)
-        hashes = execute(plan, reader, staging.folder, budget, progress)
+    with (
+        conversion.checkpoint as source,
+        Staging(conversion.output) as staging,
+        journalled(staging, plan, _fingerprint(conversion), restart=restart) as journal,
+    ):
+        check_disk(conversion)
+        survey = conversion.source.stream is None  # over a network that would cost a second download
+        hashes = execute(plan, source, staging.folder, budget, progress, journal=journal, survey=survey)
         copy_auxiliary(conversion.auxiliary, staging.folder)
         _write_index(plan, staging.folder)
         manifest = _manifest(conversion, hashes)
-        write_manifest(staging.folder, manifest)
         if verify:
-            verify_folder(staging.folder, progress, max_memory=conversion.max_memory, workers=budget.workers)
-            verify_source(plan, reader, hashes, budget, progress)
+            _verify(conversion, staging.folder, manifest, journal, progress)
+        write_manifest(staging.folder, manifest)
         staging.commit()
     return manifest
+
+
+def resumable_nbytes(conversion: Conversion) -> int:
+    """Bytes of tensors that an interrupted run has done of `conversion`; raises OutputError if it did another one."""
+    done = find_done(conversion.output, conversion.plan, _fingerprint(conversion))
+    return done_nbytes(done, conversion.plan) if done else 0
+
+
+def check_disk(conversion: Conversion) -> None:
+    """Raises OutputError if the disk cannot take what is left of `conversion` to write."""
+    check_space(conversion.output, conversion.disk_nbytes, occupied_space(conversion.output))
 
 
 def default_output(model: str | Path) -> Path:
     """The model's own name with ``-ms``, in the current folder."""
     name = Path(model).name or Path(model).resolve().name
     return Path(f"{name}-ms")
+
+
+def _verify(
+    conversion: Conversion, folder: Path, manifest: Manifest, journal: Journal, progress: Progress | None
+) -> None:
+    plan, budget = conversion.plan, conversion.budget
+    hashes = {name: record.sha256 for name, record in manifest.tensors.items()}
+    try:
+        verify_folder(folder, progress, max_memory=conversion.max_memory, workers=budget.workers, manifest=manifest)
+        verify_source(plan, conversion.checkpoint, hashes, budget, progress)
+    except CheckpointError:
+        journal.worth_keeping = False
+        raise
+
+
+def _fingerprint(conversion: Conversion) -> dict[str, Any]:
+    versions = {path.name: header.version for path, header in conversion.checkpoint.headers.items()}
+    return make_fingerprint(conversion.plan, conversion.source.id, conversion.source.revision, versions)
 
 
 def _write_index(plan: Plan, folder: Path) -> None:

@@ -77,10 +77,14 @@ class OutputTensor:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A file to write; `layout` holds all of it except the tensors' bytes."""
+    """A file to write; `layout` holds all of it except the tensors' bytes.
+
+    With `source` the file is the source's file of that name, byte for byte.
+    """
 
     file: str
     layout: Layout
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """An output folder that is either absent or complete.
 
-Everything is written into a hidden sibling, ``.NAME.msport-partial``, which is renamed into place at the end. The
-lock on it tells a conversion that is running from the remains of one that was killed; those are replaced.
+Everything is written into a hidden sibling, ``.NAME.msport-partial``: the folder itself below it, which is renamed into
+place at the end, and the journal of how far it has come. The lock on the sibling tells a conversion that is running
+from the remains of one that was interrupted.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from msport.checkpoint.atomic import sync_folder
 from msport.convert.sizes import format_size
 from msport.errors import OutputError
 
+SUFFIX = ".msport-partial"
+JOURNAL_NAME = "journal"
+
 
 def resolve_output(output: Path) -> Path:
     """`output` without symbolic links; raises OutputError unless it is absent or an empty folder."""
@@ -31,25 +35,52 @@ def resolve_output(output: Path) -> Path:
     return resolved
 
 
-class Staging:
-    """The hidden folder in which `output` comes into being; leaving the context without `commit` removes it.
+def partial_folder(output: Path) -> Path:
+    """Where `output` comes into being."""
+    return output.with_name(f".{output.name}{SUFFIX}")
 
-    Raises OutputError if another process is writing the same output.
+
+def unfinished(path: Path) -> Path | None:
+    """The partial folder that `path` is or lies in, None if it lies in none."""
+    path = path.absolute()
+    return next((folder for folder in (path, *path.parents) if is_partial(folder)), None)
+
+
+def is_partial(folder: Path) -> bool:
+    """Whether `folder` has the name of a partial folder."""
+    return folder.name.startswith(".") and folder.name.endswith(SUFFIX)
+
+
+class Staging:
+    """The hidden place in which `output` comes into being, locked as long as the context lasts.
+
+    Entering leaves what is there as it is; `clear` begins anew, and `commit` moves `folder` into place. Leaving
+    removes everything unless `keep` is set, as it is from the beginning if there is a journal. Raises OutputError if
+    another process is writing the same output.
     """
 
     def __init__(self, output: Path) -> None:
         self.output = output
-        self.folder = output.with_name(f".{output.name}.msport-partial")
+        self.partial = partial_folder(output)
+        self.folder = self.partial / output.name
+        self.journal = self.partial / JOURNAL_NAME
+        self.keep = False
         self._lock = -1
-        self._committed = False
 
     def __enter__(self) -> Staging:
         while self._lock < 0:
             with contextlib.suppress(FileExistsError):
-                self.folder.mkdir(parents=True)
-            self._lock = _lock(self.folder)
-        self._clear()  # what a killed conversion left
+                self.partial.mkdir(parents=True)
+            self._lock = _lock(self.partial)
+        self.keep = os.path.lexists(self.journal)
         return self
+
+    def clear(self) -> None:
+        """Remove what an earlier run left, and make an empty `folder`."""
+        for entry in self.partial.iterdir():
+            remove(entry)
+        self.keep = False
+        self.folder.mkdir()
 
     def commit(self) -> None:
         """Make the folder durable and move it into place."""
@@ -62,30 +93,35 @@ class Staging:
                     f"{self.output}: appeared while it was written; name another folder with -o"
                 ) from error
             raise
-        self._committed = True
+        self.keep = False
         sync_folder(self.output.parent)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._committed:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if not self.keep:
+            shutil.rmtree(self.partial, ignore_errors=True)
         os.close(self._lock)
 
-    def _clear(self) -> None:
-        for entry in self.folder.iterdir():
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+
+def remove(entry: Path) -> None:
+    """Remove a file, a link (not what it leads to) or a folder with all that it holds."""
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()
 
 
-def check_space(folder: Path, nbytes: int) -> None:
-    """Raises OutputError if the disk of `folder`, which may not exist yet, has less than `nbytes` free."""
-    free = free_space(folder)
-    if free < nbytes:
+def check_space(folder: Path, nbytes: int, occupied: int = 0) -> None:
+    """Raises OutputError if the disk of `folder`, which may not exist yet, cannot take `nbytes`.
+
+    `occupied` of these are there already.
+    """
+    free, needed = free_space(folder), max(nbytes - occupied, 0)
+    if free < needed:
+        more = " more" if occupied else ""
         raise OutputError(
-            f"{folder}: needs {format_size(nbytes)}, and the disk has {format_size(free)} free;"
+            f"{folder}: needs {format_size(needed)}{more}, and the disk has {format_size(free)} free;"
             " free space or choose a folder on another disk with -o"
         )
 
@@ -94,6 +130,15 @@ def free_space(folder: Path) -> int:
     """Free bytes on the disk of `folder`, which may not exist yet."""
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     return shutil.disk_usage(existing).free
+
+
+def occupied_space(output: Path) -> int:
+    """Bytes that the disk holds for an unfinished `output`: they are used again, or freed first."""
+    occupied = 0
+    for file in (partial_folder(output) / output.name).glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            occupied += file.lstat().st_blocks * 512
+    return occupied
 
 
 def _lock(folder: Path) -> int:

@@ -47,11 +47,16 @@ class Grid:
     period: int
     step: int = 1
 
-    def slabs(self, rows: int) -> Iterator[tuple[int, int]]:
-        """Ranges of at most `rows` rows, a multiple of `step`, that cover the output in order."""
+    def slabs(self, rows: int, first: int = 0) -> Iterator[tuple[int, int]]:
+        """Ranges of at most `rows` rows, a multiple of `step`, that cover the output in order from row `first` on."""
         for start in range(0, self.rows, self.period or 1):
-            for begin in range(start, start + self.period, rows):
+            for begin in range(max(start, first), start + self.period, rows):
                 yield begin, min(begin + rows, start + self.period)
+
+    def whole_rows(self, nbytes: int) -> int:
+        """How many of the first rows lie within the first `nbytes` bytes and leave a rest that can be made."""
+        rows = nbytes // self.row_nbytes
+        return rows - rows % self.period % self.step
 
 
 class Transform(Protocol):

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from msport.checkpoint import Manifest, TensorInfo, TensorRecord, open_checkpoint, read_manifest
 from msport.convert.budget import MAX_MEMORY, Budget, make_budget
-from msport.convert.execute import NullSink, Walk
 from msport.convert.plan import OutputTensor, Plan, SourceTensor
 from msport.convert.progress import Counter, Progress
+from msport.convert.sinks import NullSink
 from msport.convert.sizes import parse_size
 from msport.convert.transforms import Reader
+from msport.convert.walk import Walk
 from msport.errors import CheckpointError
 
 _SHOWN = 8
@@ -23,13 +24,15 @@ def verify_folder(
     *,
     max_memory: int | str = MAX_MEMORY,
     workers: int | None = None,
+    manifest: Manifest | None = None,
 ) -> Manifest:
     """Read a converted folder back and compare every tensor's place and SHA-256 with the manifest, which is returned.
 
-    Raises CheckpointError that names all tensors that are damaged, missing or not in the manifest.
+    `manifest` is the folder's own unless given. Raises CheckpointError that names all tensors that are damaged, missing
+    or not in the manifest.
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)
+    manifest = manifest or read_manifest(folder)
     with open_checkpoint(folder) as checkpoint:
         problems = _compare(manifest, checkpoint.tensors, checkpoint.files)
         intact = [name for name in manifest.tensors if name not in problems]

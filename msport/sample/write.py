@@ -71,6 +71,7 @@ def write_sample(
     tensors.sort(key=lambda tensor: tensor.name)
     choose = partial(distribution, model_type=family.model_type, tied=parsed.tie_word_embeddings)
     with Staging(resolve_output(Path(folder))) as staging:
+        staging.clear()
         check_space(staging.folder, sum(tensor.nbytes for tensor in tensors))
         _write_weights(tensors, choose, staging.folder, seed, _shard_nbytes(tensors, max_shard_size))
         for name, text in files.items():

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from msport.checkpoint import DType, ShardWriter, TensorInfo, open_checkpoint, safetensors
+from msport.checkpoint import DType, Header, ShardWriter, TensorInfo, open_checkpoint, safetensors
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT32, Array, cast
 
 Tensors = dict[str, tuple[DType, Array]]
@@ -61,6 +61,7 @@ class MemoryCatalog:
     arrays: dict[str, tuple[DType, Array]] = field(default_factory=dict)
     folder: Path = Path("memory")
     reads: list[str] = field(default_factory=list)
+    headers: dict[Path, Header] = field(default_factory=dict)
 
     @property
     def tensors(self) -> dict[str, TensorInfo]:

@@ -171,7 +171,7 @@ def test_verify_notices_a_disk_that_returns_other_bytes(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_nan_scale_is_refused_by_tensor_and_nothing_remains(
+def test_a_nan_scale_is_refused_by_tensor_and_nothing_appears(
     packed_sample: Path, tmp_path: Path, copy_of: Callable[[Path], Path]
 ) -> None:
     folder = copy_of(packed_sample)
@@ -182,7 +182,7 @@ def test_a_nan_scale_is_refused_by_tensor_and_nothing_remains(
     change_tensors(folder, spoil)
     with pytest.raises(CheckpointError, match=r"model\.safetensors: tensor .*layers\.1\.mlp\.experts\.down_proj.* 255"):
         convert_checkpoint(folder, tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    assert {path.name for path in tmp_path.iterdir()} == {folder.name, ".out.msport-partial"}
 
 
 def test_float16_does_not_overflow_silently(wide_sample: Path, tmp_path: Path, copy_of: Callable[[Path], Path]) -> None:
@@ -231,12 +231,10 @@ def test_little_memory_is_enough(packed_sample: Path, tmp_path: Path) -> None:
         convert_checkpoint(packed_sample, tmp_path / "none", max_memory="75MB")
 
 
-def test_what_a_killed_conversion_left_is_not_taken_for_a_checkpoint_and_is_replaced(
-    packed_sample: Path, tmp_path: Path
-) -> None:
+def test_while_one_process_converts_another_is_refused(packed_sample: Path, tmp_path: Path) -> None:
     script = (
-        "import os, sys, time, msport.convert.execute as e\n"
-        "e.ShardSink.finish = lambda self, tensor: (print('busy', flush=True), time.sleep(60))\n"
+        "import sys, time, msport.convert.sinks as s\n"
+        "s.ShardSink.finish = lambda self, tensor, sha256: (print('busy', flush=True), time.sleep(60))\n"
         "from msport.convert import convert_checkpoint\n"
         "convert_checkpoint(sys.argv[1], sys.argv[2])\n"
     )
@@ -244,14 +242,13 @@ def test_what_a_killed_conversion_left_is_not_taken_for_a_checkpoint_and_is_repl
     child = subprocess.Popen([sys.executable, "-c", script, packed_sample, output], stdout=subprocess.PIPE)
     assert child.stdout is not None
     child.stdout.readline()
-    with pytest.raises(OutputError, match="another msport process"):
-        convert_checkpoint(packed_sample, output)
+    for restart in (False, True):
+        with pytest.raises(OutputError, match="another msport process"):
+            convert_checkpoint(packed_sample, output, restart=restart)
     child.send_signal(signal.SIGKILL)
     child.wait()
     child.stdout.close()
     assert [path.name for path in tmp_path.iterdir()] == [".out.msport-partial"]
-    with pytest.raises(CheckpointError, match=r"msport\.json: no such file; not a finished msport conversion"):
-        verify_folder(tmp_path / ".out.msport-partial")
     convert_checkpoint(packed_sample, output)
     verify_folder(output)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

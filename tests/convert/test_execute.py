@@ -97,8 +97,27 @@ def test_float16_names_the_tensor_and_its_largest_value_instead_of_overflowing(t
         execute(plan, reader, tmp_path, Budget(1, 10**6))
     assert str(error.value) == (
         "model-7.safetensors: float16 cannot hold tensor 'layer.weight', whose largest magnitude is 70000.5;"
-        " convert with --dtype bfloat16 or float32"
+        " convert with --dtype float32 or bfloat16"
     )
+
+
+def test_float16_names_every_tensor_that_it_cannot_hold_the_largest_first(tmp_path: Path) -> None:
+    arrays = {f"w{number}": np.full(100_000, 10.0**number, np.float32) for number in range(9)}
+    plan, reader = memory_plan(tmp_path, arrays)
+    with pytest.raises(UsageError) as error:
+        execute(plan, reader, tmp_path, Budget(2, 10**6))
+    assert str(error.value) == (
+        "float16 cannot hold 4 tensors, whose largest magnitude is 1e+08: 'w8' (1e+08), 'w7' (1e+07), 'w6' (1e+06),"
+        " 'w5' (100000); convert with --dtype float32 or bfloat16"
+    )
+
+
+def test_without_a_survey_the_first_tensor_is_named_alone(tmp_path: Path) -> None:
+    arrays = {f"w{number}": np.full(100_000, 1e6, np.float32) for number in range(9)}
+    plan, reader = memory_plan(tmp_path, arrays)
+    with pytest.raises(UsageError, match=r"cannot hold tensor 'w\d', whose largest magnitude is 1e\+06;"):
+        execute(plan, reader, tmp_path, Budget(2, 10**6), survey=False)
+    assert len(set(reader.reads)) < 9
 
 
 def test_the_first_failure_stops_the_others(tmp_path: Path) -> None:
@@ -169,15 +188,15 @@ def test_ctrl_c_stops_all_workers_between_two_slabs(tmp_path: Path) -> None:
 
 def test_at_most_a_shard_a_worker_is_open(packed_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(packed_sample, max_shard_size="20kB")
-    from msport.convert import execute as module
+    from msport.convert import sinks as module
 
     open_now, most = set(), 0
     writer = module.ShardWriter
 
     class Watched(writer):  # type: ignore[misc, valid-type]
-        def __init__(self, path: Path, layout: object) -> None:
+        def __init__(self, path: Path, layout: object, *, resume: bool) -> None:
             nonlocal most
-            super().__init__(path, layout)
+            super().__init__(path, layout, resume=resume)
             open_now.add(path)
             most = max(most, len(open_now))
 

@@ -13,6 +13,7 @@ from msport.errors import OutputError
 def test_the_folder_appears_whole_on_commit(tmp_path: Path) -> None:
     output = tmp_path / "deep" / "out"
     with Staging(output) as staging:
+        staging.clear()
         (staging.folder / "file").write_text("x")
         assert not output.exists()
         staging.commit()
@@ -24,6 +25,7 @@ def test_the_folder_appears_whole_on_commit(tmp_path: Path) -> None:
 def test_nothing_remains_after_an_error(tmp_path: Path, error: type[BaseException]) -> None:
     def fail() -> None:
         with Staging(tmp_path / "out") as staging:
+            staging.clear()
             (staging.folder / "file").write_text("x")
             raise error
 
@@ -32,10 +34,28 @@ def test_nothing_remains_after_an_error(tmp_path: Path, error: type[BaseExceptio
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_is_to_be_kept_outlives_an_error(tmp_path: Path, kept: bool) -> None:
+    def fail() -> None:
+        with Staging(tmp_path / "out") as staging:
+            staging.clear()
+            (staging.folder / "file").write_text("x")
+            staging.journal.touch()
+            staging.keep = kept
+            raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011  raised two lines above
+        fail()
+    assert (tmp_path / ".out.msport-partial" / "out" / "file").exists() is kept
+    with Staging(tmp_path / "out") as staging:
+        assert staging.keep is kept
+
+
 def test_an_empty_folder_is_replaced(tmp_path: Path) -> None:
     output = tmp_path / "out"
     output.mkdir()
     with Staging(resolve_output(output)) as staging:
+        staging.clear()
         (staging.folder / "file").touch()
         staging.commit()
     assert [path.name for path in output.iterdir()] == ["file"]
@@ -48,6 +68,8 @@ def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
     (remains / "folder" / "stale").write_text("x")
     (remains / "link").symlink_to(tmp_path)
     with Staging(tmp_path / "out") as staging:
+        assert (staging.partial / "stale").exists()
+        staging.clear()
         assert list(staging.folder.iterdir()) == []
         staging.commit()
     assert tmp_path.exists()
@@ -90,6 +112,7 @@ def test_a_second_process_on_the_same_output_is_refused_while_the_first_lives(tm
         release.set()
         first.join()
     with Staging(tmp_path / "out") as staging:
+        staging.clear()
         staging.commit()
 
 
@@ -98,6 +121,7 @@ def test_a_folder_that_fills_up_meanwhile_is_not_overwritten(tmp_path: Path) -> 
 
     def convert() -> None:
         with Staging(output) as staging:
+            staging.clear()
             (staging.folder / "ours").touch()
             output.mkdir()
             (output / "theirs").touch()
@@ -122,6 +146,7 @@ def test_a_symbolic_link_leads_to_where_the_folder_is_written(tmp_path: Path) ->
     (tmp_path / "link").symlink_to(tmp_path / "real")
     output = resolve_output(tmp_path / "link")
     with Staging(output) as staging:
+        staging.clear()
         staging.commit()
     assert (tmp_path / "real").is_dir()
     assert (tmp_path / "link").is_symlink()
@@ -134,5 +159,8 @@ def test_space_is_measured_on_the_disk_of_the_nearest_folder_that_exists(
     assert free_space(missing) > 0
     monkeypatch.setattr("shutil.disk_usage", {tmp_path: SimpleNamespace(free=2000)}.__getitem__)
     check_space(missing, 2000)
+    check_space(missing, 5000, occupied=3000)
+    with pytest.raises(OutputError, match=r"needs 2\.50 kB more, and the disk has 2\.00 kB free"):
+        check_space(missing, 5000, occupied=2500)
     with pytest.raises(OutputError, match=r"needs 3\.00 kB, and the disk has 2\.00 kB free; free space or choose"):
         check_space(missing, 3000)

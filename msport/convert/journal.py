@@ -1,0 +1,250 @@
+"""What of an unfinished conversion is already there, so that the next run goes on instead of beginning anew.
+
+A journal is a run of lines, each the CRC32 of what follows, in hex, and a JSON array. The first describes the
+conversion; the others, appended as the work goes on, claim that
+
+- ``["written", tensor, end]``: the first `end` bytes of tensor number `tensor` are in its file,
+- ``["hashed", tensor, sha256]``: all of it is, and that is its hash,
+- ``["closed", shard]``: shard number `shard` is complete and on disk,
+- ``["mark"]`` and later ``["synced"]``: what stands before the last mark is on disk.
+
+Every claim is appended after what it claims has happened, so lines may be lost from the end and none becomes false. A
+process that is killed loses nothing: what it has written the kernel holds, and all claims count. A machine that went
+down lost what was not on disk: then only synced and closed claims count. The kernel's boot id tells the two apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import threading
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from msport.checkpoint import strict_json, write_atomically
+
+VERSION = 1
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_MAX_LINE = 1 << 22
+_CRC_DIGITS = 8
+
+
+@dataclass(slots=True)
+class Done:
+    """What is there: bytes from the beginning of tensors, SHA-256 of whole tensors, and whole shards, by number."""
+
+    written: dict[int, int] = field(default_factory=dict)
+    hashes: dict[int, str] = field(default_factory=dict)
+    shards: set[int] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.written or self.hashes or self.shards)
+
+    def add(self, other: Done) -> None:
+        """Take over all that is done in `other`, which is later."""
+        self.written |= other.written
+        self.hashes |= other.hashes
+        self.shards |= other.shards
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A journal read back: the conversion that `fingerprint` describes, and what is done of it."""
+
+    fingerprint: dict[str, Any]
+    done: Done
+
+
+class Claims(Protocol):
+    """What takes note of how far a conversion has come; see `Journal`."""
+
+    def written(self, tensor: int, end: int) -> None: ...
+    def hashed(self, tensor: int, sha256: str) -> None: ...
+    def closed(self, shard: int) -> None: ...
+    def mark(self) -> None: ...
+    def synced(self) -> None: ...
+
+
+class Forgetful:
+    """Takes no note: for a conversion that nobody will resume."""
+
+    def written(self, tensor: int, end: int) -> None:
+        pass
+
+    def hashed(self, tensor: int, sha256: str) -> None:
+        pass
+
+    def closed(self, shard: int) -> None:
+        pass
+
+    def mark(self) -> None:
+        pass
+
+    def synced(self) -> None:
+        pass
+
+
+class Journal:
+    """A journal being written; each method appends one claim, at once and from any thread.
+
+    A journal begins as a whole new file that claims what `done` says, which must be on disk. Every OSError carries the
+    file's name.
+    """
+
+    def __init__(self, path: Path, fingerprint: dict[str, Any], done: Done) -> None:
+        self.path = path
+        self.done = done
+        self.worth_keeping = bool(done)
+        self._lock = threading.Lock()
+        lines = [["journal", VERSION, boot_id(), fingerprint], *_claims(done), ["mark"], ["synced"]]
+        write_atomically(path, b"".join(map(_line, lines)))
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def written(self, tensor: int, end: int) -> None:
+        """The first `end` bytes of tensor number `tensor` have been written."""
+        self.worth_keeping = True
+        self._append(["written", tensor, end])
+
+    def hashed(self, tensor: int, sha256: str) -> None:
+        """All of tensor number `tensor` has been written."""
+        self._append(["hashed", tensor, sha256])
+
+    def closed(self, shard: int) -> None:
+        """Shard number `shard` is complete and on disk."""
+        self._append(["closed", shard])
+
+    def mark(self) -> None:
+        """What has been claimed so far is about to be made durable."""
+        self._append(["mark"])
+
+    def synced(self) -> None:
+        """All that was claimed before the last mark is on disk; the journal is made durable too."""
+        self._append(["synced"])
+        with self._naming_the_file():
+            os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _append(self, claim: list[Any]) -> None:
+        line = _line(claim)
+        with self._lock, self._naming_the_file():
+            count = os.write(self._descriptor, line)
+            if count != len(line):  # the disk is full, and the next call says so
+                os.write(self._descriptor, line[count:])
+
+    @contextlib.contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename = str(self.path)
+            raise
+
+
+def read_journal(path: Path) -> Replay | None:
+    """The journal at `path`, None if there is none, or none whose first line can be trusted.
+
+    Raises OSError if there is something that cannot be read, such as a symbolic link.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with open(descriptor, "rb") as file:
+        return replay(iter(lambda: file.readline(_MAX_LINE), b""), boot_id())
+
+
+def replay(lines: Iterable[bytes], boot: str | None) -> Replay | None:
+    """What the journal `lines` say to a machine whose boot id is `boot`; see `read_journal`.
+
+    Everything from the first line on that is torn, damaged or unknown is ignored: that forgets work, and invents none.
+    Memory grows with the number of tensors, not of lines.
+    """
+    claims = _parse(lines)
+    head = next(claims, None)
+    if head is None or len(head) != 4 or head[:2] != ["journal", VERSION] or not isinstance(head[3], dict):
+        return None
+    synced, marked, recent = Done(), Done(), Done()
+    for claim in claims:
+        if not _is_known(claim):
+            break
+        kind, *values = claim
+        if kind == "written":
+            recent.written[values[0]] = values[1]
+        elif kind == "hashed":
+            recent.hashes[values[0]] = values[1]
+        elif kind == "closed":
+            synced.shards.add(values[0])
+        elif kind == "mark":
+            marked.add(recent)
+            recent = Done()
+        else:
+            synced.add(marked)
+            marked = Done()
+    if boot is not None and head[2] == boot:
+        synced.add(marked)
+        synced.add(recent)
+    return Replay(head[3], synced)
+
+
+def boot_id() -> str | None:
+    """What differs once the machine has been started again, None where the system does not tell."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return None
+
+
+def _claims(done: Done) -> Iterator[list[Any]]:
+    yield from (["written", tensor, end] for tensor, end in done.written.items())
+    yield from (["hashed", tensor, sha256] for tensor, sha256 in done.hashes.items())
+    yield from (["closed", shard] for shard in sorted(done.shards))
+
+
+def _line(claim: list[Any]) -> bytes:
+    text = json.dumps(claim, separators=(",", ":")).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _parse(lines: Iterable[bytes]) -> Iterator[list[Any]]:
+    """The arrays of `lines` up to the first line that is torn or damaged."""
+    for line in lines:
+        text = line[_CRC_DIGITS + 1 : -1]
+        if line != b"%08x %s\n" % (zlib.crc32(text), text):
+            return
+        try:
+            claim = strict_json.parse(text)
+        except ValueError:
+            return
+        if not isinstance(claim, list):
+            return
+        yield claim
+
+
+def _is_known(claim: list[Any]) -> bool:
+    kind, *values = claim or [None]
+    if kind in ("mark", "synced"):
+        return not values
+    if kind == "closed":
+        return len(values) == 1 and _is_natural(values[0])
+    if kind == "written":
+        return len(values) == 2 and all(map(_is_natural, values))
+    return kind == "hashed" and len(values) == 2 and _is_natural(values[0]) and _is_hash(values[1])
+
+
+def _is_natural(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None

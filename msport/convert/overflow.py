@@ -1,0 +1,72 @@
+"""Which tensors a narrow dtype cannot hold, once one has been found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8
+from msport.convert.budget import Budget, least_scratch
+from msport.convert.plan import OutputTensor
+from msport.convert.progress import Counter, Progress
+from msport.convert.sinks import NullSink
+from msport.convert.transforms import Array, Reader
+from msport.convert.walk import Walk
+from msport.errors import UsageError
+
+# The least magnitudes that are rounded to infinity: halfway from the largest finite value to what would follow it.
+_LIMITS = {FLOAT16: 65520.0, BFLOAT16: float(np.uint32(0x7F7F8000).view(np.float32))}
+
+_CHUNK = 1 << 16
+_SHOWN = 8
+
+
+def overflowing(
+    tensors: Sequence[OutputTensor], reader: Reader, budget: Budget, progress: Progress | None = None
+) -> list[tuple[OutputTensor, float]]:
+    """Those of `tensors` that their dtype cannot hold, with their largest finite magnitudes, the largest one first.
+
+    Reads every source that would be rounded, and writes nothing.
+    """
+    exact = [replace(tensor, dtype=FLOAT32) for tensor in tensors if tensor.dtype != UINT8 and tensor.rounded]
+    largest = _Largest()
+    arena_nbytes = max(budget.arena_nbytes, *map(least_scratch, exact))
+    counter = Counter("find what overflows", sum(tensor.nbytes for tensor in exact), progress)
+    Walk(exact, reader, Budget(budget.workers, arena_nbytes), largest, counter).run()
+    found = [(tensor, largest.magnitudes.get(tensor.name, 0.0)) for tensor in tensors]
+    affected = [(tensor, value) for tensor, value in found if value >= _LIMITS.get(tensor.dtype, np.inf)]
+    return sorted(affected, key=lambda pair: -pair[1])
+
+
+def overflow_error(affected: Sequence[tuple[OutputTensor, float]]) -> UsageError:
+    """The error that names `affected`, as `overflowing` returns it."""
+    tensor, value = affected[0]
+    remedy = "convert with --dtype float32" + ("" if tensor.dtype == BFLOAT16 else " or bfloat16")
+    if len(affected) == 1:
+        return UsageError(
+            f"{tensor.sources[0].file}: {tensor.dtype.name} cannot hold tensor {tensor.name!r}, whose largest magnitude"
+            f" is {value:.6g}; {remedy}"
+        )
+    names = ", ".join(f"{tensor.name!r} ({value:.6g})" for tensor, value in affected[:_SHOWN])
+    rest = f" and {len(affected) - _SHOWN} more" if len(affected) > _SHOWN else ""
+    return UsageError(
+        f"{tensor.dtype.name} cannot hold {len(affected)} tensors, whose largest magnitude is {value:.6g}:"
+        f" {names}{rest}; {remedy}"
+    )
+
+
+class _Largest(NullSink):
+    """Keeps the largest finite magnitude of each float32 tensor."""
+
+    def __init__(self) -> None:
+        self.magnitudes: dict[str, float] = {}
+
+    def write(self, tensor: OutputTensor, offset: int, slab: Array) -> None:
+        values = slab.reshape(-1)
+        largest = self.magnitudes.get(tensor.name, 0.0)
+        for begin in range(0, len(values), _CHUNK):
+            chunk = np.abs(values[begin : begin + _CHUNK])
+            largest = max(largest, float(chunk[np.isfinite(chunk)].max(initial=0)))
+        self.magnitudes[tensor.name] = largest

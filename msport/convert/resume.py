@@ -1,0 +1,164 @@
+"""Going on with an unfinished conversion, provided that it is the same one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from msport import __version__
+from msport.checkpoint.atomic import sync_folder
+from msport.convert.journal import Done, Journal, read_journal
+from msport.convert.plan import Plan
+from msport.convert.staging import JOURNAL_NAME, Staging, partial_folder, remove
+from msport.errors import OutputError, UsageError
+
+_SHOWN = 8
+
+# The parts of a fingerprint as a user knows them; a part that follows from others is named only if those are the same.
+_PARTS = {
+    "msport": "msport's version",
+    "source": "the source",
+    "revision": "the source's revision",
+    "dtype": "--dtype",
+    "format": "--format",
+}
+
+
+def make_fingerprint(plan: Plan, source: str, revision: str | None, versions: Mapping[str, str]) -> dict[str, Any]:
+    """What must not change between two runs that make one output; `versions` are those of the source's files.
+
+    Memory, workers and whether to verify may change.
+    """
+    return {
+        "msport": __version__,
+        "source": source.encode("utf-8", "replace").decode(),
+        "revision": revision,
+        "files": {name: versions[name] for name in sorted(versions)},
+        "dtype": plan.dtype,
+        "format": plan.format,
+        "shards": [[shard.file, shard.layout.file_size] for shard in plan.shards],
+        "tensors": hashlib.sha256(repr(plan.tensors).encode()).hexdigest(),
+    }
+
+
+@contextmanager
+def journalled(
+    staging: Staging, plan: Plan, fingerprint: Mapping[str, Any], *, restart: bool = False
+) -> Iterator[Journal]:
+    """The journal of a conversion in `staging`, which goes on where an interrupted one stopped, or begins.
+
+    Whatever is done is kept if the context is left through an error, except a UsageError, after which the same command
+    would fail again. Raises OutputError that says what is different if `staging` holds another conversion, unless
+    `restart` discards it.
+    """
+    done = None if restart else find_done(staging.output, plan, fingerprint)
+    if done is None:
+        staging.clear()
+        done = Done()
+    else:
+        _settle(done, plan, staging.folder)
+    journal = Journal(staging.journal, dict(fingerprint), done)
+    try:
+        yield journal
+    except BaseException as error:
+        staging.keep = journal.worth_keeping and not isinstance(error, UsageError)
+        raise
+    finally:
+        journal.close()
+
+
+def find_done(output: Path, plan: Plan, fingerprint: Mapping[str, Any]) -> Done | None:
+    """What an interrupted conversion has done of `plan`, None if there is nothing of any conversion.
+
+    Raises OutputError that says what is different if it is of another one. Nothing is changed.
+    """
+    partial = partial_folder(output)
+    folder = partial / output.name
+    replay = read_journal(partial / JOURNAL_NAME)
+    if replay is None or not replay.done or folder.is_symlink() or not folder.is_dir():
+        return None
+    if different := _differences(replay.fingerprint, fingerprint):
+        raise OutputError(
+            f"{partial}: holds an unfinished conversion, and {different}; to begin anew, add --restart, or name"
+            " another folder with -o"
+        )
+    return _of_files(replay.done, plan, folder)
+
+
+def done_nbytes(done: Done, plan: Plan) -> int:
+    """Bytes of tensors that are done."""
+    return sum(
+        tensor.nbytes if number in done.hashes else done.written.get(number, 0)
+        for number, tensor in enumerate(plan.tensors)
+    )
+
+
+def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    parts = [
+        f"{said} was {earlier.get(part)!r} and is {now[part]!r}"
+        for part, said in _PARTS.items()
+        if earlier.get(part) != now[part]
+    ]
+    files = earlier.get("files")
+    files = files if isinstance(files, dict) else {}
+    changed = sorted(name for name in {*files, *now["files"]} if files.get(name) != now["files"].get(name))
+    if changed:
+        rest = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        parts.append(f"{', '.join(changed[:_SHOWN])}{rest} changed since")
+    if not parts and earlier.get("shards") != now["shards"]:
+        parts.append("--max-shard-size was another")
+    if not parts and earlier.get("tensors") != now["tensors"]:
+        parts.append("config.json asks for other tensors")
+    return ", ".join(parts)
+
+
+def _of_files(done: Done, plan: Plan, folder: Path) -> Done:
+    """`done` without what a shard cannot hold that is missing, or is not the file that it was."""
+    sizes = {shard.file: shard.layout.file_size for shard in plan.shards}
+    there = {file for file, size in sizes.items() if _is_file_of(folder / file, size)}
+    tensors = {number: tensor for number, tensor in enumerate(plan.tensors) if tensor.file in there}
+    written = {n: end for n, end in done.written.items() if n in tensors and end <= tensors[n].nbytes}
+    hashes = {n: sha256 for n, sha256 in done.hashes.items() if n in tensors}
+    closed = {plan.shards[n].file for n in done.shards if n < len(plan.shards)} & there
+    # The hash of a tensor may be lost, with the machine, where the tensor is not: its bytes need only be read again.
+    written |= {n: tensor.nbytes for n, tensor in tensors.items() if tensor.file in closed and n not in hashes}
+    unhashed = {tensor.file for n, tensor in tensors.items() if n not in hashes}
+    return Done(written, hashes, {n for n, shard in enumerate(plan.shards) if shard.file in closed - unhashed})
+
+
+def _is_file_of(path: Path, size: int) -> bool:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size == size
+
+
+def _settle(done: Done, plan: Plan, folder: Path) -> None:
+    """Make all that is `done` durable, and remove from `folder` everything else."""
+    touched = {plan.tensors[number].file for number in (*done.written, *done.hashes)}
+    complete = {plan.shards[number].file for number in done.shards}
+    for entry in folder.iterdir():
+        if entry.name not in touched | complete:
+            remove(entry)
+    for file in sorted(touched - complete):
+        with suppress(FileNotFoundError):
+            sync_file(folder / file)
+    sync_folder(folder)
+
+
+def sync_file(path: Path) -> None:
+    """Make all that any process has written to the file `path` durable; raises OSError with its name."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fdatasync(descriptor)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    finally:
+        os.close(descriptor)

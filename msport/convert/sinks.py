@@ -1,0 +1,174 @@
+"""Where finished slabs go: into shards, with a journal of what has arrived, or nowhere."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter as Multiset
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+from msport.checkpoint import Header, ShardWriter, TensorFile
+from msport.convert.journal import Claims, Done
+from msport.convert.plan import OutputTensor, Plan
+from msport.convert.resume import sync_file
+from msport.convert.transforms import Array
+
+# Bytes written between two rounds of making everything durable, so that a power failure costs no more than a minute.
+SYNC_NBYTES = 1_000_000_000
+
+
+class Sink(Protocol):
+    """Where finished slabs go; called from several threads, but for one tensor in order and by one thread."""
+
+    def begin(self, tensor: OutputTensor) -> int:
+        """How many bytes of `tensor` an earlier run has written."""
+
+    def read_into(self, tensor: OutputTensor, offset: int, buffer: Array) -> None:
+        """Fills `buffer` with bytes that have been written, from byte `offset` of `tensor` on."""
+
+    def copy(self, tensor: OutputTensor, offset: int, size: int) -> bool:
+        """Takes `size` bytes from byte `offset` on out of the source file by itself; False if it cannot."""
+
+    def write(self, tensor: OutputTensor, offset: int, slab: Array) -> None:
+        """Takes the bytes of `tensor` from byte `offset` on; `slab` is overwritten afterwards."""
+
+    def finish(self, tensor: OutputTensor, sha256: str) -> None:
+        """All of `tensor` has been written, and that is its hash."""
+
+
+class NullSink:
+    """Keeps nothing: for a walk whose hashes alone are wanted."""
+
+    def begin(self, tensor: OutputTensor) -> int:
+        return 0
+
+    def read_into(self, tensor: OutputTensor, offset: int, buffer: Array) -> None:
+        raise AssertionError("nothing was kept")
+
+    def copy(self, tensor: OutputTensor, offset: int, size: int) -> bool:
+        return False
+
+    def write(self, tensor: OutputTensor, offset: int, slab: Array) -> None:
+        pass
+
+    def finish(self, tensor: OutputTensor, sha256: str) -> None:
+        pass
+
+
+class ShardSink:
+    """Writes shards into `folder`, each open from its first slab until its last tensor is finished.
+
+    What has been written is claimed in `journal` slab by slab, and made durable now and then. `headers` are those of
+    the source's files, from which the shards that the plan keeps are copied.
+    """
+
+    def __init__(
+        self, plan: Plan, folder: Path, done: Done, journal: Claims, headers: Mapping[Path, Header], stack: ExitStack
+    ) -> None:
+        self._folder = folder
+        self._done = done
+        self._journal = journal
+        self._headers = {path.name: header for path, header in headers.items()}
+        self._stack = stack
+        self._numbers = {tensor.name: number for number, tensor in enumerate(plan.tensors)}
+        self._shards = {shard.file: shard for shard in plan.shards}
+        self._shard_numbers = {shard.file: number for number, shard in enumerate(plan.shards)}
+        self._unfinished = Multiset(
+            tensor.file for number, tensor in enumerate(plan.tensors) if number not in done.hashes
+        )
+        self._writers: dict[str, ShardWriter] = {}
+        self._originals: dict[str, TensorFile] = {}
+        self._cloned: set[str] = set()
+        self._lock = threading.Lock()
+        self._durability = _Durability(folder, journal, stack)
+        for number, shard in enumerate(plan.shards):
+            if not self._unfinished[shard.file] and number not in done.shards:
+                self._close(shard.file)
+
+    def begin(self, tensor: OutputTensor) -> int:
+        return self._done.written.get(self._numbers[tensor.name], 0)
+
+    def read_into(self, tensor: OutputTensor, offset: int, buffer: Array) -> None:
+        self._writer(tensor.file).read_into(tensor.name, offset, buffer)
+
+    def copy(self, tensor: OutputTensor, offset: int, size: int) -> bool:
+        writer, original = self._writer(tensor.file), self._originals.get(tensor.file)
+        if original is None:
+            return False
+        there = tensor.file in self._cloned or writer.copy_range(original.fileno(), tensor.name, offset, size)
+        if there:
+            self._claim(tensor, offset + size, size)
+        return there
+
+    def write(self, tensor: OutputTensor, offset: int, slab: Array) -> None:
+        self._writer(tensor.file).write(tensor.name, offset, slab)
+        self._claim(tensor, offset + slab.nbytes, slab.nbytes)
+
+    def finish(self, tensor: OutputTensor, sha256: str) -> None:
+        self._journal.hashed(self._numbers[tensor.name], sha256)
+        with self._lock:
+            self._unfinished[tensor.file] -= 1
+            complete = not self._unfinished[tensor.file]
+        if complete:
+            self._close(tensor.file)
+
+    def _claim(self, tensor: OutputTensor, end: int, size: int) -> None:
+        self._durability.count(tensor.file, 0)  # first: whatever is claimed before a mark must be among its files
+        self._journal.written(self._numbers[tensor.name], end)
+        self._durability.count(tensor.file, size)
+
+    def _close(self, file: str) -> None:
+        self._writer(file).close()
+        self._journal.closed(self._shard_numbers[file])
+
+    def _writer(self, file: str) -> ShardWriter:
+        with self._lock:
+            if file not in self._writers:
+                self._writers[file] = self._open(file)
+            return self._writers[file]
+
+    def _open(self, file: str) -> ShardWriter:
+        shard, path = self._shards[file], self._folder / file
+        resume = path.exists()
+        writer = self._stack.enter_context(ShardWriter(path, shard.layout, resume=resume))
+        header = self._headers.get(shard.source) if shard.source else None
+        if header is not None and header.path.is_file():
+            self._originals[file] = original = self._stack.enter_context(TensorFile(header.path, header))
+            if not resume and writer.copy_file(original.fileno()):
+                self._cloned.add(file)
+        return writer
+
+
+class _Durability:
+    """Makes what has been written durable in the background, and says so in the journal."""
+
+    def __init__(self, folder: Path, journal: Claims, stack: ExitStack) -> None:
+        self._folder = folder
+        self._journal = journal
+        self._pool = stack.enter_context(ThreadPoolExecutor(1, "msport-sync"))
+        self._round: Future[None] | None = None
+        self._lock = threading.Lock()
+        self._files: set[str] = set()
+        self._nbytes = 0
+
+    def count(self, file: str, nbytes: int) -> None:
+        """`nbytes` more have been written to `file`, and claimed; raises OSError if an earlier round has failed."""
+        with self._lock:
+            self._files.add(file)
+            self._nbytes += nbytes
+            if self._nbytes < SYNC_NBYTES or (self._round and not self._round.done()):
+                return
+            earlier, files = self._round, self._files
+            self._files, self._nbytes = set(), 0
+            self._journal.mark()
+            self._round = self._pool.submit(self._sync, files)
+        if earlier:
+            earlier.result()
+
+    def _sync(self, files: set[str]) -> None:
+        for file in files:
+            sync_file(self._folder / file)
+        self._journal.synced()

@@ -1,0 +1,141 @@
+"""Making tensors: several workers, each carrying one tensor at a time from its sources to where it goes."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from queue import SimpleQueue
+from typing import Protocol
+
+import numpy as np
+
+from msport.convert.arena import Arena
+from msport.convert.budget import Budget, slab_rows
+from msport.convert.plan import OutputTensor
+from msport.convert.progress import Counter
+from msport.convert.sinks import Sink
+from msport.convert.transforms import TRANSFORMS, Array, Reader
+
+# Small enough to be hashed while it is in the cache.
+_READ_BACK_NBYTES = 1_000_000
+
+
+class Hash(Protocol):
+    def update(self, data: memoryview) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+class Walk:
+    """Makes tensors slab by slab, in parallel over tensors, and hands the slabs to a sink."""
+
+    def __init__(
+        self,
+        tensors: Sequence[OutputTensor],
+        reader: Reader,
+        budget: Budget,
+        sink: Sink,
+        counter: Counter,
+    ) -> None:
+        self._tensors = tensors
+        self._reader = reader
+        self._sink = sink
+        self._workers = budget.workers
+        self._counter = counter
+        self._stop = threading.Event()
+        self._arenas: SimpleQueue[Arena] = SimpleQueue()
+        for _ in range(budget.workers):
+            self._arenas.put(Arena(budget.arena_nbytes))
+
+    def run(self) -> dict[str, str]:
+        """The SHA-256 of each tensor; raises the first error once all workers have stopped.
+
+        That is an OverflowError, with the OutputTensor, where the dtype cannot hold a value.
+        """
+        pool = ThreadPoolExecutor(self._workers, "msport-convert")
+        try:
+            futures = {tensor.name: pool.submit(self._convert, tensor) for tensor in self._tensors}
+            finished, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
+        finally:  # also on Ctrl-C, which arrives while waiting
+            self._stop.set()
+            pool.shutdown(cancel_futures=True)
+        _raise_first(finished)
+        return {name: future.result() for name, future in futures.items()}
+
+    def _convert(self, tensor: OutputTensor) -> str:
+        arena = self._arenas.get()
+        try:
+            return self._carry(tensor, arena)
+        except OverflowError:
+            raise OverflowError(tensor) from None
+        finally:
+            self._arenas.put(arena)
+
+    def _carry(self, tensor: OutputTensor, arena: Arena) -> str:
+        digest = hashlib.sha256()
+        done = self._resume(tensor, arena, digest)
+        done = self._copy(tensor, arena, digest, done)
+        for offset, slab in slabs(tensor, self._reader, arena, done):
+            if self._stop.is_set():
+                break
+            digest.update(slab.data)
+            self._sink.write(tensor, offset, slab)
+            self._counter.add(slab.nbytes, tensor.name)
+        if self._stop.is_set():
+            return ""
+        sha256 = digest.hexdigest()
+        self._sink.finish(tensor, sha256)
+        return sha256
+
+    def _resume(self, tensor: OutputTensor, arena: Arena, digest: Hash) -> int:
+        """Hashes what an earlier run has written of `tensor`; returns how many bytes that are."""
+        there = self._sink.begin(tensor)
+        grid = TRANSFORMS[tensor.transform].grid(tensor)
+        done = there if there == tensor.nbytes else grid.whole_rows(there) * grid.row_nbytes
+        if done < there:
+            self._counter.add(done - there, tensor.name)
+        for begin, size in _pieces(0, done, arena):
+            if self._stop.is_set():
+                break
+            digest.update(self._read_back(tensor, begin, size, arena).data)
+        return done
+
+    def _copy(self, tensor: OutputTensor, arena: Arena, digest: Hash, done: int) -> int:
+        """Lets the sink copy `tensor` from its source file and hashes the copy; returns how far that came."""
+        for begin, size in _pieces(done, tensor.nbytes, arena):
+            if self._stop.is_set() or not self._sink.copy(tensor, begin, size):
+                return begin
+            digest.update(self._read_back(tensor, begin, size, arena).data)
+            self._counter.add(size, tensor.name)
+        return tensor.nbytes
+
+    def _read_back(self, tensor: OutputTensor, begin: int, size: int, arena: Arena) -> Array:
+        arena.reset()
+        buffer = arena.array((size,), np.dtype(np.uint8))
+        self._sink.read_into(tensor, begin, buffer)
+        return buffer
+
+
+def slabs(tensor: OutputTensor, reader: Reader, arena: Arena, done: int = 0) -> Iterator[tuple[int, Array]]:
+    """What is left of `tensor` after `done` bytes, as pairs of byte offset and slab; a slab is valid until the next."""
+    transform = TRANSFORMS[tensor.transform]
+    grid = transform.grid(tensor)
+    if done == tensor.nbytes:
+        return
+    for begin, end in grid.slabs(slab_rows(tensor, arena.nbytes), done // grid.row_nbytes):
+        arena.reset()
+        yield begin * grid.row_nbytes, transform.produce(tensor, begin, end, reader, arena)
+
+
+def _pieces(begin: int, end: int, arena: Arena) -> Iterator[tuple[int, int]]:
+    """Offsets and sizes of the pieces in which bytes ``[begin, end)`` are read back."""
+    step = min(_READ_BACK_NBYTES, arena.nbytes)
+    for offset in range(begin, end, step):
+        yield offset, min(step, end - offset)
+
+
+def _raise_first(futures: set[Future[str]]) -> None:
+    for future in futures:
+        if not future.cancelled() and (error := future.exception()):
+            raise error

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from mindspore import Tensor, nn
-from mindspore import ops as msops
 
 from msport.msmodels import ops
 
 
 def silu(x: Tensor) -> Tensor:
     """``x * sigmoid(x)``."""
-    return msops.silu(x)
+    return ops.silu(x)
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU in its tanh approximation, https://arxiv.org/abs/1606.08415; PyTorch's ``gelu(approximate="tanh")``."""
-    return msops.gelu(x, approximate="tanh")
+    """GELU in its tanh approximation."""
+    return ops.gelu_tanh(x)
 
 
 class ClampedSwiGLU(nn.Cell):

@@ -19,7 +19,6 @@ from msport.msmodels.ops.portable import (
     embedding,
     packed_experts,
     softmax_top_k,
-    swiglu,
     top_k_softmax,
     update_cache,
 )
@@ -36,9 +35,11 @@ __all__ = [
     "clamped_swiglu",
     "embedding",
     "experts",
+    "gelu_tanh",
     "linear",
     "packed_experts",
     "rms_norm",
+    "silu",
     "soft_cap",
     "softmax_top_k",
     "swiglu",
@@ -85,6 +86,9 @@ def _row_per_group(_x: Shape, group: Shape, weight: Shape, *_bias: Shape) -> Sha
 _linear = _kernel("linear", _row_per_token)
 _rms_norm = _kernel("rms_norm", _as_first)
 _apply_rotary = _kernel("apply_rotary", _as_first)
+_silu = _kernel("silu", _as_first)
+_gelu_tanh = _kernel("gelu_tanh", _as_first)
+_swiglu = _kernel("swiglu", _half_of_first)
 _clamped_swiglu = _kernel("clamped_swiglu", _half_of_first)
 _soft_cap = _kernel("soft_cap", _as_first)
 _attention = _kernel("attention", _heads_joined)
@@ -118,6 +122,27 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     if not _NATIVE or x.dtype != ms.float32:
         return portable.apply_rotary(x, cos, sin)
     return _apply_rotary(x, cos, sin)
+
+
+def silu(x: Tensor) -> Tensor:
+    """As ``portable.silu``."""
+    if not _NATIVE or x.dtype != ms.float32:
+        return portable.silu(x)
+    return _silu(x)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """As ``portable.gelu_tanh``."""
+    if not _NATIVE or x.dtype != ms.float32:
+        return portable.gelu_tanh(x)
+    return _gelu_tanh(x)
+
+
+def swiglu(x: Tensor) -> Tensor:
+    """As ``portable.swiglu``."""
+    if not _NATIVE or x.dtype != ms.float32:
+        return portable.swiglu(x)
+    return _swiglu(x)
 
 
 def clamped_swiglu(x: Tensor, limit: float, alpha: float) -> Tensor:

@@ -52,6 +52,16 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return rotated.astype(x.dtype)
 
 
+def silu(x: Tensor) -> Tensor:
+    """``x * sigmoid(x)``."""
+    return ops.silu(x)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU in its tanh approximation, https://arxiv.org/abs/1606.08415; PyTorch's ``gelu(approximate="tanh")``."""
+    return ops.gelu(x, approximate="tanh")
+
+
 def arrange_gate_up(array: Array, axis: int) -> Array:
     """An interleaved gate and up projection as `clamped_swiglu` takes it; called once, when weights are loaded.
 
@@ -73,7 +83,7 @@ def clamped_swiglu(x: Tensor, limit: float, alpha: float) -> Tensor:
 def swiglu(x: Tensor) -> Tensor:
     """``silu(gate) * up`` of ``x [rows, 2 * size]``, gate first: ``[rows, size]``."""
     gate, up = ops.split(x, x.shape[-1] // 2, -1)
-    return ops.silu(gate) * up
+    return silu(gate) * up
 
 
 def soft_cap(x: Tensor, cap: float) -> Tensor:

@@ -16,7 +16,7 @@ from msport.msmodels.ops.ascend.cache import cache_shape, cache_slots, update_ca
 from msport.msmodels.ops.ascend.experts import experts, softmax_top_k
 from msport.msmodels.ops.ascend.norm import add_rms_norm, rms_norm
 from msport.msmodels.ops.ascend.rotary import apply_rotary
-from msport.msmodels.ops.portable import embedding, linear, packed_experts, soft_cap, top_k_softmax
+from msport.msmodels.ops.portable import embedding, gelu_tanh, linear, packed_experts, silu, soft_cap, top_k_softmax
 
 __all__ = [
     "add_rms_norm",
@@ -29,9 +29,11 @@ __all__ = [
     "clamped_swiglu",
     "embedding",
     "experts",
+    "gelu_tanh",
     "linear",
     "packed_experts",
     "rms_norm",
+    "silu",
     "soft_cap",
     "softmax_top_k",
     "swiglu",

@@ -55,7 +55,7 @@ class HubServer(ThreadingHTTPServer):
     """Serves one public model, ``org/model``, of `files`; ``org/gated`` asks for access, ``org/broken`` fails.
 
     `answers` are taken one by one by the GET requests for a file. Weights are redirected to `cdn`, another server,
-    if there is one. `statuses` are what the next requests to the API get.
+    if there is one. `statuses` are what the next requests to the API get, `api_body` what all of them get.
     """
 
     daemon_threads = True
@@ -71,6 +71,7 @@ class HubServer(ThreadingHTTPServer):
         self.hash_of: dict[str, str] = {}
         self.etags: dict[str, str] = {}
         self.partial_status = 206
+        self.api_body: bytes | None = None
         self.seen: list[Request] = []
         self.connections = 0
         self.gone = threading.Event()
@@ -152,6 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.server.statuses:
             status, headers = self.server.statuses.popleft()
             self._send(status, headers, b"{}")
+        elif self.server.api_body is not None:
+            self._send(200, {}, self.server.api_body)
         elif path.startswith("/api/models/org/model/tree/"):
             self._send_json(self._tree())
         elif path.startswith("/api/models/org/model"):

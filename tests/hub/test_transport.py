@@ -171,7 +171,7 @@ def test_a_whole_file_of_another_size_has_changed(server: HubServer) -> None:
 
 def test_a_redirect_that_names_another_hash_is_refused(server: HubServer, cdn: HubServer) -> None:
     server.hash_of[NAME] = "0" * 64
-    with pytest.raises(HubError, match="source changed while it was read: it had SHA-256 .* and now has 0{64}"):
+    with pytest.raises(HubError, match=r"source changed while it was read: it had SHA-256 .* and now has 0{64}"):
         read(open_transport(server), remote_file(server))
 
 

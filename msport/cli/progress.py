@@ -1,31 +1,43 @@
-"""Progress on stderr, for people: nothing is shown unless stderr is a terminal."""
+"""Progress on stderr: a bar where a person watches, lines of JSON where a program asked for them."""
 
 from __future__ import annotations
 
+import json
+import sys
+import time
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from msport.convert.progress import Step
 
+if TYPE_CHECKING:
+    from typing_extensions import Self  # Python 3.10 has none
 
-class ProgressBar:
-    """Shows bytes done, rate, time left and the current tensor; a bar for each phase."""
+_SECONDS_BETWEEN_LINES = 1.0
+
+
+class PhaseBar:
+    """A bar for each phase, of amounts without a unit; on a terminal alone."""
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._phase = ""
 
-    def __call__(self, step: Step) -> None:
-        if step.phase != self._phase:
-            self._close()
-            self._phase = step.phase
-            self._bar = tqdm(total=step.total, desc=step.phase, unit="B", unit_scale=True, disable=None)
-        self._bar.set_postfix_str(step.tensor, refresh=False)
-        self._bar.update(step.done - self._bar.n)
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        self._show(phase, done, total)
 
-    def __enter__(self) -> ProgressBar:
+    def _show(self, phase: str, done: int, total: int, initial: int = 0, note: str = "", **options: Any) -> None:
+        if self._bar is None or phase != self._phase:
+            self._close()
+            self._phase = phase
+            self._bar = tqdm(total=total, initial=initial, desc=phase, unit_scale=True, disable=None, **options)
+        if note:
+            self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -37,3 +49,55 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class ProgressBar(PhaseBar):
+    """Shows bytes done, rate, time left and the current tensor.
+
+    What an earlier run has done counts as done, but not towards the rate.
+    """
+
+    def __call__(self, step: Step) -> None:  # type: ignore[override]
+        self._show(step.phase, step.done, step.total, step.resumed, step.tensor, unit="B")
+
+
+class ProgressLines:
+    """Writes a JSON object a line: at the beginning and the end of each phase, and once a second between."""
+
+    def __init__(self) -> None:
+        self._phase = ""
+        self._begin = self._last = 0.0
+
+    def __call__(self, step: Step) -> None:
+        now = time.monotonic()
+        if step.phase != self._phase:
+            self._phase, self._begin, self._last = step.phase, now, 0.0
+        if step.done < step.total and self._last and now - self._last < _SECONDS_BETWEEN_LINES:
+            return
+        self._last = now
+        seconds = now - self._begin
+        rate = (step.done - step.resumed) / seconds if seconds > 0 else None
+        document = {
+            "phase": step.phase,
+            "done_nbytes": step.done,
+            "total_nbytes": step.total,
+            "resumed_nbytes": step.resumed,
+            "tensor": step.tensor or None,
+            "seconds": round(seconds, 3),
+            "nbytes_per_second": round(rate) if rate else None,
+            "seconds_left": round((step.total - step.done) / rate, 1) if rate else None,
+        }
+        print(json.dumps(document), file=sys.stderr, flush=True)
+
+    def __enter__(self) -> ProgressLines:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+def progress_on_stderr(as_json: bool) -> ProgressBar | ProgressLines:
+    """Progress as lines of JSON, or as a bar where stderr is a terminal."""
+    return ProgressLines() if as_json else ProgressBar()

@@ -12,6 +12,7 @@ from msport.checkpoint import Manifest, TensorInfo, open_checkpoint, read_manife
 from msport.checkpoint.manifest import FILE_NAME as MANIFEST_NAME
 from msport.checkpoint.reader import read_header
 from msport.convert.plan import Catalog, match_checkpoint
+from msport.convert.staging import unfinished
 from msport.errors import MsportError, UsageError
 
 
@@ -40,9 +41,15 @@ class Inspection:
 def inspect_path(path: str | Path) -> Inspection:
     """Inspect a folder in the Hub's layout, a converted folder, or one ``.safetensors`` or ``.ckpt`` file.
 
-    Raises CheckpointError if a header is malformed or the files disagree, and UsageError if there is nothing at `path`.
+    Raises CheckpointError if a header is malformed or the files disagree, and UsageError if there is nothing at `path`,
+    or an unfinished conversion.
     """
     path = Path(path)
+    if partial := unfinished(path):
+        raise UsageError(
+            f"{path}: belongs to a conversion that is not finished; run the same msport convert command again to go on,"
+            f" or remove {partial}"
+        )
     if path.is_dir():
         return _inspect_folder(path)
     if not path.exists():

@@ -16,6 +16,7 @@ down lost what was not on disk: then only synced and closed claims count. The ke
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -152,14 +153,16 @@ class Journal:
 
 
 def read_journal(path: Path) -> Replay | None:
-    """The journal at `path`, None if there is none, or none whose first line can be trusted.
+    """The journal at `path`, None if there is none, a symbolic link, or none whose first line can be trusted.
 
-    Raises OSError if there is something that cannot be read, such as a symbolic link.
+    Raises OSError if it cannot be read.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return None
+        raise
     with open(descriptor, "rb") as file:
         return replay(iter(lambda: file.readline(_MAX_LINE), b""), boot_id())
 

@@ -18,6 +18,7 @@ from msport.convert.staging import JOURNAL_NAME, Staging, partial_folder, remove
 from msport.errors import OutputError, UsageError
 
 _SHOWN = 8
+_KEPT = "msport_kept"
 
 # The parts of a fingerprint as a user knows them; a part that follows from others is named only if those are the same.
 _PARTS = {
@@ -67,9 +68,17 @@ def journalled(
         yield journal
     except BaseException as error:
         staging.keep = journal.worth_keeping and not isinstance(error, UsageError)
+        if staging.keep:
+            setattr(error, _KEPT, staging.partial)
         raise
     finally:
         journal.close()
+
+
+def kept_after(error: BaseException) -> Path | None:
+    """The folder that holds what had been done when `error` ended a conversion, None if nothing is kept."""
+    kept: Path | None = getattr(error, _KEPT, None)
+    return kept
 
 
 def find_done(output: Path, plan: Plan, fingerprint: Mapping[str, Any]) -> Done | None:

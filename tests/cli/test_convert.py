@@ -12,7 +12,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -64,8 +63,11 @@ def output(tmp_path: Path) -> Path:
     return tmp_path / "outputs" / "model-ms"
 
 
-def assert_refused(result: Result, output: Path, *parts: str) -> None:
-    """One line on stderr that says all `parts`, exit 2, nothing on stdout, and nothing where the output would be."""
+def assert_refused(result: Result, output: Path, *parts: str, kept: bool = False) -> None:
+    """One line on stderr that says all `parts`, exit 2, nothing on stdout, and nothing where the output would be.
+
+    With `kept`, beside it lies what had been done, and the line says how to go on.
+    """
     assert result.status == 2
     assert result.out == ""
     assert result.err.startswith("msport: error: ")
@@ -75,7 +77,10 @@ def assert_refused(result: Result, output: Path, *parts: str) -> None:
     for part in parts:
         assert part in result.err
     assert not output.exists()
-    assert not output.parent.exists() or not list(output.parent.iterdir())
+    partial = output.parent / f".{output.name}.msport-partial"
+    assert list(output.parent.glob("*")) == ([partial] if kept else [])
+    hint = f"; what is done is kept: run the same command again to go on, or remove {partial}\n"
+    assert result.err.endswith(hint) is kept
 
 
 def a_shard(model: Path) -> Path:
@@ -239,7 +244,8 @@ def test_a_nan_scale_is_refused(msport: Run, model: Path, output: Path) -> None:
         file.seek(begin + 77)
         file.write(b"\xff")
     result = msport("convert", model, "-o", output)
-    assert_refused(result, output, shard.name, "layers.1.mlp.experts.down_proj", "255, which is NaN", "download")
+    parts = (shard.name, "layers.1.mlp.experts.down_proj", "255, which is NaN", "download")
+    assert_refused(result, output, *parts, kept=True)
 
 
 @pytest.mark.parametrize(
@@ -311,16 +317,21 @@ def test_a_disk_that_is_full_from_the_start(
     assert_refused(msport("convert", model, "-o", output), output, "disk has 1.00 kB free", "-o")
 
 
-@pytest.mark.parametrize("call", ["pwrite", "fsync", "posix_fallocate"])
-def test_a_disk_that_fills_up_on_the_way(
-    msport: Run, model: Path, output: Path, monkeypatch: pytest.MonkeyPatch, call: str
+@pytest.mark.parametrize(("call", "kept"), [("pwrite", False), ("posix_fallocate", False), ("fdatasync", True)])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_fills_up_or_fails_on_the_way(
+    msport: Run, model: Path, output: Path, monkeypatch: pytest.MonkeyPatch, call: str, kept: bool, code: int
 ) -> None:
-    def full(*arguments: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def fail(*arguments: object) -> None:
+        raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(os, call, full)
-    result = msport("convert", model, "-o", output)
-    assert_refused(result, output, "the disk is full; free space or choose another folder with -o")
+    monkeypatch.setattr("msport.convert.sinks.SYNC_NBYTES", 1)
+    monkeypatch.setattr(os, call, fail)
+    result = msport("convert", model, "-o", output, "--workers", 1)
+    said = "the disk is full; free space" if code == errno.ENOSPC else "Input/output error"
+    assert_refused(result, output, f"{output.parent}/.model-ms.msport-partial/", said, kept=kept)
+    monkeypatch.undo()
+    assert msport("convert", model, "-o", output).status == 0
 
 
 def test_a_file_size_limit_of_the_system_ends_in_one_line(model: Path, output: Path) -> None:
@@ -330,7 +341,8 @@ def test_a_file_size_limit_of_the_system_ends_in_one_line(model: Path, output: P
 
     command = [sys.executable, "-m", "msport", "convert", str(model), "-o", str(output)]
     child = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
-    assert_refused(Result(child.returncode, child.stdout, child.stderr), output, "model.safetensors", "File too large")
+    result = Result(child.returncode, child.stdout, child.stderr)
+    assert_refused(result, output, "model.safetensors", "File too large")
 
 
 def test_a_folder_that_may_not_be_written_is_named(
@@ -343,12 +355,18 @@ def test_a_folder_that_may_not_be_written_is_named(
     assert_refused(msport("convert", model, "-o", output), output, "Permission denied", str(output.parent))
 
 
-def test_ctrl_c_leaves_nothing_behind(model: Path, output: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "last"),
+    [(signal.SIGINT, 130, "\nmsport: interrupted\n"), (signal.SIGTERM, 143, "")],
+)
+def test_ctrl_c_and_sigterm_keep_what_is_done_and_say_how_to_go_on(
+    msport: Run, model: Path, output: Path, number: int, status: int, last: str
+) -> None:
     script = (
-        "import os, time, msport.convert.execute as e\n"
-        "write = e.ShardSink.write\n"
-        "def slow(*arguments): os.write(2, b'writing\\n'); time.sleep(0.2); write(*arguments)\n"
-        "e.ShardSink.write = slow\n"
+        "import os, time, msport.convert.sinks as s\n"
+        "write = s.ShardSink.write\n"
+        "def slow(*arguments): write(*arguments); os.write(2, b'written\\n'); time.sleep(0.2)\n"
+        "s.ShardSink.write = slow\n"
         "from msport.cli import main\n"
         "main()\n"
     )
@@ -356,15 +374,17 @@ def test_ctrl_c_leaves_nothing_behind(model: Path, output: Path) -> None:
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stderr is not None
     child.stderr.readline()
-    assert list(output.parent.iterdir()) == [output.parent / ".model-ms.msport-partial"]
-    start = time.monotonic()
-    child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=20)
-    assert child.returncode == 130
-    assert time.monotonic() - start < 5
+    partial = output.parent / ".model-ms.msport-partial"
+    assert list(output.parent.iterdir()) == [partial]
+    child.send_signal(number)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == status
     assert out == ""
-    assert err.replace("writing\n", "").strip() == "msport: interrupted"
-    assert list(output.parent.iterdir()) == []
+    hint = f"msport: what is done is kept: run the same command again to go on, or remove {partial}\n"
+    assert err.replace("written\n", "") == hint + last
+    assert list(output.parent.iterdir()) == [partial]
+    assert " of it earlier" in msport("convert", model, "-o", output).out
+    assert list(output.parent.iterdir()) == [output]
 
 
 def test_an_error_in_a_real_process_is_one_line_and_with_debug_a_traceback(tmp_path: Path) -> None:

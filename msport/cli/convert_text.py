@@ -1,0 +1,137 @@
+"""What ``msport convert`` prints: the plan of a conversion, and what became of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from msport.cli.tables import counted, table
+from msport.convert import Conversion, Plan, format_size
+from msport.convert.patterns import pattern_name, summarise
+from msport.convert.staging import free_space, occupied_space
+
+
+def summary(conversion: Conversion) -> dict[str, Any]:
+    """What is known before and after alike, for JSON."""
+    plan = conversion.plan
+    return {
+        "source": conversion.source.id,
+        "revision": conversion.source.revision,
+        "output": str(conversion.output),
+        "architecture": plan.architecture,
+        "dtype": plan.dtype,
+        "format": plan.format,
+        "tensor_count": len(plan.tensors),
+        "nbytes": plan.nbytes,
+        "shards": [
+            {"file": shard.file, "nbytes": shard.layout.file_size, "kept": shard.source} for shard in plan.shards
+        ],
+        "dropped": [{"name": dropped.name, "reason": dropped.reason} for dropped in plan.dropped],
+    }
+
+
+def plan_document(conversion: Conversion, done_nbytes: int) -> dict[str, Any]:
+    """The whole plan for JSON; `done_nbytes` of its tensors are there already."""
+    tensors = [
+        {
+            "name": tensor.name,
+            "dtype": tensor.dtype.name,
+            "shape": tensor.shape,
+            "file": tensor.file,
+            "extents": tensor.extents,
+            "transform": tensor.transform,
+            "rounded": tensor.rounded,
+            "sources": [
+                {"name": source.name, "dtype": source.dtype.name, "shape": source.shape, "file": source.file}
+                for source in tensor.sources
+            ],
+        }
+        for tensor in conversion.plan.tensors
+    ]
+    return {
+        **summary(conversion),
+        "disk_nbytes": conversion.disk_nbytes,
+        "disk_free_nbytes": free_space(conversion.output),
+        "disk_occupied_nbytes": occupied_space(conversion.output),
+        "done_nbytes": done_nbytes,
+        "memory_nbytes": conversion.budget.nbytes,
+        "workers": conversion.budget.workers,
+        "tensors": tensors,
+    }
+
+
+def plan_text(conversion: Conversion, done_nbytes: int) -> str:
+    """The plan for people; `done_nbytes` of its tensors are there already."""
+    plan, budget = conversion.plan, conversion.budget
+    source = conversion.source.id if conversion.source.revision else conversion.source.folder
+    lines = [f"{source}: {plan.architecture} to {plan.dtype}, {plan.format}", "", "tensors"]
+    lines += table(_pattern_rows(plan), "><<<>")
+    lines += ["", "shards", *table(_shard_rows(plan), "<>><")]
+    if plan.dropped:
+        lines += ["", "dropped", *table([(dropped.name, dropped.reason) for dropped in plan.dropped], "<<")]
+    if rounded := sum(tensor.rounded for tensor in plan.tensors):
+        lines += ["", f"rounded to {plan.dtype}: {counted(rounded, 'tensor')}"]
+    lines += [
+        "",
+        f"output  {_shown(conversion.output)}, {counted(len(plan.tensors), 'tensor')}",
+        _disk_line(conversion),
+        f"memory  at most {format_size(budget.nbytes)}, {counted(budget.workers, 'worker')}",
+    ]
+    if done_nbytes:
+        lines.append(f"resume  {format_size(done_nbytes)} of {format_size(plan.nbytes)} are done already")
+    return "\n".join(lines)
+
+
+def _disk_line(conversion: Conversion) -> str:
+    needed, occupied = conversion.disk_nbytes, occupied_space(conversion.output)
+    free = format_size(free_space(conversion.output))
+    line = f"disk    {format_size(needed)} needed, {free} free"
+    return f"{line}, {format_size(occupied)} taken by an unfinished conversion" if occupied else line
+
+
+def _shown(folder: Path) -> Path:
+    """`folder` as a user in the current folder would write it."""
+    here = Path.cwd().resolve()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
+def _pattern_rows(plan: Plan) -> list[tuple[str, ...]]:
+    transforms = {pattern_name(tensor.name): tensor.transform for tensor in plan.tensors}
+    return [
+        (
+            str(pattern.count),
+            pattern.name,
+            f"{pattern.dtype.name} {list(pattern.shape)}",
+            transforms[pattern.name],
+            format_size(pattern.nbytes),
+        )
+        for pattern in summarise(plan.tensors)
+    ]
+
+
+def _shard_rows(plan: Plan) -> list[tuple[str, ...]]:
+    counts = Counter(tensor.file for tensor in plan.tensors)
+    return [
+        (
+            shard.file,
+            counted(counts[shard.file], "tensor"),
+            format_size(shard.layout.file_size),
+            f"the source's {shard.source}, byte for byte" if shard.source else "",
+        )
+        for shard in plan.shards
+    ]
+
+
+def result_text(conversion: Conversion, seconds: float, verified: bool, resumed_nbytes: int) -> str:
+    """What was made, in `seconds`, for people; `resumed_nbytes` of it by earlier runs."""
+    plan = conversion.plan
+    rate = format_size(int((plan.nbytes - resumed_nbytes) / seconds))
+    resumed = f", {format_size(resumed_nbytes)} of it earlier" if resumed_nbytes else ""
+    lines = [
+        f"{_shown(conversion.output)}: {plan.architecture}, {plan.dtype}, {plan.format}",
+        f"  {counted(len(plan.tensors), 'tensor')}, {format_size(plan.nbytes)} in {counted(len(plan.shards), 'shard')},"
+        f" {seconds:.1f} s ({rate}/s){resumed}" + (", verified" if verified else ""),
+    ]
+    lines += [f"  dropped {dropped.name}: {dropped.reason}" for dropped in plan.dropped]
+    return "\n".join(lines)

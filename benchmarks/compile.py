@@ -62,14 +62,14 @@ def measure(model: str, layers: int, rounds: int, folder: str | None) -> dict[st
     overrides = {"hidden_size": HIDDEN_SIZE, "num_hidden_layers": layers}
     with checkpoint(model, folder, overrides) as (_, converted):
         bench = make_bench(converted, [WORKLOAD], warmup=1, repeats=2, progress=print_progress)
-        started = [(bench.measure_subject(), *bench.measure_warm_start()) for _ in range(rounds)]
-    times = zip(*((cold, filling, warm) for cold, filling, warm, _, _ in started), strict=True)
-    _, _, _, cached, nbytes = started[0]
+        started = [(bench.measure_subject(), bench.measure_warm_start()) for _ in range(rounds)]
+    times = zip(*((cold, start.filling, start.warm) for cold, start in started), strict=True)
+    _, first = started[0]
     return {
         "layers": layers,
         **{kind: shortest(sessions) for kind, sessions in zip(KINDS, times, strict=True)},
-        "graphs_from_cache": cached,
-        "cache_nbytes": nbytes,
+        "graphs_from_cache": first.cached,
+        "cache_nbytes": first.cache_nbytes,
     }
 
 

@@ -119,7 +119,8 @@ def make_plan(
     """The plan that converts the checkpoint `catalog` to `dtype` and `format`; reads ``config.json`` and nothing else.
 
     Floating tensors become `dtype`; integers are never cast. With ``mxfp4`` packed experts stay as the Hub has them
-    and the rest becomes bfloat16. A shard holds at most `max_shard_size` bytes of tensors, or one larger tensor.
+    and the rest becomes bfloat16. A shard holds at most `max_shard_size` bytes of tensors, or one larger tensor. Of a
+    model in which nothing changes, safetensors files on disk are kept as they are.
 
     Raises CheckpointError with all missing, unexpected, misshapen and wrongly typed tensors together, ConfigError,
     UnsupportedError, and UsageError for an unknown `dtype` or `format`.
@@ -130,7 +131,7 @@ def make_plan(
     outputs = [output for found in matches for output in _outputs(found, dtype, catalog)]
     if dtype == "mxfp4" and not any(is_packed(found.recipe) for found in matches):
         raise UsageError(f"{catalog.folder}: holds no MXFP4 tensors to keep; choose bfloat16, float16 or float32")
-    tensors, shards = _place(outputs, format, parse_size(max_shard_size))
+    tensors, shards = _place(outputs, format, parse_size(max_shard_size), catalog)
     return Plan(architecture.name, dtype, format, tensors, shards, tuple(dropped))
 
 
@@ -181,18 +182,24 @@ def _source(name: str, catalog: Catalog) -> SourceTensor:
 
 
 def _place(
-    outputs: Sequence[OutputTensor],
-    file_format: str,
-    max_shard_size: int,
+    outputs: Sequence[OutputTensor], file_format: str, max_shard_size: int, catalog: Catalog
 ) -> tuple[tuple[OutputTensor, ...], tuple[Shard, ...]]:
-    """`outputs` cut into shards in their order, each with its place in its file."""
-    groups = cut(outputs, max_shard_size)
-    tensors, shards = [], []
-    for file, group in zip(shard_names(len(groups), file_format), groups, strict=True):
-        layout = FORMATS[file_format]((output.name, output.dtype, output.shape) for output in group)
-        by_name = {output.name: output for output in group}
-        tensors += [
-            replace(by_name[name], file=file, extents=tensor.extents) for name, tensor in layout.tensors.items()
-        ]
-        shards.append(Shard(file, layout))
+    """`outputs` in shards, each with its place: first the source's files that can be kept, then the rest in order."""
+    from msport.convert.passthrough import kept_files, kept_layout
+
+    kept = kept_files(outputs, catalog, max_shard_size) if file_format == "safetensors" else {}
+    layouts: list[tuple[Layout, str | None]] = [
+        (kept_layout(path, tensors), path.name) for path, tensors in kept.items()
+    ]
+    names = {tensor.name for tensors in kept.values() for tensor in tensors}
+    for group in cut((output for output in outputs if output.name not in names), max_shard_size):
+        layouts.append((FORMATS[file_format]((each.name, each.dtype, each.shape) for each in group), None))
+    by_name = {output.name: output for output in outputs}
+    files = shard_names(len(layouts), file_format)
+    tensors = [
+        replace(by_name[name], file=file, extents=tensor.extents)
+        for file, (layout, _) in zip(files, layouts, strict=True)
+        for name, tensor in layout.tensors.items()
+    ]
+    shards = [Shard(file, layout, source) for file, (layout, source) in zip(files, layouts, strict=True)]
     return tuple(tensors), tuple(shards)

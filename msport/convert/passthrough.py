@@ -1,0 +1,53 @@
+"""Source files that can be kept as they are, byte for byte, so that the kernel may copy them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+from msport.checkpoint import Layout, TensorInfo
+from msport.convert.plan import Catalog, OutputTensor
+
+_SUFFIX = ".safetensors"
+
+
+def kept_files(outputs: Collection[OutputTensor], catalog: Catalog, max_nbytes: int) -> dict[Path, list[TensorInfo]]:
+    """The safetensors files on disk that can stay, if no tensor of `outputs` changes; their tensors by offset.
+
+    Such a file holds nothing that is dropped, and no more than `max_nbytes`, or one tensor. Each tensor is aligned, as
+    suits a loader that maps them.
+    """
+    if not all(map(_is_unchanged, outputs)):
+        return {}
+    unchanged = {output.name for output in outputs}
+    files: dict[Path, list[TensorInfo]] = {}
+    for name, path in catalog.files.items():
+        files.setdefault(path, []).append(catalog.tensors[name])
+    return {
+        path: sorted(tensors, key=lambda tensor: tensor.extents)
+        for path, tensors in sorted(files.items())
+        if path.suffix == _SUFFIX
+        and all(tensor.name in unchanged and _is_aligned(tensor) for tensor in tensors)
+        and (len(tensors) == 1 or sum(tensor.nbytes for tensor in tensors) <= max_nbytes)
+        and path.is_file()
+    }
+
+
+def kept_layout(path: Path, tensors: Iterable[TensorInfo]) -> Layout:
+    """The layout of the file at `path`, which holds `tensors`; raises OSError if it cannot be read."""
+    infos: Mapping[str, TensorInfo] = {tensor.name: tensor for tensor in tensors}
+    data_start = min(tensor.extents[0][0] for tensor in infos.values())
+    with path.open("rb") as file:
+        header = file.read(data_start)
+    return Layout(dict(infos), ((0, header),), max(tensor.extents[-1][1] for tensor in infos.values()))
+
+
+def _is_unchanged(output: OutputTensor) -> bool:
+    if output.transform != "copy":
+        return False
+    (source,) = output.sources
+    return (source.name, source.dtype) == (output.name, output.dtype)
+
+
+def _is_aligned(tensor: TensorInfo) -> bool:
+    return tensor.extents[0][0] % tensor.dtype.itemsize == 0

@@ -21,7 +21,7 @@ from msport.hub.source import Source
 from msport.hub.streaming import open_stream
 
 # `original/` and `metal/` hold the same weights once more, in other layouts.
-_SUBFOLDERS = "*/*"
+_PATTERNS: dict[str, Any] = {"allow_patterns": list(NEEDED_FILES), "ignore_patterns": ["*/*"]}
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -59,11 +59,7 @@ def download(repository: str, revision: str | None, network: Network) -> Source:
     before = _cached(repository, revision)
     present = {path for path in before.iterdir() if path.exists()} if before is not None else set()
     try:
-        folder = Path(
-            snapshot_download(
-                repository, revision=revision, allow_patterns=list(NEEDED_FILES), ignore_patterns=[_SUBFOLDERS]
-            )
-        )
+        folder = Path(snapshot_download(repository, revision=revision, **_PATTERNS))
         fresh = [path for path in sorted(folder.iterdir()) if path not in present and is_needed(path.name)]
         files = _files(repository, _info(repository, folder.name, network)) if fresh else []
     except Exception as error:
@@ -116,12 +112,12 @@ def _files(repository: str, info: Any) -> list[RemoteFile]:
 
 
 def _cached(repository: str, revision: str | None) -> Path | None:
-    """The snapshot in the cache, whole or not."""
+    """The snapshot in the cache, which older clients also give if it is not whole."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(repository, revision=revision, local_files_only=True))
+        return Path(snapshot_download(repository, revision=revision, local_files_only=True, **_PATTERNS))
     except (LocalEntryNotFoundError, ValueError):  # ValueError: not an id that the client accepts
         return None
 

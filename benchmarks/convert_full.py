@@ -1,0 +1,220 @@
+"""gpt-oss-20b at full size: what a conversion costs beside writing the same bytes, and what planning the 120b costs.
+
+    python benchmarks/convert_full.py                     # needs 57 GB of disk, and some minutes
+    python benchmarks/convert_full.py --layers 4          # a part of the 20b
+    python benchmarks/convert_full.py --scale             # outputs of 1, 4 and 16 GB
+
+Makes a synthetic checkpoint in the Hub's layout with the real shapes (13.8 GB), writes as many bytes as its bfloat16
+form has (41.8 GB) from one plain loop, and converts it to bfloat16, to ``.ckpt`` and to packed MXFP4, each in a process
+of its own; the plan of the 120b is made from files that have headers only. Every writer ends with fsync, every output
+is removed before the next, and all of it at the end. Peaks are the processes' own VmHWM. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from synthetic import GPT_OSS_20B, GPT_OSS_120B, output_nbytes, source_nbytes, write_checkpoint, write_headers
+
+from msport.convert import format_size
+
+MOST_MEMORY = 10**9
+MOST_TIMES_WRITING = 1.3
+MOST_PLAN_SECONDS = 2.0
+MOST_PLAN_MEMORY = 200 * 10**6
+
+# What is left free for everybody else, and for what is no tensor.
+SPARE_DISK = 10**9
+WRITE_NBYTES = 1 << 24
+FILE_NBYTES = 5 * 10**9
+
+# Not `ru_maxrss`, which begins at what the parent has, even after exec.
+PROGRAM = """
+import sys
+from msport.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(*(line for line in open("/proc/self/status") if line.startswith("VmHWM")), file=sys.stderr)
+"""
+
+CONVERSIONS = {
+    "bfloat16": ["--dtype", "bfloat16"],
+    "bfloat16, .ckpt": ["--dtype", "bfloat16", "--format", "ckpt", "--max-shard-size", "1GB"],
+    "packed MXFP4": ["--dtype", "mxfp4"],
+}
+# Layers of the 20b with a quarter of its experts and a sixth of its vocabulary, of which fine steps can be made.
+SMALL = {**GPT_OSS_20B, "num_local_experts": 8, "vocab_size": 32768}
+SCALES = (10**9, 4 * 10**9, 16 * 10**9)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder is removed
+    shapes = {
+        **GPT_OSS_20B,
+        "num_hidden_layers": arguments.layers,
+        "num_local_experts": arguments.experts,
+        "vocab_size": arguments.vocabulary,
+    }
+    models = [small_model(nbytes) for nbytes in SCALES] if arguments.scale else [shapes]
+    check_disk(arguments.folder, max(map(source_nbytes, models)) + max(map(output_nbytes, models)))
+    with tempfile.TemporaryDirectory(prefix="msport-benchmark-", dir=arguments.folder) as parent:
+        plan = measure_plan(Path(parent))
+        kinds = ["bfloat16"] if arguments.scale else list(CONVERSIONS)
+        results = [measure(Path(parent), model, kinds, arguments.max_memory) for model in models]
+    print(json.dumps({"benchmark": "convert_full", "plan_120b": plan, "models": results}))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--layers", type=int, default=GPT_OSS_20B["num_hidden_layers"], help="of 24 (default all)")
+    parser.add_argument("--experts", type=int, default=GPT_OSS_20B["num_local_experts"], help="of 32 (default all)")
+    parser.add_argument("--vocabulary", type=int, default=GPT_OSS_20B["vocab_size"], help="of 201088 (default all)")
+    parser.add_argument("--scale", action="store_true", help="small models whose outputs are 1, 4 and 16 GB instead")
+    parser.add_argument("--max-memory", default="1GB", help="passed to msport convert (default 1GB, as there)")
+    parser.add_argument("--folder", default=tempfile.gettempdir(), help="where to work")
+    return parser.parse_args()
+
+
+def small_model(nbytes: int) -> dict[str, Any]:
+    """The small model whose output is nearest to `nbytes`."""
+    one, two = (output_nbytes({**SMALL, "num_hidden_layers": layers}) for layers in (1, 2))
+    return {**SMALL, "num_hidden_layers": max(1, 1 + round((nbytes - one) / (two - one)))}
+
+
+def check_disk(folder: str, nbytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < nbytes + SPARE_DISK:
+        needed = format_size(nbytes + SPARE_DISK)
+        sys.exit(f"{folder}: {format_size(free)} free, {needed} needed; name another by --folder, or fewer --layers")
+
+
+def measure_plan(parent: Path) -> dict[str, Any]:
+    """What `msport convert --dry-run` takes for the 120b."""
+    source = parent / "120b"
+    write_headers(source, GPT_OSS_120B)
+    options = ["convert", str(source), "-o", str(parent / "planned"), "--dry-run", "--json"]
+    # It also says, and exits with 2, if the disk could not hold what it planned.
+    document, seconds, peak = run_msport(options, accepted=(0, 2))
+    shutil.rmtree(source)
+    print(
+        f"plan of the 120b: {len(document['tensors'])} tensors, {format_size(document['nbytes'])}, from headers in"
+        f" {seconds:.2f} s (at most {MOST_PLAN_SECONDS:.0f}), peak {format_size(peak)}"
+        f" (at most {format_size(MOST_PLAN_MEMORY)})",
+        flush=True,
+    )
+    return {
+        "seconds": round(seconds, 3),
+        "peak_resident_nbytes": peak,
+        "output_nbytes": document["nbytes"],
+        "met": seconds <= MOST_PLAN_SECONDS and peak <= MOST_PLAN_MEMORY,
+    }
+
+
+def measure(parent: Path, shapes: Mapping[str, Any], kinds: list[str], max_memory: str) -> dict[str, Any]:
+    """One model: written, copied in size by the plain writer, and converted to each kind."""
+    source, output = parent / "source", parent / "output"
+    write_checkpoint(source, shapes)
+    os.sync()
+    nbytes = output_nbytes(shapes)
+    print(
+        f"\n{shapes['num_hidden_layers']} layers of {shapes['num_local_experts']} experts:"
+        f" {format_size(source_nbytes(shapes))} of MXFP4 and bfloat16",
+        flush=True,
+    )
+    # A disk may slow down while it is written to: the limit is taken before and after, and both are shown.
+    writing = [write_plainly(output, nbytes)]
+    conversions = {}
+    for kind in kinds:
+        conversions[kind] = convert(source, output, [*CONVERSIONS[kind], "--max-memory", max_memory])
+        if kind == "bfloat16":
+            writing.append(write_plainly(output, nbytes))
+    shutil.rmtree(source)
+    report(conversions, nbytes, writing)
+    ratio = conversions["bfloat16"]["seconds"] / (sum(writing) / len(writing))
+    return {
+        "shapes": dict(shapes),
+        "plain_writer": {"nbytes": nbytes, "seconds": [round(seconds, 3) for seconds in writing]},
+        "conversions": conversions,
+        "convert_to_writing": round(ratio, 3),
+        "met": ratio <= MOST_TIMES_WRITING
+        and all(conversion["peak_resident_nbytes"] <= MOST_MEMORY for conversion in conversions.values()),
+    }
+
+
+def write_plainly(folder: Path, nbytes: int) -> float:
+    """Seconds that a plain loop takes to write and fsync that many bytes, in files as large as msport's."""
+    os.sync()
+    piece = memoryview(os.urandom(WRITE_NBYTES))
+    start = time.perf_counter()
+    folder.mkdir()
+    for begin in range(0, nbytes, FILE_NBYTES):
+        left = min(FILE_NBYTES, nbytes - begin)
+        with (folder / f"{begin}").open("wb", buffering=0) as file:
+            while left:
+                left -= file.write(piece[:left])
+            os.fsync(file.fileno())
+    seconds = time.perf_counter() - start
+    shutil.rmtree(folder)
+    return seconds
+
+
+def convert(source: Path, output: Path, options: list[str]) -> dict[str, Any]:
+    """Bytes, seconds and peak of `msport convert`; removes what it wrote."""
+    os.sync()
+    _, seconds, peak = run_msport(["convert", str(source), "-o", str(output), *options, "--json"])
+    nbytes = sum(file.stat().st_size for file in output.iterdir())
+    shutil.rmtree(output)
+    return {"nbytes": nbytes, "seconds": round(seconds, 3), "peak_resident_nbytes": peak}
+
+
+def run_msport(options: list[str], accepted: tuple[int, ...] = (0,)) -> tuple[dict[str, Any], float, int]:
+    """The JSON that a process prints, its wall time from start to end, and the most memory it held."""
+    with tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as said:
+        start = time.perf_counter()
+        actions = [(os.POSIX_SPAWN_DUP2, printed.fileno(), 1), (os.POSIX_SPAWN_DUP2, said.fileno(), 2)]
+        child = os.posix_spawn(
+            sys.executable, [sys.executable, "-c", PROGRAM, *options], os.environ, file_actions=actions
+        )
+        try:
+            _, status = os.waitpid(child, 0)
+        except BaseException:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise
+        seconds = time.perf_counter() - start
+        text, errors = (file.seek(0) or file.read().decode() for file in (printed, said))
+    code = os.waitstatus_to_exitcode(status)
+    if code not in accepted or not text:
+        sys.exit(f"msport {' '.join(options)} ended with {code}: {errors}")
+    peak = re.search(r"VmHWM:\s+(\d+) kB", errors)
+    return json.loads(text), seconds, int(peak[1]) * 1024
+
+
+def report(conversions: Mapping[str, Mapping[str, Any]], nbytes: int, writing: list[float]) -> None:
+    mean = sum(writing) / len(writing)
+    print(f"{'':24}{'GB':>8}{'seconds':>10}{'GB/s':>8}{'peak MB':>9}{'x writing':>11}")
+    for seconds in writing:
+        print(f"{'plain sequential writer':24}{nbytes / 1e9:>8.2f}{seconds:>10.2f}{nbytes / seconds / 1e9:>8.2f}")
+    for kind, result in conversions.items():
+        size, seconds = result["nbytes"], result["seconds"]
+        times = seconds / (mean * size / nbytes)
+        peak = result["peak_resident_nbytes"] / 1e6
+        print(f"{kind:24}{size / 1e9:>8.2f}{seconds:>10.2f}{size / seconds / 1e9:>8.2f}{peak:>9.0f}{times:>11.2f}")
+    print(f"required of bfloat16: at most {MOST_TIMES_WRITING} times writing, {MOST_MEMORY // 10**6} MB", flush=True)
+
+
+if __name__ == "__main__":
+    main()

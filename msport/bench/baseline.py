@@ -38,7 +38,7 @@ def run(
     folder: str,
     threads: int,
     max_length: int,
-    workloads: Sequence[Mapping[str, int]],
+    workloads: Sequence[Mapping[str, Any]],
     warmup: int,
     repeats: int,
     seed: int,
@@ -53,15 +53,17 @@ def run(
     torch.set_num_threads(threads)
     progress("load", 0, 1)
     model, load_seconds = timed(lambda: _load(Path(folder)))
+    loaded = read_memory()
     start, results = run_workloads(
         _Engine(model),
-        [Workload(**workload) for workload in workloads],
+        [Workload.from_document(workload) for workload in workloads],
         vocab_size=model.config.vocab_size,
         warmup=warmup,
         repeats=repeats,
         seed=seed,
         progress=progress,
     )
+    memory = read_memory()
     return Session(
         engine="transformers",
         versions={**{name: version(name) for name in (*PACKAGES, "numpy")}, "python": platform.python_version()},
@@ -72,7 +74,9 @@ def run(
         import_seconds=import_seconds,
         load_seconds=load_seconds,
         start=start,
-        memory=read_memory(),
+        loaded=loaded,
+        memory=memory,
+        peaks=(memory.peak_resident,),
         results=results,
     ).to_document()
 

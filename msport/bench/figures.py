@@ -69,6 +69,7 @@ def result_document(result: Result, costs: Costs, limits: Limits) -> dict[str, A
         "prefill_seconds": asdict(result.prefill),
         "first_token_seconds": asdict(result.first_token),
         "decode_seconds": decode and asdict(decode),
+        "total_seconds": asdict(result.total),
         "memory_bandwidth": share and share.to_document(),
         "arithmetic": prefill_share(result, costs, limits).to_document(),
     }

@@ -31,13 +31,15 @@ class Run:
     """One generation, in seconds.
 
     `prefill` is from ids to logits, `first_token` from ids to the first token, `steps` from each token to the next one.
-    `tokens` holds those of each sequence: as many as the workload asks for.
+    `tokens` holds those of each sequence: as many as the workload asks for. `process` tells which process
+    made the run.
     """
 
     prefill: float
     first_token: float
     steps: tuple[float, ...]
     tokens: tuple[tuple[int, ...], ...]
+    process: int = 0
 
     @property
     def seconds(self) -> float:
@@ -50,6 +52,7 @@ class Run:
             "first_token_seconds": self.first_token,
             "step_seconds": list(self.steps),
             "tokens": [list(sequence) for sequence in self.tokens],
+            "process": self.process,
         }
 
     @classmethod
@@ -59,6 +62,7 @@ class Run:
             document["first_token_seconds"],
             tuple(document["step_seconds"]),
             tuple(tuple(sequence) for sequence in document["tokens"]),
+            document["process"],
         )
 
 

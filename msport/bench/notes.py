@@ -9,7 +9,7 @@ from msport.bench.figures import decode_share
 from msport.bench.limits import Limits
 from msport.bench.loop import agreement
 from msport.bench.machine import last_level_cache_nbytes
-from msport.bench.report import BenchReport, Setup, Startup
+from msport.bench.measurements import Measurements, Setup, Startup
 from msport.bench.session import Session
 from msport.convert import format_size
 
@@ -20,12 +20,14 @@ UNSTEADY = 0.2
 BUSY = 0.5
 
 
-def collect_notes(report: BenchReport) -> tuple[str, ...]:
+def collect_notes(report: Measurements) -> tuple[str, ...]:
     """Every note that `report` needs."""
     startups = (_on_startup(startup) for startup in report.startups)
+    machine = (on_machine(limits) for limits in report.limits.values())
     sessions = (_on_session(report, session) for session in report.sessions)
     baselines = (_on_baseline(*pair) for pair in zip(report.sessions, report.baselines, strict=False))
-    return tuple(chain(_on_setup(report.setup), on_machine(report.limits), *startups, *sessions, *baselines))
+    notes = chain(_on_setup(report.setup), *machine, *startups, *sessions, *baselines)
+    return tuple(dict.fromkeys(notes))  # what holds for every session is said once
 
 
 def _on_setup(setup: Setup) -> Iterator[str]:
@@ -58,12 +60,12 @@ def _on_startup(startup: Startup) -> Iterator[str]:
         )
 
 
-def _on_session(report: BenchReport, session: Session) -> Iterator[str]:
+def _on_session(report: Measurements, session: Session) -> Iterator[str]:
     costs, cache = report.costs(session), last_level_cache_nbytes()
     for result in session.results:
         if len({run.tokens for run in result.runs}) > 1:
             yield f"{result.workload.title}: greedy tokens differ between repeats; check the model with msport validate"
-        share = decode_share(result, costs, report.limits)
+        share = decode_share(result, costs, report.limits_of(session))
         if share is None:
             yield f"{result.workload.title}: one new token needs no decode step; there is nothing to say about decoding"
             continue
@@ -74,8 +76,8 @@ def _on_session(report: BenchReport, session: Session) -> Iterator[str]:
             )
         if result.workload.batch > 1 and hasattr(report.config, "num_experts_per_tok"):
             yield (
-                f"{result.workload.title}: the bytes of a decode step count the experts that a batch touches when its"
-                " sequences are routed evenly; random prompts may touch fewer or more"
+                "the bytes of a decode step count the experts that a batch touches when its sequences are routed"
+                " evenly; they may touch fewer or more"
             )
 
 

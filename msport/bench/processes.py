@@ -8,9 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from msport.architectures import load_config
+from msport.bench.device import Device
 from msport.bench.limits import Limits
 from msport.bench.machine import choose_cores
-from msport.bench.session import Session
+from msport.bench.session import Session, shortened
 from msport.bench.workload import Workload, check_workload
 from msport.child import Progress, call_in_child
 from msport.errors import UsageError
@@ -39,7 +40,7 @@ class WarmStart:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A converted checkpoint, and how it is measured; the methods start one process each.
+    """A converted checkpoint, and how it is measured; each method starts the processes that it needs.
 
     `cores` are the processors that every process gets.
     """
@@ -59,48 +60,58 @@ class Bench:
         arguments = {"dtype": dtype, "threads": len(self.cores)}
         return Limits.from_document(self._call("limits:measure", arguments, "measuring the machine", _NO_CACHE))
 
-    def measure_subject(self) -> Session:
-        """msport on every workload, without the compiler cache."""
-        return Session.from_document(
-            self._call("subject:run", self._subject_arguments(), f"the benchmark of {self.folder}", _NO_CACHE)
-        )
+    def measure_subject(self, repeats: int | None = None) -> Session:
+        """msport on every workload, `repeats` times (None: all of them), without the compiler cache."""
+        task = f"the benchmark of {self.folder}"
+        return Session.from_document(self._call("subject:run", self._subject_arguments(repeats), task, _NO_CACHE))
 
-    def measure_baseline(self, source: Path) -> Session:
+    def measure_baseline(self, source: Path, repeats: int | None = None) -> Session:
         """Transformers with the original checkpoint in the folder `source`, on every workload."""
         arguments = {
             "folder": str(source),
             "threads": len(self.cores),
             "max_length": self.max_length,
-            **self._run_arguments(),
+            **self._run_arguments(repeats),
         }
         task = f"the baseline on {source}"
         return Session.from_document(self._call("baseline:run", arguments, task, {}, "Transformers"))
 
-    def measure_warm_start(self) -> WarmStart:
-        """msport on two tokens, with an empty compiler cache and with the one that this filled."""
-        first = self.workloads[0]
-        brief = Workload(first.prompt_tokens, min(first.new_tokens, 2), first.batch)
-        arguments = {**self._subject_arguments(), "workloads": [asdict(brief)], "warmup": 0, "repeats": 1}
+    def measure_warm_start(self, repeats: int = 0) -> WarmStart:
+        """msport with an empty compiler cache, on two tokens, and with the cache that this filled.
+
+        The second is measured on every workload, `repeats` times; for 0 on two tokens, too.
+        """
+        brief = {
+            **self._subject_arguments(1),
+            "workloads": [asdict(shortened(self.workloads[0]))],
+            "warmup": 0,
+        }
         task = f"compiling {self.folder}"
         with TemporaryDirectory(prefix="msport-bench-") as folder:
             environment = {"MS_COMPILER_CACHE_ENABLE": "1", "MS_COMPILER_CACHE_PATH": folder, **_LOG_WARNINGS}
             log: list[str] = []
-            filling = self._call("subject:run", arguments, task, environment, "fill cache")
-            warm = self._call("subject:run", arguments, task, environment, "warm cache", log)
+            filling = self._call("subject:run", brief, task, environment, "fill cache")
+            measured = self._subject_arguments(repeats) if repeats else brief
+            warm = self._call("subject:run", measured, task, environment, "warm cache", log)
             nbytes = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
         return WarmStart(Session.from_document(filling), Session.from_document(warm), log[0].count(_CACHE_HIT), nbytes)
 
-    def _subject_arguments(self) -> dict[str, object]:
+    def _subject_arguments(self, repeats: int | None) -> dict[str, object]:
         return {
             "folder": str(self.folder),
             "dtype": self.dtype,
             "max_length": self.max_length,
-            **self._run_arguments(),
+            **self._run_arguments(repeats),
         }
 
-    def _run_arguments(self) -> dict[str, object]:
+    def _run_arguments(self, repeats: int | None) -> dict[str, object]:
         workloads = [asdict(workload) for workload in self.workloads]
-        return {"workloads": workloads, "warmup": self.warmup, "repeats": self.repeats, "seed": self.seed}
+        return {
+            "workloads": workloads,
+            "warmup": self.warmup,
+            "repeats": self.repeats if repeats is None else repeats,
+            "seed": self.seed,
+        }
 
     def _call(
         self,
@@ -126,6 +137,13 @@ class Bench:
             log=log,
         )
         return answer
+
+
+def ask_device(dtypes: Sequence[str], progress: Progress | None = None) -> Device:
+    """The device that MindSpore computes on, and which of `dtypes` it refuses; asked in a process of its own."""
+    arguments = {"dtypes": list(dtypes)}
+    task = "asking MindSpore for its device"
+    return Device.from_document(call_in_child("msport.bench.device:describe", arguments, task=task, progress=progress))
 
 
 def make_bench(

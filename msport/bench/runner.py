@@ -1,19 +1,24 @@
-"""A benchmark from beginning to end: check, start up cold and warm, measure the model, its peer and the machine."""
+"""A benchmark from beginning to end: check what was asked, plan, measure, report."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
-from msport.architectures import ModelConfig, load_config
+from msport.architectures import load_config
 from msport.bench import baseline as peer
+from msport.bench.device import PACKED
+from msport.bench.execution import Execution, refused
 from msport.bench.machine import processor
+from msport.bench.measurements import Setup
 from msport.bench.notes import collect_notes
-from msport.bench.processes import REPEATS, WARMUP, Bench, WarmStart, make_bench
-from msport.bench.report import BenchReport, Setup, Startup
-from msport.bench.session import Session
-from msport.bench.workload import Workload
+from msport.bench.processes import ask_device, make_bench
+from msport.bench.report import BenchReport
+from msport.bench.suites import choose_shape, plan_groups
 from msport.checkpoint import Manifest, read_manifest
 from msport.child import Progress
 from msport.errors import UsageError
@@ -23,13 +28,15 @@ from msport.validate.runner import checkpoint_hash, find_reference
 def benchmark(
     folder: str | Path,
     *,
-    prompt_tokens: int = 128,
-    new_tokens: int = 64,
-    batch: int = 1,
-    dtype: str | None = None,
+    suite: str | None = None,
+    prompt_tokens: int | Sequence[int] | None = None,
+    new_tokens: int | None = None,
+    batch: int | Sequence[int] | None = None,
+    dtype: str | Sequence[str] | None = None,
     max_length: int | None = None,
-    warmup: int = WARMUP,
-    repeats: int = REPEATS,
+    warmup: int | None = None,
+    repeats: int | None = None,
+    processes: int | None = None,
     threads: int | None = None,
     seed: int = 0,
     baseline: str | None = None,
@@ -38,49 +45,100 @@ def benchmark(
 ) -> BenchReport:
     """Measures the converted checkpoint in `folder` on this machine, beside what the machine could do.
 
-    `batch` random prompts of `prompt_tokens` are followed by `new_tokens` greedy ones, `repeats` times after `warmup`
-    times. `max_length` is what the caches hold, by default just that; `threads` is the number of processors used, by
-    default all that this process may use. `baseline` ``"torch"`` also measures Transformers in float32 on the
+    Each batch size in `batch` runs prompts of each length in `prompt_tokens`, in each of `dtype` (None: the device's
+    best), followed by `new_tokens` greedy tokens, `repeats` times after `warmup` times, the repeats spread over
+    `processes` processes. `suite` is one of ``mixed``, ``grid``, ``prefill-decode`` and ``memory``; what is None is the
+    suite's own, without a suite 128, 64, 1, 5, 2 and 2. `max_length` is what the caches hold, by default the longest
+    prompt and its new tokens; in the suite ``memory`` it is the longest context. `threads` is the number of processors
+    used, by default all that this process may use. `baseline` ``"torch"`` also measures Transformers in float32 on the
     checkpoint that `folder` came from, or on `reference`.
 
-    Raises `UsageError`, `MissingDependencyError` and other subclasses of `MsportError`; `ChildError` if a measured
-    process crashes.
+    A dtype that the device lacks, and a process that crashes, are reported where something else of the grid was
+    measured. Raises `UsageError`, `MissingDependencyError` and other subclasses of `MsportError`; `ChildError` if
+    the only measured process crashes.
     """
-    folder, workload = Path(folder), Workload(prompt_tokens, new_tokens, batch)
+    folder = Path(folder)
     manifest, config = read_manifest(folder), load_config(folder)
-    bench = make_bench(
-        folder,
-        (workload,),
-        dtype=dtype,
-        max_length=max_length,
+    shape = choose_shape(
+        suite,
+        config,
+        prompts=_several(prompt_tokens),
+        new_tokens=new_tokens,
+        batches=_several(batch),
         warmup=warmup,
         repeats=repeats,
-        threads=threads,
-        seed=seed,
-        progress=progress,
+        processes=processes,
     )
+    groups = plan_groups(suite, shape, folder, config, max_length)
+    benches = [
+        make_bench(
+            folder,
+            group.workloads,
+            max_length=group.max_length,
+            warmup=shape.warmup,
+            repeats=shape.repeats,
+            threads=threads,
+            seed=seed,
+            progress=progress,
+        )
+        for group in groups
+    ]
     source, load = _baseline_folder(manifest, baseline, reference), os.getloadavg()[0]
-    start = bench.measure_warm_start()
-    limits = bench.measure_limits(start.warm.dtype)
-    session = bench.measure_subject()
-    baselines = () if source is None else (bench.measure_baseline(source),)
-    limits += bench.measure_limits(start.warm.dtype)
-    startups = (_startup(start, session),)
-    report = BenchReport(_setup(bench, manifest, config, load), config, limits, startups, (session,), baselines)
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    asked = _several(dtype)
+    device = ask_device(asked or (), progress)
+    # What load_model takes by itself: on Ascend, packed experts stay packed.
+    best = PACKED if device.target == "Ascend" and manifest.dtype == PACKED else device.dtype
+    dtypes = [each for each in asked or (best,) if each not in device.refusals]
+    if not dtypes:
+        raise UsageError(next(iter(device.refusals.values())))
+    execution = Execution(
+        config,
+        groups,
+        benches,
+        device,
+        processes=shape.processes,
+        source=source,
+        warm_starts=suite != "memory",
+    )
+    parts, limits = execution.measure(dtypes)
+    setup = Setup(
+        folder=str(folder),
+        architecture=config.architecture,
+        source=manifest.source,
+        revision=manifest.revision,
+        checkpoint=checkpoint_hash(manifest),
+        device=device.target,
+        device_memory=device.memory,
+        processor=processor(),
+        threads=len(benches[0].cores),
+        load_average=load,
+        started=started,
+        suite=suite,
+        warmup=shape.warmup,
+        repeats=shape.repeats,
+        processes=shape.processes,
+        seed=seed,
+    )
+    report = BenchReport(
+        setup,
+        config,
+        limits,
+        tuple(part.startup for part in parts),
+        tuple(part.session for part in parts),
+        tuple(part.baseline for part in parts if part.baseline is not None),
+        (*refused(device, groups), *execution.unavailable),
+    )
     return replace(report, notes=collect_notes(report))
 
 
-def _startup(start: WarmStart, session: Session) -> Startup:
-    sessions = (start.filling, start.warm, session)
-    return Startup(
-        tuple(each.import_seconds for each in sessions),
-        tuple(each.load_seconds for each in sessions),
-        cold=session.compilation,
-        warm=start.warm.compilation,
-        graphs=1 if start.warm.compilation.decode is None else 2,
-        cached=start.cached,
-        cache_nbytes=start.cache_nbytes,
-    )
+def _several(value: object) -> tuple[Any, ...] | None:
+    """`value` if it is a sequence, it alone if it is one thing; None for None."""
+    if value is None:
+        return None
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(value)
+    return (value,)
 
 
 def _baseline_folder(manifest: Manifest, baseline: str | None, reference: str | Path | None) -> Path | None:
@@ -91,19 +149,3 @@ def _baseline_folder(manifest: Manifest, baseline: str | None, reference: str | 
         raise UsageError(f"baseline {baseline!r} is none of {', '.join(peer.BASELINES)}")
     peer.check_installed()
     return find_reference(manifest, reference).folder
-
-
-def _setup(bench: Bench, manifest: Manifest, config: ModelConfig, load_average: float) -> Setup:
-    return Setup(
-        folder=str(bench.folder),
-        architecture=config.architecture,
-        source=manifest.source,
-        revision=manifest.revision,
-        checkpoint=checkpoint_hash(manifest),
-        processor=processor(),
-        threads=len(bench.cores),
-        load_average=load_average,
-        warmup=bench.warmup,
-        repeats=bench.repeats,
-        seed=bench.seed,
-    )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from msport.bench.loop import Engine, Run, generate_once, measure
 from msport.bench.memory import Memory
 from msport.bench.statistics import Summary, summarise
-from msport.bench.workload import Workload, random_prompts
+from msport.bench.workload import Workload, make_prompts
 from msport.child import Progress
 
 
@@ -56,7 +56,8 @@ class Result:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Result:
-        return cls(Workload(**document["workload"]), tuple(Run.from_document(run) for run in document["runs"]))
+        runs = tuple(Run.from_document(run) for run in document["runs"])
+        return cls(Workload.from_document(document["workload"]), runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,11 @@ class Compilation:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a process measured of one engine with one dtype and batch size.
+    """What was measured of one engine with one dtype and batch size, in one process or in several (`merge_sessions`).
 
     `start` is the first generation of all, of two tokens at most: the one that compiles. `details` tells what else
-    describes the engine: its operators, its kind of attention.
+    describes the engine: its operators, its kind of attention. `loaded` is the memory before anything has run, `memory`
+    that at the end, and `peaks` the most that each process held.
     """
 
     engine: str
@@ -88,8 +90,20 @@ class Session:
     import_seconds: float
     load_seconds: float
     start: Run
+    loaded: Memory
     memory: Memory
+    peaks: tuple[int, ...]
     results: tuple[Result, ...]
+    packed: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The dtype by which a user asks for it."""
+        return "mxfp4" if self.packed else self.dtype
+
+    @property
+    def batch(self) -> int:
+        return self.results[0].workload.batch
 
     @property
     def compilation(self) -> Compilation:
@@ -101,16 +115,13 @@ class Session:
 
     def to_document(self) -> dict[str, Any]:
         return {
-            "engine": self.engine,
+            **{field.name: getattr(self, field.name) for field in fields(self)},
             "versions": dict(self.versions),
-            "device": self.device,
-            "dtype": self.dtype,
-            "max_length": self.max_length,
             "details": dict(self.details),
-            "import_seconds": self.import_seconds,
-            "load_seconds": self.load_seconds,
             "start": self.start.to_document(),
+            "loaded": asdict(self.loaded),
             "memory": asdict(self.memory),
+            "peaks": list(self.peaks),
             "results": [result.to_document() for result in self.results],
         }
 
@@ -120,10 +131,31 @@ class Session:
             **{
                 **document,
                 "start": Run.from_document(document["start"]),
-                "memory": Memory(**document["memory"]),
+                "loaded": Memory.from_document(document["loaded"]),
+                "memory": Memory.from_document(document["memory"]),
+                "peaks": tuple(document["peaks"]),
                 "results": tuple(Result.from_document(result) for result in document["results"]),
             }
         )
+
+
+def merge_sessions(sessions: Sequence[Session]) -> Session:
+    """The sessions of several processes on the same workloads as one: all runs, and the memory of the largest."""
+    first = sessions[0]
+    results = [
+        Result(
+            result.workload,
+            tuple(
+                replace(run, process=number)
+                for number, session in enumerate(sessions)
+                for run in session.results[index].runs
+            ),
+        )
+        for index, result in enumerate(first.results)
+    ]
+    largest = max(sessions, key=lambda session: session.memory.peak_resident)
+    peaks = tuple(session.memory.peak_resident for session in sessions)
+    return replace(first, loaded=largest.loaded, memory=largest.memory, peaks=peaks, results=tuple(results))
 
 
 def run_workloads(
@@ -136,7 +168,7 @@ def run_workloads(
     seed: int,
     progress: Progress,
 ) -> tuple[Run, tuple[Result, ...]]:
-    """The first generation of all, of two tokens at most, and the runs of each workload; random prompts."""
+    """The first generation of all, of two tokens at most, and the runs of each workload."""
     total = 1 + len(workloads) * (warmup + repeats)
     done = 0
 
@@ -146,15 +178,19 @@ def run_workloads(
         progress("run", done, total)
 
     progress("compile", 0, total)
-    first = workloads[0]
-    brief = Workload(first.prompt_tokens, min(first.new_tokens, 2), first.batch)
-    start = generate_once(engine, random_prompts(brief, vocab_size, seed), brief)
+    brief = shortened(workloads[0])
+    start = generate_once(engine, make_prompts(brief, vocab_size, seed), brief)
     advance()
     results = [
-        Result(each, tuple(measure(engine, random_prompts(each, vocab_size, seed), each, warmup, repeats, advance)))
+        Result(each, tuple(measure(engine, make_prompts(each, vocab_size, seed), each, warmup, repeats, advance)))
         for each in workloads
     ]
     return start, tuple(results)
+
+
+def shortened(workload: Workload) -> Workload:
+    """`workload` with the two new tokens that call each graph once."""
+    return replace(workload, new_tokens=min(workload.new_tokens, 2))
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:

@@ -12,9 +12,9 @@ import numpy as np
 class Summary:
     """Samples of one quantity, taken in several repeats.
 
-    Percentiles are over all samples together, linear between the two nearest. `spread` is the distance of the largest
-    from the smallest repeat, each counted by its median, as a share of the median of those: what another run may differ
-    by. One repeat has no spread: None.
+    Percentiles are over all samples together, linear between the two nearest. `lowest` and `highest` are the smallest
+    and the largest repeat, each counted by its median, and `spread` is their distance as a share of the median of the
+    repeats: what another run may differ by. One repeat has no spread: None.
     """
 
     count: int
@@ -24,6 +24,8 @@ class Summary:
     p95: float
     p99: float
     maximum: float
+    lowest: float
+    highest: float
     spread: float | None
 
 
@@ -34,6 +36,7 @@ def summarise(repeats: Sequence[Sequence[float]]) -> Summary | None:
         return None
     samples = np.concatenate([np.asarray(repeat, np.float64) for repeat in measured])
     p50, p95, p99 = np.percentile(samples, (50, 95, 99))
+    medians = [median(repeat) for repeat in measured]
     return Summary(
         count=len(samples),
         mean=float(samples.mean()),
@@ -42,7 +45,9 @@ def summarise(repeats: Sequence[Sequence[float]]) -> Summary | None:
         p95=float(p95),
         p99=float(p99),
         maximum=float(samples.max()),
-        spread=spread([median(repeat) for repeat in measured]),
+        lowest=min(medians),
+        highest=max(medians),
+        spread=spread(medians),
     )
 
 

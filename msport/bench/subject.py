@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from msport import __version__
-from msport.bench.memory import read_memory
+from msport.bench.loop import Array, Engine
+from msport.bench.memory import Memory, read_memory
+from msport.bench.npu import read_device_memory
 from msport.bench.session import Session, run_workloads, timed
 from msport.bench.workload import Workload
 from msport.child import Progress
@@ -20,7 +22,7 @@ def run(
     folder: str,
     dtype: str | None,
     max_length: int,
-    workloads: Sequence[Mapping[str, int]],
+    workloads: Sequence[Mapping[str, Any]],
     warmup: int,
     repeats: int,
     seed: int,
@@ -28,15 +30,16 @@ def run(
     progress: Progress,
 ) -> dict[str, Any]:
     """The document of the `Session` of the converted checkpoint in `folder`; all `workloads` have one batch size."""
-    chosen = [Workload(**workload) for workload in workloads]
+    chosen = [Workload.from_document(workload) for workload in workloads]
     progress("import", 0, 1)
     loading, import_seconds = timed(lambda: import_module("msport.msmodels.loading"))
     progress("load", 0, 1)
     model, load_seconds = timed(
         lambda: loading.load_model(Path(folder), dtype=dtype, max_length=max_length, batch_size=chosen[0].batch)
     )
+    loaded = _read_memory(model.device)
     start, results = run_workloads(
-        model,
+        _engine(model),
         chosen,
         vocab_size=model.config.vocab_size,
         warmup=warmup,
@@ -44,6 +47,7 @@ def run(
         seed=seed,
         progress=progress,
     )
+    memory = _read_memory(model.device)
     return Session(
         engine="msport",
         versions={
@@ -59,15 +63,46 @@ def run(
         import_seconds=import_seconds,
         load_seconds=load_seconds,
         start=start,
-        memory=read_memory(_device_peak(model.device)),
+        loaded=loaded,
+        memory=memory,
+        peaks=(memory.peak_resident,),
         results=results,
+        packed=bool(getattr(model.config, "packed_experts", False)),
     ).to_document()
 
 
-def _device_peak(device: str) -> int | None:
-    """The most that MindSpore's memory pool gave out; on the CPU that memory is the process's own."""
-    if device == "CPU":
-        return None
+class Synchronised:
+    """An engine on a device of its own: a call ends when `synchronise` says that the device has nothing left to do."""
+
+    def __init__(self, engine: Engine, synchronise: Callable[[], object]) -> None:
+        self._engine = engine
+        self._synchronise = synchronise
+
+    def prefill(self, ids: Array) -> Array:
+        logits = self._engine.prefill(ids)
+        self._synchronise()
+        return logits
+
+    def decode(self, tokens: Array) -> Array:
+        logits = self._engine.decode(tokens)
+        self._synchronise()
+        return logits
+
+
+def _engine(model: Any) -> Engine:
+    """`model`; on the CPU MindSpore computes in the caller's thread, and nothing is in flight when it returns."""
+    if model.device == "CPU":
+        engine: Engine = model
+        return engine
     import mindspore as ms
 
-    return int(ms.runtime.max_memory_allocated())
+    return Synchronised(model, ms.runtime.synchronize)
+
+
+def _read_memory(device: str) -> Memory:
+    """This process's memory, and that of its device; the CPU has none of its own."""
+    if device == "CPU":
+        return read_memory()
+    import mindspore as ms
+
+    return read_memory(read_device_memory(ms.get_context("device_id")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,16 @@ from msport.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`batch` prompts of `prompt_tokens` each, then `new_tokens` greedy ones, whatever they are: no stop id ends it."""
+    """`batch` prompts of `prompt_tokens` each, then `new_tokens` greedy ones, whatever they are: no stop id ends it.
+
+    The prompts are random tokens, or, of a workload with a `name`, the token ids in `ids`, the same for each sequence.
+    """
 
     prompt_tokens: int = 128
     new_tokens: int = 64
     batch: int = 1
+    name: str = ""
+    ids: tuple[int, ...] | None = None
 
     @property
     def length(self) -> int:
@@ -26,7 +32,13 @@ class Workload:
 
     @property
     def title(self) -> str:
-        return f"prompt {self.prompt_tokens}, new tokens {self.new_tokens}, batch {self.batch}"
+        sizes = f"prompt {self.prompt_tokens}, new tokens {self.new_tokens}, batch {self.batch}"
+        return f"{self.name}: {sizes}" if self.name else sizes
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Workload:
+        ids = document.get("ids")
+        return cls(**{**document, "ids": None if ids is None else tuple(ids)})
 
 
 def check_workload(workload: Workload, config: ModelConfig) -> None:
@@ -41,7 +53,12 @@ def check_workload(workload: Workload, config: ModelConfig) -> None:
         )
 
 
-def random_prompts(workload: Workload, vocab_size: int, seed: int) -> np.ndarray[Any, Any]:
-    """Token ids ``[batch, prompt_tokens]``, uniform over the vocabulary, the same for the same arguments."""
+def make_prompts(workload: Workload, vocab_size: int, seed: int) -> np.ndarray[Any, Any]:
+    """Token ids ``[batch, prompt_tokens]``: those of the workload, else uniform over the vocabulary.
+
+    The same for the same arguments.
+    """
+    if workload.ids is not None:
+        return np.tile(np.array(workload.ids, np.int32), (workload.batch, 1))
     generator = np.random.default_rng(seed)
     return generator.integers(0, vocab_size, (workload.batch, workload.prompt_tokens), dtype=np.int32)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from msport.checkpoint import write_atomically
 from msport.cli.folders import find_folder
-from msport.cli.validate import PhaseBar
-from msport.errors import OutputError
+from msport.cli.progress import PhaseBar
+from msport.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from msport.bench import BenchReport
@@ -19,26 +20,67 @@ EXAMPLES = """\b
 Examples:
   msport bench
   msport bench gpt-oss-20b-ms --prompt 512 --new-tokens 128 --repeats 10
-  msport bench --baseline torch --json report.json
+  msport bench --batch 1,2,4 --prompt 64,128,256,512 --dtype float32,float16 --html grid.html
+  msport bench --suite mixed --baseline torch --published --json report.json
+  msport bench --compare before.json after.json
   msport bench --json - | jq '.sessions[0].results[0].decode_seconds.p50'
 """
 
+_DTYPES = ("float32", "float16", "bfloat16", "mxfp4")
+
+
+class Several(click.ParamType):  # type: ignore[type-arg]
+    """One value or more, separated by commas."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        try:
+            return tuple(self._parse(each.strip()) for each in str(value).split(","))
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError("give whole numbers from 1 up, separated by commas")
+    return int(text)
+
+
+def _dtype(text: str) -> str:
+    if text not in _DTYPES:
+        raise ValueError(f"give some of {', '.join(_DTYPES)}, separated by commas")
+    return text
+
 
 @click.command(epilog=EXAMPLES)
-@click.argument("folder", metavar="[DIR]", required=False)
-@click.option("--prompt", "prompt_tokens", type=int, default=128, show_default=True, help="Tokens of each prompt.")
-@click.option("--new-tokens", type=int, default=64, show_default=True, help="Tokens generated after each prompt.")
-@click.option("--batch", type=int, default=1, show_default=True, help="Sequences that run together.")
+@click.argument("paths", metavar="[DIR]", nargs=-1)
+@click.option(
+    "--suite",
+    type=click.Choice(["mixed", "grid", "prefill-decode", "memory"]),
+    help="A set of workloads that others publish; the options below change it.",
+)
+@click.option(
+    "--prompt", "prompt_tokens", type=Several("N,...", _number), help="Tokens of each prompt.  [default: 128]"
+)
+@click.option("--new-tokens", type=int, metavar="N", help="Tokens generated after each prompt.  [default: 64]")
+@click.option("--batch", type=Several("N,...", _number), help="Sequences that run together.  [default: 1]")
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "float16", "bfloat16"]),
-    help="What DIR computes in.  [default: the device's best]",
+    type=Several("DTYPE,...", _dtype),
+    help="What DIR computes in; mxfp4: experts packed.  [default: the device's best]",
 )
 @click.option(
-    "--max-length", type=int, metavar="N", help="Positions the caches hold.  [default: prompt and new tokens]"
+    "--max-length",
+    type=int,
+    metavar="N",
+    help="Positions the caches hold, or the longest context of --suite memory.  [default: as many as needed]",
 )
-@click.option("--warmup", type=int, default=2, show_default=True, help="Runs before the measured ones.")
-@click.option("--repeats", type=int, default=5, show_default=True, help="Measured runs; two or more show the spread.")
+@click.option("--warmup", type=int, metavar="N", help="Runs before the measured ones, in each process.  [default: 2]")
+@click.option("--repeats", type=int, metavar="N", help="Measured runs; two or more show the spread.  [default: 5]")
+@click.option("--processes", type=int, metavar="N", help="Processes that share the measured runs.  [default: 2]")
 @click.option(
     "--threads", type=int, metavar="N", help="Processors that every process may use.  [default: all it may use]"
 )
@@ -51,53 +93,78 @@ Examples:
 @click.option(
     "--reference", metavar="MODEL", help="Folder or Hub id for --baseline.  [default: what DIR was made from]"
 )
+@click.option("--published", is_flag=True, help="Print what others published about such models beside it.")
+@click.option("--compare", is_flag=True, help="Compare two or more JSON reports instead: --compare A.json B.json ...")
 @click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON; - prints it instead of the text.")
+@click.option("--csv", "csv_file", metavar="FILE", help="Write the figures as CSV; - prints them instead of the text.")
+@click.option("--html", "html_file", metavar="FILE", help="Write the report as one self-contained page with charts.")
 def command(
-    folder: str | None,
-    prompt_tokens: int,
-    new_tokens: int,
-    batch: int,
-    dtype: str | None,
-    max_length: int | None,
-    warmup: int,
-    repeats: int,
-    threads: int | None,
-    seed: int,
-    baseline: str | None,
-    reference: str | None,
+    paths: tuple[str, ...],
+    published: bool,
+    compare: bool,
     json_file: str | None,
+    csv_file: str | None,
+    html_file: str | None,
+    **options: Any,
 ) -> None:
     """Measure the converted checkpoint in DIR: loading, compiling, prefill, decoding, memory.
 
     Every figure is measured, in processes of their own, and set beside the machine's memory bandwidth and speed of
-    matrix products from the same run. docs/benchmarking.md says what each one means.
+    matrix products from the same run. Options take several values, separated by commas, and measure all combinations.
+    docs/benchmarking.md says what each figure means.
     DIR is the current folder if that is a converted checkpoint, else the newest one directly below it.
     """
+    for path in (json_file, csv_file, html_file):
+        _check_writable(path)
+    if compare:
+        _compare(paths, json_file, csv_file, html_file)
+        return
+    if len(paths) > 1:
+        raise UsageError(f"bench takes one folder, not {len(paths)}; --compare takes several reports")
     from msport.bench import benchmark
 
-    checkpoint = find_folder(folder)
-    if json_file not in (None, "-") and not Path(str(json_file)).absolute().parent.is_dir():
-        raise OutputError(f"{json_file}: its folder does not exist; make it first")
+    checkpoint = find_folder(paths[0] if paths else None)
     with PhaseBar() as progress:
-        report = benchmark(
-            checkpoint,
-            prompt_tokens=prompt_tokens,
-            new_tokens=new_tokens,
-            batch=batch,
-            dtype=dtype,
-            max_length=max_length,
-            warmup=warmup,
-            repeats=repeats,
-            threads=threads,
-            seed=seed,
-            baseline=baseline,
-            reference=reference,
-            progress=progress,
-        )
-    _write(report, json_file)
+        report = benchmark(checkpoint, **options, progress=progress)
+    _write(report, published, json_file, csv_file, html_file)
 
 
-def _write(report: BenchReport, json_file: str | None) -> None:
-    click.echo(report.to_json() if json_file == "-" else str(report))
-    if json_file is not None and json_file != "-":
-        write_atomically(Path(json_file), report.to_json() + "\n")
+def _write(
+    report: BenchReport, published: bool, json_file: str | None, csv_file: str | None, html_file: str | None
+) -> None:
+    from msport.bench.text import render_text
+
+    if json_file == "-":
+        click.echo(report.to_json())
+    elif csv_file == "-":
+        click.echo(report.to_csv(), nl=False)
+    else:
+        click.echo(render_text(report, published))
+    _write_file(json_file, lambda: report.to_json() + "\n")
+    _write_file(csv_file, report.to_csv)
+    _write_file(html_file, lambda: report.to_html(published))
+
+
+def _compare(paths: Sequence[str], json_file: str | None, csv_file: str | None, html_file: str | None) -> None:
+    from msport.bench.compare import compare_files
+    from msport.bench.compare_views import render_comparison, render_comparison_page
+
+    if len(paths) < 2:
+        raise UsageError("--compare needs two or more reports that msport bench --json wrote")
+    if csv_file is not None:
+        raise UsageError("--compare writes no CSV; take --json or --html")
+    comparison = compare_files([Path(path) for path in paths])
+    click.echo(comparison.to_json() if json_file == "-" else render_comparison(comparison))
+    _write_file(json_file, lambda: comparison.to_json() + "\n")
+    _write_file(html_file, lambda: render_comparison_page(comparison))
+
+
+def _check_writable(path: str | None) -> None:
+    """Before anything has run for minutes."""
+    if path not in (None, "-") and not Path(str(path)).absolute().parent.is_dir():
+        raise OutputError(f"{path}: its folder does not exist; make it first")
+
+
+def _write_file(path: str | None, render: Callable[[], str]) -> None:
+    if path is not None and path != "-":
+        write_atomically(Path(path), render())

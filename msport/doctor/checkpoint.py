@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from msport.architectures import ModelConfig, load_config
-from msport.architectures.gpt_oss import GptOssConfig
+from msport.bench.fit import Need, largest_batch_that_fits, longest_that_fits, make_costs
 from msport.checkpoint import open_checkpoint, read_manifest
 from msport.convert import format_size
 from msport.doctor.check import Check, failed, passed, warned
 from msport.errors import MsportError
 from msport.msmodels.costs import Costs
 
-# What a process holds beside weights and caches: MindSpore itself, compiled graphs, activations of a chunk.
-RUNTIME_NBYTES = 7 * 10**8
-PREFILL_CHUNK = 128
+# A context that most uses are content with, and the most sequences that are looked at together.
+COMMON_LENGTH = 4096
+LARGEST_BATCH = 64
 
 # Below this share of headroom a run may fit or not.
 _TIGHT = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Where a model would stand: `nbytes` of the device's own memory or of the host's, and the dtypes to choose from.
+
+    `portable`: attention is the portable one, which holds its scores.
+    """
+
+    nbytes: int
+    dtypes: tuple[str, ...]
+    on_device: bool = False
+    portable: bool = False
+
+    @property
+    def name(self) -> str:
+        return "device memory" if self.on_device else "free memory"
+
+    def holds_scores(self, config: ModelConfig) -> bool:
+        """Whether attention holds its scores: the fused one of a device knows no soft-cap."""
+        return self.portable or (self.on_device and getattr(config, "attn_logit_softcapping", None) is not None)
 
 
 def check_files(folder: Path) -> Check:
@@ -48,9 +69,9 @@ def check_files(folder: Path) -> Check:
 
 
 def check_fit(
-    folder: Path, dtype: str, max_length: int, batch: int, available: int, where: str, *, packed: bool = False
+    folder: Path, dtype: str, max_length: int, batch: int, memory: Memory, *, packed: bool = False
 ) -> list[Check]:
-    """Whether config.json is supported, and weights and caches fit `available` bytes of `where` ("memory" ...).
+    """Whether config.json is supported, the model fits `memory`, and what of it would fit.
 
     `packed`: experts stay packed as MXFP4 where the family has them.
     """
@@ -58,48 +79,63 @@ def check_fit(
         config = load_config(folder)
     except MsportError as error:
         return [failed("model", str(error), "run msport inspect on the folder for more")]
-    if packed and isinstance(config, GptOssConfig):
-        config = replace(config, packed_experts=True)
-    costs = Costs(config, dtype)
+    costs = make_costs(config, dtype, packed=packed)
     shape = f"{config.architecture}, {config.num_hidden_layers} layers, hidden size {config.hidden_size}"
-    model = passed("model", f"{shape}, {format_size(costs.weight_bytes)} as {dtype}")
-    return [model, _fit(config, costs, max_length, batch, available, where)]
-
-
-def needed_nbytes(costs: Costs, max_length: int, batch: int) -> int:
-    """Weights, caches and the runtime."""
-    chunk = min(PREFILL_CHUNK, max_length)
-    return costs.weight_bytes + costs.cache_bytes(max_length, batch, chunk) + RUNTIME_NBYTES
-
-
-def longest_that_fits(costs: Costs, most: int, batch: int, available: int) -> int:
-    """The largest `max_length` up to `most` that fits; 0 if none does."""
-    shortest, beyond = 0, most + 1
-    while beyond - shortest > 1:
-        middle = (shortest + beyond) // 2
-        if needed_nbytes(costs, middle, batch) <= available:
-            shortest = middle
-        else:
-            beyond = middle
-    return shortest
-
-
-def _fit(config: ModelConfig, costs: Costs, max_length: int, batch: int, available: int, where: str) -> Check:
+    kind = f"MXFP4 and {dtype}" if packed else dtype
+    model = passed("model", f"{shape}, {format_size(costs.weight_bytes)} as {kind}")
     length = min(max_length, config.max_position_embeddings)
-    need = needed_nbytes(costs, length, batch)
-    parts = f"weights {format_size(costs.weight_bytes)}, caches for {length} tokens x batch {batch}"
-    finding = f"{format_size(need)} ({parts}) of {format_size(available)} {where}"
-    if need > available:
-        return failed("fits", finding, _how_to_fit(costs, length, batch, available, where))
-    if need > (comfortable := int((1 - _TIGHT) * available)):
-        return warned("fits", f"{finding}: barely", _how_to_fit(costs, length, batch, comfortable, where))
+    return [model, _fit(costs, length, batch, memory), advise(config, dtype, batch, memory, packed=packed)]
+
+
+def advise(config: ModelConfig, dtype: str, batch: int, memory: Memory, *, packed: bool = False) -> Check:
+    """What to take: for each dtype of the device, the longest context, and the largest batch at a common length."""
+    name, room = "choices", int((1 - _TIGHT) * memory.nbytes)
+    choices = [_choice(config, each, batch, room, memory) for each in memory.dtypes]
+    if packed:
+        choices.insert(0, _choice(config, dtype, batch, room, memory, packed=True))
+    fitting = [choice for choice in choices if choice]
+    if not fitting:
+        return failed(
+            name, "in no dtype does the model fit", f"use a machine with more than {format_size(memory.nbytes)}"
+        )
+    return passed(name, "; ".join(fitting))
+
+
+def _choice(
+    config: ModelConfig, dtype: str, batch: int, room: int, memory: Memory, *, packed: bool = False
+) -> str | None:
+    """The longest context of `batch` sequences, and the largest batch of contexts of a common length, in `dtype`."""
+    costs, kind = make_costs(config, dtype, packed=packed), "mxfp4" if packed else dtype
+    most = config.max_position_embeddings
+    longest = longest_that_fits(costs, most, batch, room, portable=memory.holds_scores(costs.config))
+    common = min(COMMON_LENGTH, most)
+    widest = largest_batch_that_fits(costs, common, LARGEST_BATCH, room, portable=memory.holds_scores(costs.config))
+    if not longest and not widest:
+        return None
+    limit = "all its positions" if longest == most else "--max-length"
+    return f"{kind}: --batch {batch} up to {limit} {longest}, or --batch {widest} of --max-length {common}"
+
+
+def _fit(costs: Costs, length: int, batch: int, memory: Memory) -> Check:
+    need = Need.of(costs, length, batch, portable=memory.holds_scores(costs.config))
+    parts = (
+        f"weights {format_size(need.weights)}, caches for {length} tokens x batch {batch} {format_size(need.caches)},"
+        f" compiling and computing {format_size(need.workspace)}"
+    )
+    finding = f"{format_size(need.total)} ({parts}) of {format_size(memory.nbytes)} {memory.name}"
+    if need.total > memory.nbytes:
+        return failed("fits", finding, _how_to_fit(costs, length, batch, memory.nbytes, memory))
+    if need.total > (comfortable := int((1 - _TIGHT) * memory.nbytes)):
+        return warned("fits", f"{finding}: barely", _how_to_fit(costs, length, batch, comfortable, memory))
     return passed("fits", finding)
 
 
-def _how_to_fit(costs: Costs, length: int, batch: int, available: int, where: str) -> str:
-    shorter = longest_that_fits(costs, length, batch, available)
+def _how_to_fit(costs: Costs, length: int, batch: int, available: int, memory: Memory) -> str:
+    shorter = longest_that_fits(costs, length, batch, available, portable=memory.holds_scores(costs.config))
     if shorter:
         return f"--max-length {shorter} fits"
-    if batch > 1 and (shorter := longest_that_fits(costs, length, 1, available)):
+    if batch > 1 and (
+        shorter := longest_that_fits(costs, length, 1, available, portable=memory.holds_scores(costs.config))
+    ):
         return f"--batch 1 with --max-length {shorter} fits"
-    return f"the weights alone are too large: free {where}, or use a machine with more"
+    return f"the weights alone are too large: free {memory.name}, or use a machine with more"

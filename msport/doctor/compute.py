@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from msport.bench.device import own_memory
 from msport.child import Progress
 from msport.errors import UsageError
 
@@ -20,15 +21,11 @@ def describe_device(dtype: str | None, *, progress: Progress) -> dict[str, Any]:
     from msport.msmodels.loading import choose_dtype
 
     target = ms.get_context("device_target")
-    try:
-        memory = int(ms.hal.get_device_properties(0, target).total_memory) if target != "CPU" else None
-    except (AttributeError, RuntimeError, ValueError, TypeError):
-        memory = None
     return {
         "target": target,
         "number": ms.get_context("device_id"),
         "count": ms.hal.device_count(target),
-        "memory": memory,
+        "memory": own_memory(target),
         "dtype": choose_dtype(None, target),
         "refusal": _refusal(dtype, target),
     }

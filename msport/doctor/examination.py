@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from msport.bench.machine import available_memory
 from msport.doctor.ascend import check_cann, check_npus, find_ascend
 from msport.doctor.check import Check, Diagnosis
 from msport.doctor.device import Device, ask_device, check_dtype, check_multiply, check_train
 from msport.doctor.facts import collect_facts
-from msport.doctor.machine import available_memory, check_compiler, check_disk, check_memory
+from msport.doctor.machine import check_compiler, check_disk, check_memory
 from msport.doctor.packages import check_packages
 
 TIMEOUT = 120.0
@@ -61,19 +63,19 @@ def _examine(folder: Path | None, dtype: str | None, max_length: int, batch: int
 def _check_folder(
     folder: Path, device: Device | None, dtype: str | None, max_length: int, batch: int, available: int
 ) -> Iterator[Check]:
-    from msport.doctor.checkpoint import check_files, check_fit  # here, for it needs a working NumPy
+    from msport.doctor.checkpoint import Memory, check_files, check_fit  # here, for it needs a working NumPy
 
     yield check_files(folder)
     if folder.is_dir():
-        nbytes, where = (available, "free memory") if device is None else _memory(device, available)
         packed = dtype == PACKED
-        chosen = dtype if dtype and not packed else "float32" if device is None else device.dtype
-        yield from check_fit(folder, chosen, max_length, batch, nbytes, where, packed=packed)
-
-
-def _memory(device: Device, available: int) -> tuple[int, str]:
-    """Where weights and caches will be, and how many bytes there are."""
-    return (available, "free memory") if device.memory is None else (device.memory, "device memory")
+        best = "float32" if device is None else device.dtype
+        chosen = dtype if dtype and not packed else best
+        portable = os.environ.get("MSPORT_OPS") == "portable" or os.environ.get("MSPORT_NATIVE") == "0"
+        if device is None or device.memory is None:
+            memory = Memory(available, ("float32", "float16"), portable=portable)
+        else:
+            memory = Memory(device.memory, tuple(dict.fromkeys((best, "float16"))), on_device=True, portable=portable)
+        yield from check_fit(folder, chosen, max_length, batch, memory, packed=packed)
 
 
 def _check_device(device: Device, dtype: str | None, timeout: float) -> Iterator[Check]:

@@ -8,9 +8,11 @@ from pathlib import Path
 from msport.architectures import ARCHITECTURES
 from msport.bench.limits import Limits, Probe
 from msport.bench.loop import Run
+from msport.bench.measurements import Setup, Startup
 from msport.bench.memory import Memory
-from msport.bench.report import BenchReport, Setup, Startup
+from msport.bench.report import BenchReport
 from msport.bench.session import Compilation, Result, Session
+from msport.bench.suites import Unavailable
 from msport.bench.workload import Workload
 
 FAMILY = ARCHITECTURES["GptOssForCausalLM"]
@@ -28,13 +30,15 @@ SESSION = Session(
     import_seconds=2.0,
     load_seconds=0.5,
     start=Run(3.1, 3.2, (1.02,), ((1, 2),)),
+    loaded=Memory(600_000_000, 100_000_000, 400_000_000),
     memory=Memory(3_000_000_000, 1_000_000_000, 2_000_000_000),
+    peaks=(3_000_000_000, 2_900_000_000),
     results=(
         Result(
             WORKLOAD,
             (
                 Run(0.1, 0.2, (0.01, 0.02, 0.03), TOKENS),
-                Run(0.1, 0.2, (0.02, 0.02, 0.02), TOKENS),
+                Run(0.1, 0.2, (0.02, 0.02, 0.02), TOKENS, process=1),
             ),
         ),
     ),
@@ -56,6 +60,48 @@ STARTUP = Startup(
     cache_nbytes=1000,
 )
 LIMITS = Limits((Probe("reading", 2e10, 1.9e10, 9),), (Probe("multiplying", 2e11, 1.9e11, 9),))
-SETUP = Setup("model-ms", CONFIG.architecture, "org/model", None, "0" * 64, "A processor", 2, 0.1, 1, 2, 0)
-REPORT = BenchReport(SETUP, CONFIG, LIMITS, (STARTUP,), (SESSION,))
+SETUP = Setup(
+    folder="model-ms",
+    architecture=CONFIG.architecture,
+    source="org/model",
+    revision=None,
+    checkpoint="0" * 64,
+    device="CPU",
+    device_memory=None,
+    processor="A processor",
+    threads=2,
+    load_average=0.1,
+    started="2026-11-21T08:00:00+00:00",
+    suite=None,
+    warmup=1,
+    repeats=2,
+    processes=2,
+    seed=0,
+)
+REPORT = BenchReport(SETUP, CONFIG, {"float32": LIMITS}, (STARTUP,), (SESSION,))
 COMPARED = replace(REPORT, baselines=(PEER,))
+
+# Two batches of two prompts in two dtypes, beside Transformers, and a dtype that the device lacks.
+GRID = replace(
+    REPORT,
+    setup=replace(SETUP, suite="grid"),
+    limits={"float32": LIMITS, "float16": LIMITS},
+    sessions=tuple(
+        replace(
+            SESSION,
+            dtype=dtype,
+            results=tuple(replace(SESSION.results[0], workload=Workload(prompt, 4, batch)) for prompt in (64, 100)),
+        )
+        for dtype in ("float32", "float16")
+        for batch in (1, 2)
+    ),
+    startups=(STARTUP, replace(STARTUP, warm=None, graphs=0, cached=0)) * 2,
+    baselines=tuple(
+        replace(
+            PEER, results=tuple(replace(PEER.results[0], workload=Workload(prompt, 4, batch)) for prompt in (64, 100))
+        )
+        for batch in (1, 2)
+    )
+    * 2,
+    unavailable=tuple(Unavailable("bfloat16", batch, (64, 100), "no such kernels") for batch in (1, 2)),
+)

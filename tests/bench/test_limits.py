@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+
+import psutil
+import pytest
 
 from msport.bench import limits
 from msport.bench.limits import Limits, Probe
-from msport.bench.machine import last_level_cache_nbytes, processor
+from msport.bench.machine import available_memory, last_level_cache_nbytes, processor
 from msport.bench.memory import read_memory
 
 
@@ -42,4 +46,25 @@ def test_the_peak_is_at_least_what_is_resident_now() -> None:
     assert memory.mapped is not None
     assert memory.peak_resident >= memory.private + memory.mapped - (1 << 22)
     assert read_memory().peak_resident >= memory.peak_resident  # it never falls
-    assert read_memory(123).device_peak == 123
+
+
+def test_a_container_may_take_less_than_the_machine_has(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("3000000\n")
+    (tmp_path / "memory.current").write_text("2500000\n")
+    (tmp_path / "memory.stat").write_text("anon 100000\ninactive_file 400000\n")
+    assert available_memory(tmp_path) == 3_000_000 - 2_500_000 + 400_000
+
+
+def test_an_old_container_too(tmp_path: Path) -> None:
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("5000000\n")
+    (tmp_path / "memory" / "memory.usage_in_bytes").write_text("4000000\n")
+    (tmp_path / "memory" / "memory.stat").write_text("total_inactive_file 250000\n")
+    assert available_memory(tmp_path) == 1_250_000
+
+
+def test_without_a_limit_the_machines_memory_counts(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("2500000\n")
+    (tmp_path / "memory.stat").write_text("inactive_file 0\n")
+    assert available_memory(tmp_path) == pytest.approx(psutil.virtual_memory().available, rel=0.5)

@@ -63,7 +63,7 @@ def test_warm_up_runs_are_made_and_not_counted() -> None:
 
 
 def test_a_run_survives_its_document() -> None:
-    run = Run(0.5, 0.6, (0.1, 0.2), ((1, 2, 3), (4, 5, 6)))
+    run = Run(0.5, 0.6, (0.1, 0.2), ((1, 2, 3), (4, 5, 6)), process=1)
     assert Run.from_document(run.to_document()) == run
 
 

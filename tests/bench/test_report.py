@@ -94,7 +94,7 @@ def test_a_warm_start_that_missed_the_cache_is_said() -> None:
 
 def test_a_machine_whose_speed_moved_is_said() -> None:
     again = Limits((Probe("reading", 1.5e10, 1e10, 9),), (Probe("multiplying", 1.9e11, 1e11, 9),))
-    (note,) = (note for note in collect_notes(replace(REPORT, limits=LIMITS + again)) if "moved" in note)
+    (note,) = (note for note in collect_notes(replace(REPORT, limits={"float32": LIMITS + again})) if "moved" in note)
     assert note.startswith("memory bandwidth: the machine's speed moved by 33%")
 
 
@@ -113,7 +113,7 @@ def test_tokens_that_change_between_repeats_are_said() -> None:
 
 def test_how_far_both_sides_agree_is_said_and_so_is_a_difference_of_dtype() -> None:
     assert any("the same tokens up to 2 of 4" in note for note in collect_notes(COMPARED))
-    half = replace(COMPARED, sessions=(replace(SESSION, dtype="float16"),))
+    half = replace(COMPARED, sessions=(replace(SESSION, dtype="float16"),), limits={"float16": LIMITS})
     assert any("the baseline ran in float32, msport in float16" in note for note in collect_notes(half))
 
 

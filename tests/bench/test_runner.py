@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.test_grid import check_schema
 from msport import benchmark, load_model
 from msport.bench import BenchReport
 from msport.bench.processes import make_bench
 from msport.bench.report import SCHEMA
-from msport.bench.workload import Workload, random_prompts
+from msport.bench.workload import Workload, make_prompts
 from msport.errors import CheckpointError, UsageError
 
 WORKLOAD = Workload(prompt_tokens=20, new_tokens=6)
@@ -41,13 +42,14 @@ def test_every_time_is_positive_and_percentiles_are_in_order(report: BenchReport
 
 def test_the_tokens_counted_are_the_tokens_that_the_model_produces(report: BenchReport, tiny_checkpoint: Path) -> None:
     model = load_model(tiny_checkpoint, max_length=WORKLOAD.length)
-    ids = random_prompts(WORKLOAD, model.config.vocab_size, seed=3)
+    ids = make_prompts(WORKLOAD, model.config.vocab_size, seed=3)
     tokens = [int(model.prefill(ids).argmax())]
     while len(tokens) < WORKLOAD.new_tokens:
         tokens.append(int(model.decode(np.array(tokens[-1:])).argmax()))
     runs = report.sessions[0].results[0].runs
     assert len(runs) == REPEATS
     assert all(run.tokens == (tuple(tokens),) for run in runs)
+    assert [run.process for run in runs] == [0, 1]
 
 
 def test_compiling_is_measured_cold_and_with_a_cache_that_was_really_used(report: BenchReport) -> None:
@@ -66,7 +68,7 @@ def test_shares_are_bytes_and_operations_over_time(report: BenchReport) -> None:
     bandwidth = document["memory_bandwidth"]
     assert bandwidth["amount"] / max(run_steps) * 0.99 <= bandwidth["achieved"]
     assert bandwidth["achieved"] <= bandwidth["amount"] / min(run_steps) * 1.01
-    assert bandwidth["of_limit"] == pytest.approx(bandwidth["achieved"] / report.limits.bandwidth.best)
+    assert bandwidth["of_limit"] == pytest.approx(bandwidth["achieved"] / report.limits["float32"].bandwidth.best)
     arithmetic = document["arithmetic"]
     assert arithmetic["achieved"] == pytest.approx(arithmetic["amount"] / document["prefill_seconds"]["p50"])
 
@@ -115,6 +117,35 @@ def test_arguments_that_cannot_be_measured_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         benchmark(tiny_checkpoint, **options)
+
+
+def test_a_grid_measures_each_batch_and_prompt_and_says_which_dtype_is_not_available(tiny_checkpoint: Path) -> None:
+    report = benchmark(
+        tiny_checkpoint,
+        batch=(1, 2),
+        prompt_tokens=(8, 12),
+        dtype=("float32", "bfloat16"),
+        new_tokens=3,
+        warmup=0,
+        repeats=1,
+        processes=1,
+    )
+    measured = [result.workload for session in report.sessions for result in session.results]
+    assert [(work.batch, work.prompt_tokens) for work in measured] == [(1, 8), (1, 12), (2, 8), (2, 12)]
+    for session in report.sessions:
+        for result in session.results:
+            assert [len(run.tokens) for run in result.runs] == [result.workload.batch]
+    assert {(part.dtype, part.batch) for part in report.unavailable} == {("bfloat16", 1), ("bfloat16", 2)}
+    assert "no bfloat16 kernels" in report.unavailable[0].reason
+    check_schema(json.loads(report.to_json()), "bench.schema.json")
+
+
+def test_the_memory_suite_measures_what_a_longer_context_takes(tiny_checkpoint: Path) -> None:
+    report = benchmark(tiny_checkpoint, suite="memory", batch=1, prompt_tokens=16, new_tokens=2, max_length=1024)
+    short, long = report.sessions
+    assert (short.max_length, long.max_length) == (18, 1024)
+    assert all(session.loaded.resident < session.memory.peak_resident for session in report.sessions)
+    assert report.startups[0].warm is None
 
 
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:

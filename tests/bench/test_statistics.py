@@ -28,6 +28,7 @@ def test_percentiles_are_over_all_repeats_and_the_spread_is_between_their_median
     assert summary.count == 9
     assert summary.p50 == 2.0
     assert summary.spread == pytest.approx((3.0 - 1.0) / 2.0)
+    assert (summary.lowest, summary.highest) == (1.0, 3.0)
 
 
 def test_one_repeat_has_no_spread() -> None:

@@ -39,26 +39,54 @@ def _run(*arguments: str) -> int:
 
 def test_options_reach_the_benchmark_of_the_newest_conversion(calls: list[dict[str, Any]]) -> None:
     status = _run(
-        *("--prompt", "32", "--new-tokens", "8", "--batch", "2", "--dtype", "float16", "--repeats", "3"),
-        *("--warmup", "1", "--baseline", "torch", "--threads", "1", "--seed", "5", "--max-length", "64"),
+        *("--suite", "grid", "--prompt", "32,64", "--new-tokens", "8", "--batch", "1, 2", "--dtype", "float32,float16"),
+        *(
+            "--warmup",
+            "1",
+            "--repeats",
+            "3",
+            "--processes",
+            "1",
+            "--baseline",
+            "torch",
+            "--threads",
+            "1",
+            "--seed",
+            "5",
+        ),
+        *("--max-length", "128"),
     )
     (call,) = calls
     call.pop("progress")
     assert status == 0
     assert call.pop("folder").name == "model-ms"
     assert call == {
-        "prompt_tokens": 32,
+        "suite": "grid",
+        "prompt_tokens": (32, 64),
         "new_tokens": 8,
-        "batch": 2,
-        "dtype": "float16",
-        "max_length": 64,
+        "batch": (1, 2),
+        "dtype": ("float32", "float16"),
+        "max_length": 128,
         "warmup": 1,
         "repeats": 3,
+        "processes": 1,
         "threads": 1,
         "seed": 5,
         "baseline": "torch",
         "reference": None,
     }
+
+
+def test_what_is_left_open_is_the_suites_own(calls: list[dict[str, Any]]) -> None:
+    _run()
+    (call,) = calls
+    assert {name for name, value in call.items() if value is not None} == {"folder", "seed", "progress"}
+
+
+@pytest.mark.parametrize("option", [("--batch", "0"), ("--prompt", "8,,16"), ("--dtype", "float32,int8"), ("a", "b")])
+def test_what_is_no_list_of_values_is_refused(calls: list[dict[str, Any]], option: tuple[str, str]) -> None:
+    assert _run(*option) == 2
+    assert calls == []
 
 
 def test_the_text_goes_to_stdout_and_nothing_to_stderr(
@@ -78,6 +106,49 @@ def test_json_is_one_document_on_stdout_or_in_a_file_beside_the_text(
     _run("--json", "report.json")
     assert capsys.readouterr().out == f"{COMPARED}\n"
     assert json.loads(Path("report.json").read_text()) == json.loads(COMPARED.to_json())
+
+
+def test_csv_and_a_page_are_written_beside_the_text(
+    calls: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _run("--csv", "report.csv", "--html", "report.html", "--published")
+    assert "PUBLISHED by others" in capsys.readouterr().out
+    assert Path("report.csv").read_text() == COMPARED.to_csv()
+    assert Path("report.html").read_text() == COMPARED.to_html(published=True)
+    _run("--csv", "-")
+    assert capsys.readouterr().out == COMPARED.to_csv()
+
+
+def test_reports_are_compared_without_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.json", "b.json"):
+        Path(name).write_text(COMPARED.to_json())
+    assert _run("--compare", "a.json", "b.json", "--json", "changes.json", "--html", "changes.html") == 0
+    assert "figures agree within the runs' own stated spread; 0 better, 0 worse beyond it" in capsys.readouterr().out
+    assert json.loads(Path("changes.json").read_text())["before"]["file"] == "a.json"
+    assert "</html>" in Path("changes.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--compare", "a.json"), "--compare needs two or more reports"),
+        (("--compare", "a.json", "b.json"), "a.json: cannot be read"),
+        (("--compare", "a.json", "b.json", "--csv", "x.csv"), "--compare writes no CSV"),
+    ],
+)
+def test_a_comparison_of_nothing_is_refused(
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _run(*arguments) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(

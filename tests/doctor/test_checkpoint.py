@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from msport import convert_checkpoint
-from msport.architectures import load_config
+from msport.architectures import ARCHITECTURES, load_config
+from msport.bench.fit import Need, longest_that_fits
 from msport.doctor.check import Check, Status
-from msport.doctor.checkpoint import RUNTIME_NBYTES, check_files, check_fit, longest_that_fits, needed_nbytes
+from msport.doctor.checkpoint import Memory, advise, check_files, check_fit
 from msport.msmodels.costs import Costs
 from msport.sample import write_sample
 
@@ -35,9 +38,13 @@ def costs(converted: Path) -> Costs:
 
 
 def _fits(folder: Path, max_length: int, batch: int, available: int) -> Check:
-    model, fits = check_fit(folder, "float32", max_length, batch, available, "free memory")
+    model, fits, _ = check_fit(folder, "float32", max_length, batch, Memory(available, ("float32", "float16")))
     assert model.status is Status.PASS
     return fits
+
+
+def _needed(costs: Costs, max_length: int, batch: int) -> int:
+    return Need.of(costs, max_length, batch).total
 
 
 def test_a_whole_conversion_passes(converted: Path) -> None:
@@ -78,35 +85,29 @@ def test_a_manifest_of_other_tensors_fails(copied: Path) -> None:
 
 def test_an_architecture_that_is_not_supported_fails(copied: Path) -> None:
     (copied / "config.json").write_text(json.dumps({"architectures": ["NovelForCausalLM"]}))
-    (check,) = check_fit(copied, "float32", 4096, 1, 10**12, "free memory")
+    (check,) = check_fit(copied, "float32", 4096, 1, Memory(10**12, ("float32",)))
     assert check.status is Status.FAIL
     assert "NovelForCausalLM" in check.finding
 
 
-def test_what_is_needed_is_weights_caches_and_the_runtime(costs: Costs) -> None:
-    # 2 layers see 24 tokens beside a chunk of 128, 2 see all 512; keys and values of 2 heads of 32 float32 numbers.
-    slots = 2 * (24 + 128) + 2 * 512
-    assert needed_nbytes(costs, 512, 3) == costs.weight_bytes + 3 * slots * 2 * 2 * 32 * 4 + RUNTIME_NBYTES
-
-
 def test_enough_memory_passes_and_one_byte_too_little_fails(converted: Path, costs: Costs) -> None:
-    need = needed_nbytes(costs, 4096, 1)
+    need = _needed(costs, 4096, 1)
     assert _fits(converted, 4096, 1, 2 * need).status is Status.PASS
     assert _fits(converted, 4096, 1, need).status is Status.WARN  # it fits, barely
     assert _fits(converted, 4096, 1, need - 1).status is Status.FAIL
 
 
 def test_the_remedy_is_a_length_that_does_fit(converted: Path, costs: Costs) -> None:
-    available = needed_nbytes(costs, 1000, 1)
+    available = _needed(costs, 1000, 1)
     check = _fits(converted, 100_000, 1, available)
     shorter = longest_that_fits(costs, 100_000, 1, available)
     assert check.remedy == f"--max-length {shorter} fits"
-    assert needed_nbytes(costs, shorter, 1) <= available < needed_nbytes(costs, shorter + 1, 1)
+    assert _needed(costs, shorter, 1) <= available < _needed(costs, shorter + 1, 1)
     assert _fits(converted, shorter, 1, available).status is not Status.FAIL
 
 
 def test_a_smaller_batch_is_the_remedy_where_no_length_fits(converted: Path, costs: Costs) -> None:
-    check = _fits(converted, 512, 10_000, needed_nbytes(costs, 512, 1))
+    check = _fits(converted, 512, 10_000, _needed(costs, 512, 1))
     assert check.remedy == "--batch 1 with --max-length 512 fits"
 
 
@@ -119,3 +120,44 @@ def test_weights_that_do_not_fit_need_another_machine(converted: Path) -> None:
 
 def test_no_more_positions_are_counted_than_the_model_has(converted: Path) -> None:
     assert "caches for 131072 tokens" in _fits(converted, 10**9, 1, 10**12).finding
+
+
+def test_every_part_of_what_is_needed_is_said(converted: Path) -> None:
+    finding = _fits(converted, 512, 2, 10**12).finding
+    for part in ("weights", "caches for 512 tokens x batch 2", "compiling and computing", "free memory"):
+        assert part in finding
+
+
+def test_each_dtype_that_fits_is_advised_with_a_length_and_a_batch_that_do_fit(costs: Costs) -> None:
+    room = Need.of(costs, 4096, 5).total
+    check = advise(costs.config, "float32", 1, Memory(-(-10 * room // 9), ("float32", "float16")))
+    assert check.status is Status.PASS
+    single, half = check.finding.split("; ")
+    length = int(re.search(r"--batch 1 up to --max-length (\d+)", single)[1])  # type: ignore[index]
+    assert _needed(costs, length, 1) <= room < _needed(costs, length + 1, 1)
+    widest = int(re.search(r"--batch (\d+) of --max-length 4096", single)[1])  # type: ignore[index]
+    assert widest == 5
+    assert half.startswith("float16: ")
+
+
+def test_a_model_that_fits_in_half_precision_only_is_told_so(converted: Path, costs: Costs) -> None:
+    large = replace(costs.config, vocab_size=4_000_000)
+    available = int(1.2 * Need.of(Costs(large, "float16"), 4096, 1).total)
+    check = advise(large, "float32", 1, Memory(available, ("float32", "float16")))
+    assert check.finding.startswith("float16: ")
+    assert advise(large, "float32", 1, Memory(10**8, ("float32",))).status is Status.FAIL
+
+
+def test_packed_experts_are_advised_beside_the_dtypes(converted: Path) -> None:
+    *_, advice = check_fit(converted, "float32", 512, 1, Memory(10**10, ("float32",)), packed=True)
+    assert advice.finding.startswith("mxfp4: ")
+    assert "; float32: " in advice.finding
+
+
+def test_only_attention_with_a_soft_cap_holds_its_scores_on_a_device(costs: Costs) -> None:
+    capped = ARCHITECTURES["Gemma2ForCausalLM"]
+    config = capped.parse(capped.sample_config(), Path("config.json"))
+    assert Memory(1, (), on_device=True).holds_scores(config)
+    assert not Memory(1, (), on_device=True).holds_scores(costs.config)
+    assert Memory(1, (), portable=True).holds_scores(costs.config)
+    assert not Memory(1, ()).holds_scores(config)

@@ -1,0 +1,183 @@
+"""Several benchmarks side by side: what changed, and what is noise.
+
+A change is noise where it is no larger than the larger of the two spreads that the benchmarks themselves state: the
+range of their repeats, which were spread over several processes. Less than a hundredth is never called a change.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msport.bench.cells import KINDS, Cell, Figure, document_cells
+from msport.errors import UsageError
+
+SCHEMA = "msport.bench.compare/1"
+_REPORT_SCHEMA = "msport.bench/2"
+
+# What is compared; the others follow from these, or have no spread of their own.
+COMPARED = (
+    "prefill_rate",
+    "first_token",
+    "decode_p50",
+    "throughput",
+    "load",
+    "compile_cold",
+    "compile_warm",
+    "peak_resident",
+    "peak_device",
+)
+
+# A change below this is noise whatever the repeats say: where code and data come to lie in memory moves as much.
+SMALLEST = 0.01
+
+# What must be the same for two figures to be about the same thing, and what each is called.
+_SAME = {
+    "checkpoint": "the checkpoint",
+    "processor": "the processor",
+    "threads": "the number of threads",
+    "device": "the device",
+    "seed": "the seed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One figure of the first run and of another one.
+
+    `change` says by which share the larger value exceeds the smaller one, positive where the second run is better: the
+    same for 2 after 1 as, with the other sign, for 1 after 2. `noise` is the larger of both spreads, at least
+    `SMALLEST`; None where a run had one repeat and no spread.
+    """
+
+    cell: str
+    figure: str
+    before: float
+    after: float
+    change: float
+    noise: float | None
+
+    @property
+    def verdict(self) -> str:
+        """``better``, ``worse``, ``noise``, or ``unknown`` for lack of a spread."""
+        if self.noise is None:
+            return "unknown"
+        if abs(self.change) <= self.noise:
+            return "noise"
+        return "better" if self.change > 0 else "worse"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The run in `files[0]` with each of the others: `changes[i]` and `notes[i]` belong to ``files[i + 1]``."""
+
+    files: tuple[str, ...]
+    started: tuple[str, ...]
+    cells: tuple[tuple[Cell, ...], ...]
+    changes: tuple[tuple[Change, ...], ...]
+    notes: tuple[tuple[str, ...], ...]
+
+    def to_document(self) -> dict[str, Any]:
+        """The comparison as JSON values; docs/schemas/bench-compare.schema.json describes them."""
+        return {
+            "schema": SCHEMA,
+            "before": {"file": self.files[0], "started": self.started[0]},
+            "comparisons": [
+                {
+                    "file": file,
+                    "started": started,
+                    "changes": [
+                        {name: getattr(each, name) for name in (*Change.__slots__, "verdict")} for each in changes
+                    ],
+                    "notes": list(notes),
+                }
+                for file, started, changes, notes in zip(
+                    self.files[1:], self.started[1:], self.changes, self.notes, strict=True
+                )
+            ],
+        }
+
+    def to_json(self) -> str:
+        """`to_document` as one JSON text."""
+        return json.dumps(self.to_document(), ensure_ascii=False, allow_nan=False)
+
+
+def compare_files(paths: Sequence[Path]) -> Comparison:
+    """Compares the reports that ``msport bench --json`` wrote to `paths`, each of the later ones with the first.
+
+    Raises `UsageError` for a file that is none.
+    """
+    return compare([str(path) for path in paths], [read_report(path) for path in paths])
+
+
+def compare(files: Sequence[str], documents: Sequence[Mapping[str, Any]]) -> Comparison:
+    """The same for documents that are read already."""
+    first, *others = documents
+    cells = [tuple(document_cells(document)) for document in documents]
+    return Comparison(
+        tuple(files),
+        tuple(document["setup"]["started"] for document in documents),
+        tuple(cells),
+        tuple(tuple(_changes(cells[0], each)) for each in cells[1:]),
+        tuple(tuple(_notes(first, other)) for other in others),
+    )
+
+
+def read_report(path: Path) -> Mapping[str, Any]:
+    """The document in `path`; raises `UsageError` if it is not a report of ``msport bench``."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read as JSON ({error}); give reports of msport bench --json") from None
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != _REPORT_SCHEMA:
+        raise UsageError(
+            f"{path}: its schema is {schema!r}, not {_REPORT_SCHEMA!r}; measure again with msport bench --json"
+        )
+    found: Mapping[str, Any] = document
+    return found
+
+
+def relative_change(kind: str, before: float, after: float) -> float:
+    """By which share the larger of two figures of `kind` exceeds the smaller, positive where `after` is better."""
+    better = (after > before) is KINDS[kind].higher_is_better
+    share = max(before, after) / min(before, after) - 1.0
+    return share if better else -share
+
+
+def _changes(before: Sequence[Cell], after: Sequence[Cell]) -> Iterator[Change]:
+    others = {cell.key: cell for cell in after}
+    for cell in before:
+        other = others.get(cell.key)
+        for name in COMPARED if other else ():
+            if name in cell.figures and other and name in other.figures:
+                yield _change(cell.title, name, cell.figures[name], other.figures[name])
+
+
+def _change(cell: str, name: str, before: Figure, after: Figure) -> Change:
+    spreads = (before.spread, after.spread)
+    noise = None if None in spreads else max(SMALLEST, *(each for each in spreads if each is not None))
+    return Change(cell, name, before.value, after.value, relative_change(name, before.value, after.value), noise)
+
+
+def _notes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    for name, title in _SAME.items():
+        if before["setup"][name] != after["setup"][name]:
+            was, became = before["setup"][name], after["setup"][name]
+            yield f"{title} differs: {was}, then {became}; the figures are not about the same thing"
+    versions = [document["sessions"][0]["versions"] for document in (before, after)]
+    for name in sorted(versions[0].keys() & versions[1].keys()):
+        if versions[0][name] != versions[1][name]:
+            yield f"{name} was {versions[0][name]}, then {versions[1][name]}"
+    keys = [{cell.key: cell.title for cell in document_cells(document)} for document in (before, after)]
+    for title in [keys[0][key] for key in keys[0].keys() - keys[1].keys()]:
+        yield f"only the first run has {title}"
+    for title in [keys[1][key] for key in keys[1].keys() - keys[0].keys()]:
+        yield f"only the second run has {title}"
+    for document, which in ((before, "first"), (after, "second")):
+        for note in document["notes"]:
+            if "idle machine" in note:
+                yield f"the {which} run: {note}"

@@ -1,0 +1,127 @@
+"""A comparison as text for a terminal, and as a page with charts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from msport.bench import chart
+from msport.bench.cells import KINDS, Cell
+from msport.bench.compare import COMPARED, Change, Comparison
+from msport.bench.page import paragraph, render, section, table
+from msport.bench.text_layout import Row
+from msport.bench.text_layout import table as text_table
+from msport.convert import format_size
+
+_WORDS = {"better": "better", "worse": "WORSE", "noise": "noise", "unknown": "no spread to judge by"}
+_CLASSES = {"better": "good", "worse": "bad"}
+_PER_CHART = 8
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """A table for each run beside the first, and what is noise."""
+    return "\n".join(_lines(comparison))
+
+
+def render_comparison_page(comparison: Comparison) -> str:
+    """The same with charts: each figure of all runs, and each change beside its noise."""
+    body = [_files(comparison)]
+    for index, (file, changes) in enumerate(zip(comparison.files[1:], comparison.changes, strict=True)):
+        body.append(section(f"{comparison.files[0]} and {file}", paragraph(_summary(changes))))
+        body += [paragraph(note) for note in comparison.notes[index]]
+        judged = [chart.Change(_label(each), each.change, each.noise) for each in changes if each.noise is not None]
+        if judged:
+            body.append(paragraph("To the right is better; a dot inside its grey band is noise."))
+            body.append(chart.change_chart(judged))
+        body.append(table(_rows(changes), [_CLASSES.get(each.verdict, "") for each in changes]))
+    body += list(_figures(comparison))
+    return render("msport bench: comparison of runs", body)
+
+
+def _lines(comparison: Comparison) -> Iterator[str]:
+    yield f"first: {comparison.files[0]} ({comparison.started[0]})"
+    for index, changes in enumerate(comparison.changes):
+        yield ""
+        yield f"beside: {comparison.files[index + 1]} ({comparison.started[index + 1]})"
+        yield ""
+        if changes:
+            yield from text_table(_rows(changes), "<<>>>><")
+            yield ""
+        yield _summary(changes)
+        yield from (f"note: {note}" for note in comparison.notes[index])
+
+
+def _rows(changes: Sequence[Change]) -> list[Row]:
+    rows: list[Row] = [("", "figure", "first", "then", "change", "noise", "verdict")]
+    last = ""
+    for each in changes:
+        rows.append(
+            (
+                "" if each.cell == last else each.cell,
+                KINDS[each.figure].title,
+                _value(each.figure, each.before),
+                _value(each.figure, each.after),
+                f"{each.after / each.before - 1:+.1%}",
+                "" if each.noise is None else f"{each.noise:.1%}",
+                _WORDS[each.verdict],
+            )
+        )
+        last = each.cell
+    return rows
+
+
+def _summary(changes: Sequence[Change]) -> str:
+    counts = Counter(each.verdict for each in changes)
+    judged = len(changes) - counts["unknown"]
+    if not judged:
+        return "nothing in these runs has a spread to judge by: repeat with --repeats 2 or more"
+    agree = f"{counts['noise']} of {judged} figures agree within the runs' own stated spread"
+    moved = f"{counts['better']} better, {counts['worse']} worse beyond it"
+    without = f"; {counts['unknown']} have no spread" if counts["unknown"] else ""
+    return f"{agree}; {moved}{without}"
+
+
+def _figures(comparison: Comparison) -> Iterator[str]:
+    """For each figure a chart with a bar for each run, in groups of workloads that fit a page."""
+    for name in COMPARED:
+        titles = [cell.title for cell in comparison.cells[0] if name in cell.figures]
+        charts = []
+        for begin in range(0, len(titles), _PER_CHART):
+            some = titles[begin : begin + _PER_CHART]
+            series = [
+                chart.Series(file, [_point(cells, title, name) for title in some])
+                for file, cells in zip(comparison.files, comparison.cells, strict=True)
+            ]
+            labels = [_short(title) for title in some]
+            charts.append(chart.bar_chart(labels, series, KINDS[name].unit, partial(_value, name)))
+        if charts:
+            yield section(KINDS[name].title[:1].upper() + KINDS[name].title[1:], "\n".join(charts))
+
+
+def _point(cells: Sequence[Cell], title: str, name: str) -> chart.Point | None:
+    figure = next((cell.figures[name] for cell in cells if cell.title == title and name in cell.figures), None)
+    return None if figure is None else chart.Point(figure.value, figure.low, figure.high)
+
+
+def _label(change: Change) -> str:
+    return f"{_short(change.cell)}: {KINDS[change.figure].title.partition(',')[0]}"
+
+
+def _short(title: str) -> str:
+    """A cell's title without what all cells of a usual comparison share."""
+    return title.removeprefix("msport ").replace("new tokens ", "+").replace("prompt ", "p").replace("batch ", "b")
+
+
+def _value(name: str, value: float) -> str:
+    unit = KINDS[name].unit
+    if unit == "B":
+        return format_size(round(value))
+    if unit == "s":
+        return f"{value:.2f} s" if value >= 1.0 else f"{value * 1e3:.4g} ms"
+    return f"{value:.4g} {unit}"
+
+
+def _files(comparison: Comparison) -> str:
+    rows = zip(comparison.files, comparison.started, strict=True)
+    return table([("run", "began"), *rows])

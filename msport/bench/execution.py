@@ -1,0 +1,171 @@
+"""A plan carried out: for each dtype and batch size msport and its peer in turn, and the machine before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from msport.architectures import ModelConfig
+from msport.bench.device import PACKED, Device
+from msport.bench.fit import Need, make_costs
+from msport.bench.limits import Limits
+from msport.bench.machine import available_memory
+from msport.bench.measurements import Startup
+from msport.bench.processes import Bench, WarmStart
+from msport.bench.session import Session, merge_sessions
+from msport.bench.suites import Group, Unavailable
+from msport.child import ChildError
+from msport.convert import format_size
+from msport.errors import MsportError, UsageError
+
+# A long context whose prefill would take longer is left out unless somebody asks for it.
+PATIENCE_SECONDS = 600.0
+
+PEER_DTYPE = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A group in one dtype, measured."""
+
+    session: Session
+    startup: Startup
+    baseline: Session | None
+
+
+class Execution:
+    """The parts of a plan, one after the other, and what of it could not be measured."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        groups: Sequence[Group],
+        benches: Sequence[Bench],
+        device: Device,
+        *,
+        processes: int,
+        source: Path | None = None,
+        warm_starts: bool = True,
+    ) -> None:
+        self.unavailable: list[Unavailable] = []
+        self._config = config
+        self._groups = groups
+        self._benches = benches
+        self._device = device
+        self._source = source
+        self._warm_starts = warm_starts
+        self._shares = split(benches[0].repeats, processes)
+        self._peers: dict[int, Session] = {}
+        self._errors: list[MsportError] = []
+
+    def measure(self, dtypes: Sequence[str]) -> tuple[list[Part], dict[str, Limits]]:
+        """Everything in each of `dtypes`, and the machine in each of them before and after."""
+        computed = map(self._computed_in, dtypes)
+        needed = dict.fromkeys((*computed, *([PEER_DTYPE] if self._source else [])))
+        limits = {dtype: self._bench(0, dtype).measure_limits(dtype) for dtype in needed}
+        parts: list[Part] = []
+        for dtype in dtypes:
+            parts += self._measure_dtype(dtype)
+        if not parts:
+            raise self._errors[0]
+        return parts, {dtype: before + self._bench(0, dtype).measure_limits(dtype) for dtype, before in limits.items()}
+
+    def _measure_dtype(self, dtype: str) -> list[Part]:
+        parts: list[Part] = []
+        for index, group in enumerate(self._groups):
+            reason = self._refusal(group, dtype, parts[-1].session if parts else None) if group.optional else None
+            if reason is None:
+                try:
+                    bench = self._bench(index, dtype)
+                    parts.append(self._measure_group(index, bench, warm=self._warm_starts and not parts))
+                    continue
+                except (ChildError, UsageError) as error:  # a crash, or a dtype that this checkpoint has not
+                    self._errors.append(error)
+                    reason = str(error)
+            self.unavailable.append(unavailable(group, dtype, reason))
+        return parts
+
+    def _measure_group(self, index: int, bench: Bench, *, warm: bool) -> Part:
+        """msport and its peer in turn, each time in a process of its own with a share of the repeats.
+
+        With `warm`, the last process of msport starts with a filled compiler cache.
+        """
+        cold, *rest = self._shares
+        ours, theirs = [bench.measure_subject(cold)], self._measure_peer(index, bench, cold)
+        for repeats in rest[:-1] if warm else rest:
+            ours.append(bench.measure_subject(repeats))
+            theirs += self._measure_peer(index, bench, repeats)
+        startup = _startup(ours)
+        if warm:
+            last = rest[-1] if rest else 0
+            start = bench.measure_warm_start(last)
+            startup = _warm_startup(_startup([*ours, start.filling, start.warm]), start)
+            if last:
+                ours.append(start.warm)
+                theirs += self._measure_peer(index, bench, last)
+        if theirs:
+            self._peers[index] = merge_sessions(theirs)
+        return Part(merge_sessions(ours), startup, self._peers.get(index))
+
+    def _measure_peer(self, index: int, bench: Bench, repeats: int) -> list[Session]:
+        """One session of the peer; none where there is no peer, or it was measured with another of msport's dtypes."""
+        if self._source is None or index in self._peers:
+            return []
+        return [bench.measure_baseline(self._source, repeats)]
+
+    def _bench(self, index: int, dtype: str) -> Bench:
+        """The bench of a group in `dtype`, its progress saying which of how many that is."""
+        bench, report = self._benches[index], self._benches[index].progress
+        if report is None or len(self._benches) == 1:
+            return replace(bench, dtype=dtype)
+        title = f"{dtype} {index + 1}/{len(self._benches)}"
+        return replace(bench, dtype=dtype, progress=lambda phase, done, of: report(f"{title} {phase}", done, of))
+
+    def _computed_in(self, dtype: str) -> str:
+        return self._device.dtype if dtype == PACKED else dtype
+
+    def _refusal(self, group: Group, dtype: str, before: Session | None) -> str | None:
+        """Why a long context is not worth a try: it does not fit, or takes too long, to judge by the one `before`."""
+        costs = make_costs(self._config, self._computed_in(dtype), packed=dtype == PACKED)
+        need = Need.of(costs, group.max_length, group.batch)
+        available = self._device.memory or available_memory()
+        if need.total > available:
+            return f"needs {format_size(need.total)} of {format_size(available)} that are free"
+        if before is None:
+            return None
+        done = before.results[0]
+        rate = done.workload.batch * costs.prefill_flops(done.workload.prompt_tokens) / done.prefill.p50
+        seconds = costs.prefill_flops(group.workloads[0].prompt_tokens) / rate
+        if seconds > PATIENCE_SECONDS:
+            return f"its prefill would take {seconds / 60:.0f} minutes; ask for it by --max-length {group.max_length}"
+        return None
+
+
+def split(repeats: int, processes: int) -> tuple[int, ...]:
+    """How many of `repeats` each of `processes` makes, as evenly as they go; none makes nothing."""
+    count = min(repeats, processes)
+    return tuple(repeats // count + (number < repeats % count) for number in range(count))
+
+
+def _startup(sessions: Sequence[Session]) -> Startup:
+    """How `sessions` came up, the first of them without a compiler cache."""
+    imports, loads = (tuple(getattr(each, name) for each in sessions) for name in ("import_seconds", "load_seconds"))
+    return Startup(imports, loads, sessions[0].compilation)
+
+
+def _warm_startup(startup: Startup, start: WarmStart) -> Startup:
+    warm = start.warm.compilation
+    graphs = 1 if warm.decode is None else 2
+    return replace(startup, warm=warm, graphs=graphs, cached=start.cached, cache_nbytes=start.cache_nbytes)
+
+
+def refused(device: Device, groups: Sequence[Group]) -> list[Unavailable]:
+    """The parts of a plan in dtypes that `device` does not compute in."""
+    return [unavailable(group, dtype, reason) for dtype, reason in device.refusals.items() for group in groups]
+
+
+def unavailable(group: Group, dtype: str, reason: str) -> Unavailable:
+    """A group that could not be measured in `dtype`."""
+    prompts = tuple(workload.prompt_tokens for workload in group.workloads)
+    return Unavailable(dtype, group.batch, prompts, reason)

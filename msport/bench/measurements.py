@@ -1,0 +1,89 @@
+"""Everything that a benchmark measured, and what is needed to measure it again. Only data; `report` renders it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from msport.architectures import ModelConfig
+from msport.bench.fit import make_costs
+from msport.bench.limits import Limits
+from msport.bench.session import Compilation, Session
+from msport.bench.suites import Unavailable
+from msport.msmodels.costs import Costs
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What was measured, on what machine, and how often.
+
+    `checkpoint` is the SHA-256 over the tensors' hashes in the manifest; `device_memory` are the bytes of a device that
+    has its own; `threads` is how many processors every process was given, of the kind `processor`; `load_average` is
+    how many others wanted one in the minute before; `started` is the time in UTC; `suite` None is a plain grid.
+    """
+
+    folder: str
+    architecture: str
+    source: str
+    revision: str | None
+    checkpoint: str
+    device: str
+    device_memory: int | None
+    processor: str
+    threads: int
+    load_average: float
+    started: str
+    suite: str | None
+    warmup: int
+    repeats: int
+    processes: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Startup:
+    """Bringing a model up, in fresh processes.
+
+    `import_seconds` and `load_seconds` hold one value a process, the first of which may have read from disk. `cold` is
+    compilation without MindSpore's compiler cache, `warm` with a cache that another process had filled; of `graphs`
+    graphs, `cached` came from there, which takes `cache_nbytes` on disk. None: the warm start was not measured.
+    """
+
+    import_seconds: tuple[float, ...]
+    load_seconds: tuple[float, ...]
+    cold: Compilation
+    warm: Compilation | None = None
+    graphs: int = 0
+    cached: int = 0
+    cache_nbytes: int = 0
+
+    @property
+    def cache_was_used(self) -> bool:
+        """Whether every graph of the warm start really came from the cache."""
+        return 0 < self.graphs <= self.cached
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """The outcome of a benchmark.
+
+    `limits` holds the machine's own speed for each dtype that was measured; `sessions` one `Session` of msport for each
+    dtype and batch size, `startups` how each came up, and `baselines` the peer on the same workloads, if one was asked
+    for. `unavailable` is what could not be measured. `notes` say what limits what the figures mean.
+    """
+
+    setup: Setup
+    config: ModelConfig
+    limits: dict[str, Limits]
+    startups: tuple[Startup, ...]
+    sessions: tuple[Session, ...]
+    baselines: tuple[Session, ...] = ()
+    unavailable: tuple[Unavailable, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def costs(self, session: Session) -> Costs:
+        """What the model must move and multiply in the dtype of `session`."""
+        return make_costs(self.config, session.dtype, packed=session.packed)
+
+    def limits_of(self, session: Session) -> Limits:
+        """The machine's speed in the dtype of `session`."""
+        return self.limits[session.dtype]

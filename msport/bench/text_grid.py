@@ -1,0 +1,134 @@
+"""A grid as text: how each session came up, its workloads, their share of the limits, and the peer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from msport.bench.figures import decode_share, prefill_share, ratios
+from msport.bench.fit import Need
+from msport.bench.measurements import Measurements, Startup
+from msport.bench.session import Result, Session
+from msport.bench.statistics import Summary, median
+from msport.bench.text_layout import Row, table
+from msport.convert import format_size
+
+_KEYS = ("dtype", "batch", "prompt", "new")
+
+
+def grid_lines(report: Measurements) -> Iterator[str]:
+    """The tables of `report`."""
+    yield from _titled("starting up, and memory", startup_rows(report))
+    if report.setup.device == "CPU":
+        yield "  the device is the CPU: it has no memory of its own, resident memory holds everything"
+    yield ""
+    yield from _titled("running (+-: the range of the repeats as a share of the median)", result_rows(report.sessions))
+    yield ""
+    yield from _titled("beside the limits measured in the same run", limit_rows(report))
+    for dtype, limits in report.limits.items():
+        bandwidth, matmul = limits.bandwidth, limits.matmul
+        yield f"  {dtype} limits: {bandwidth.best / 1e9:.3g} GB/s ({bandwidth.method}),"
+        yield f"    {matmul.best / 1e9:.3g} GFLOP/s ({matmul.method})"
+    if report.baselines:
+        yield ""
+        yield from _titled("Transformers in float32", result_rows(report.baselines))
+        yield ""
+        yield from _titled("msport is so many times as fast", ratio_rows(report))
+
+
+def startup_rows(report: Measurements) -> list[Row]:
+    """One row for each session of msport, head first."""
+    device = any(session.memory.device for session in report.sessions)
+    head: Row = ("dtype", "batch", "positions", "load", "compile", "warm cache", "loaded", "peak", "expected")
+    rows = [(*head, "device peak") if device else head]
+    for session, startup in zip(report.sessions, report.startups, strict=True):
+        need = Need.of(report.costs(session), session.max_length, session.batch)
+        row: Row = (
+            session.kind,
+            str(session.batch),
+            str(session.max_length),
+            f"{median(startup.load_seconds):.2f} s",
+            f"{startup.cold.total:.2f} s",
+            _warm(startup),
+            format_size(session.loaded.resident),
+            format_size(session.memory.peak_resident),
+            format_size(need.total),
+        )
+        if device:
+            peak = session.memory.device
+            row = (*row, "" if peak is None else format_size(peak.allocated_peak))
+        rows.append(row)
+    return rows
+
+
+def result_rows(sessions: Iterable[Session]) -> list[Row]:
+    """One row for each workload, head first."""
+    figures = ("prefill tokens/s", "+-", "first token ms", "+-", "decode ms p50", "+-", "p95", "p99", "tokens/s", "+-")
+    rows: list[Row] = [(*_KEYS, *figures)]
+    for session, result in _results(sessions):
+        decode = result.decode
+        steps = ("", "", "", "") if decode is None else (*_timed(decode), _ms(decode.p95), _ms(decode.p99))
+        prefill = (f"{result.prefill_rate:.1f}", _spread(result.prefill))
+        throughput = (f"{result.throughput:.1f}", _spread(result.total))
+        rows.append((*_keys(session, result), *prefill, *_timed(result.first_token), *steps, *throughput))
+    return rows
+
+
+def limit_rows(report: Measurements) -> list[Row]:
+    """Bytes and operations that were needed, what was reached a second, and its share of the limit; head first."""
+    rows: list[Row] = [(*_KEYS, "GB a step", "GB/s", "of limit", "GFLOP a prefill", "GFLOP/s", "of limit")]
+    for session, result in _results(report.sessions):
+        costs, limits = report.costs(session), report.limits_of(session)
+        shares = (decode_share(result, costs, limits), prefill_share(result, costs, limits))
+        columns = [
+            ("", "", "")
+            if share is None
+            else (f"{share.amount / 1e9:.3g}", f"{share.achieved / 1e9:.3g}", f"{share.of_limit:.0%}")
+            for share in shares
+        ]
+        rows.append((*_keys(session, result), *columns[0], *columns[1]))
+    return rows
+
+
+def ratio_rows(report: Measurements) -> list[Row]:
+    """How many times as fast as its peer each workload is, head first."""
+    names = ("prefill", "first_token", "decode", "throughput")
+    rows: list[Row] = [(*_KEYS, *(name.replace("_", " ") for name in names))]
+    for session, peer in zip(report.sessions, report.baselines, strict=False):
+        for result, theirs in zip(session.results, peer.results, strict=True):
+            found = ratios(result, theirs)
+            columns = (f"{found[name]:.2f}" if name in found else "" for name in names)
+            rows.append((*_keys(session, result), *columns))
+    return rows
+
+
+def _results(sessions: Iterable[Session]) -> Iterator[tuple[Session, Result]]:
+    return ((session, result) for session in sessions for result in session.results)
+
+
+def _keys(session: Session, result: Result) -> Row:
+    workload = result.workload
+    prompt = f"{workload.name} {workload.prompt_tokens}" if workload.name else str(workload.prompt_tokens)
+    return (session.kind, str(session.batch), prompt, str(workload.new_tokens))
+
+
+def _titled(title: str, rows: Sequence[Row]) -> Iterator[str]:
+    yield title
+    yield from table(rows, "<" + ">" * (len(rows[0]) - 1))
+
+
+def _warm(startup: Startup) -> str:
+    if startup.warm is None:
+        return ""
+    return f"{startup.warm.total:.2f} s" if startup.cache_was_used else "CACHE NOT USED"
+
+
+def _timed(summary: Summary) -> Row:
+    return (_ms(summary.p50), _spread(summary))
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.4g}"
+
+
+def _spread(summary: Summary) -> str:
+    return "" if summary.spread is None else f"{summary.spread:.0%}"

@@ -1,0 +1,141 @@
+"""Two runs of one thing agree within the spread that they state, and a real change does not."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.made_reports import GRID, REPORT, SESSION
+from bench.test_grid import check_schema
+from msport.bench.compare import Change, Comparison, compare, compare_files, relative_change
+from msport.bench.compare_views import render_comparison, render_comparison_page
+from msport.bench.loop import Run
+from msport.bench.report import BenchReport
+from msport.bench.session import Result
+from msport.errors import UsageError
+
+
+def _run_of(times: np.ndarray[Any, Any], process: int) -> Run:
+    prefill, *steps = times.tolist()
+    return Run(prefill, prefill, tuple(steps), ((1,) * (len(steps) + 1),), process)
+
+
+def _simulated(generator: np.random.Generator, factor: float = 1.0) -> BenchReport:
+    """Five repeats in two processes: each process, repeat and step with its own deviation, as clocks have them."""
+    runs = []
+    for process, repeats in enumerate((3, 2)):
+        of_process = generator.normal(1.0, 0.01)
+        for _ in range(repeats):
+            level = factor * of_process * generator.normal(1.0, 0.01)
+            runs.append(_run_of(0.02 * level * (1 + generator.exponential(0.02, 8)), process))
+    workload = replace(SESSION.results[0].workload, new_tokens=8)
+    return replace(REPORT, sessions=(replace(SESSION, results=(Result(workload, tuple(runs)),)),))
+
+
+def _compare(*reports: BenchReport) -> Comparison:
+    return compare([f"{number}.json" for number in range(len(reports))], [json.loads(r.to_json()) for r in reports])
+
+
+def _verdicts(comparison: Comparison) -> dict[str, str]:
+    return {each.figure: each.verdict for each in comparison.changes[0]}
+
+
+def test_a_run_beside_itself_is_noise() -> None:
+    comparison = _compare(GRID, GRID)
+    assert {abs(each.change) for each in comparison.changes[0]} == {0.0}
+    assert {each.verdict for each in comparison.changes[0]} == {"noise", "unknown"}
+    assert comparison.notes == ((),)
+
+
+def test_two_runs_of_the_same_thing_hardly_ever_disagree() -> None:
+    generator, verdicts = np.random.default_rng(0), Counter[str]()
+    for _ in range(200):
+        changes = _compare(_simulated(generator), _simulated(generator)).changes[0]
+        verdicts.update(each.verdict for each in changes if each.figure in ("prefill_rate", "decode_p50", "throughput"))
+    assert verdicts["noise"] >= 0.97 * verdicts.total()
+
+
+def test_a_change_of_a_fifth_is_seen_on_the_right_side() -> None:
+    generator = np.random.default_rng(1)
+    slower = [_verdicts(_compare(_simulated(generator), _simulated(generator, 1.25))) for _ in range(20)]
+    faster = [_verdicts(_compare(_simulated(generator), _simulated(generator, 0.8))) for _ in range(20)]
+    for name in ("prefill_rate", "decode_p50", "throughput"):
+        assert [each[name] for each in slower].count("worse") >= 19
+        assert [each[name] for each in faster].count("better") >= 19
+
+
+def test_a_change_is_for_the_better_where_rates_rise_and_times_fall() -> None:
+    fast = replace(SESSION, results=(replace(SESSION.results[0], runs=tuple(map(_halved, SESSION.results[0].runs))),))
+    verdicts = _verdicts(_compare(REPORT, replace(REPORT, sessions=(fast,))))
+    assert verdicts["prefill_rate"] == verdicts["first_token"] == "better"
+    assert _verdicts(_compare(replace(REPORT, sessions=(fast,)), REPORT))["prefill_rate"] == "worse"
+
+
+def test_a_change_is_as_large_as_its_reverse_and_a_tiny_one_is_none() -> None:
+    assert relative_change("load", 1.0, 2.0) == pytest.approx(-1.0)
+    assert relative_change("load", 2.0, 1.0) == pytest.approx(1.0)
+    assert relative_change("throughput", 2.0, 1.0) == pytest.approx(-1.0)
+    larger = replace(SESSION, memory=replace(SESSION.memory, peak_resident=3_010_000_000), peaks=(3_010_000_000,) * 2)
+    equal = replace(SESSION, peaks=(3_000_000_000,) * 2)
+    runs = [replace(REPORT, sessions=(session,)) for session in (equal, larger)]
+    assert _verdicts(_compare(*runs))["peak_resident"] == "noise"
+
+
+def test_without_a_spread_there_is_no_verdict() -> None:
+    one = replace(
+        REPORT, sessions=(replace(SESSION, results=(replace(SESSION.results[0], runs=SESSION.results[0].runs[:1]),)),)
+    )
+    assert _verdicts(_compare(REPORT, one))["decode_p50"] == "unknown"
+    assert Change("a", "load", 1.0, 2.0, -1.0, None).verdict == "unknown"
+
+
+def test_what_differs_between_the_runs_is_said() -> None:
+    other = replace(
+        GRID,
+        setup=replace(GRID.setup, processor="Another one", checkpoint="1" * 64),
+        sessions=(replace(GRID.sessions[0], versions={"msport": "0.2.0", "mindspore": "2.10.0"}),),
+        startups=GRID.startups[:1],
+        notes=("memory bandwidth: the machine's speed moved, repeat on an idle machine",),
+    )
+    (notes,) = _compare(GRID, other).notes
+    assert any("the processor differs: A processor, then Another one" in note for note in notes)
+    assert any("the checkpoint differs" in note for note in notes)
+    assert "msport was 0.1.0, then 0.2.0" in notes
+    assert any(note.startswith("only the first run has msport float16") for note in notes)
+    assert any(note.startswith("the second run: memory bandwidth") for note in notes)
+
+
+def test_the_text_says_what_is_noise_and_the_page_draws_it() -> None:
+    generator = np.random.default_rng(2)
+    comparison = _compare(_simulated(generator), _simulated(generator), _simulated(generator, 1.5))
+    text = render_comparison(comparison)
+    assert "figures agree within the runs' own stated spread" in text
+    assert "WORSE" in text
+    assert text.count("beside: ") == 2
+    page = render_comparison_page(comparison)
+    assert not re.search(r"(src|href)\s*=|url\(|@import", page)
+    assert page.count("<svg") >= 2 + 4
+    check_schema(json.loads(comparison.to_json()), "bench-compare.schema.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "cannot be read as JSON"), ("[]", "its schema is None"), ('{"schema": "msport.bench/1"}', "measure again")],
+)
+def test_a_file_that_is_no_report_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(UsageError, match=message):
+        compare_files([tmp_path / "a.json", tmp_path / "a.json"])
+    with pytest.raises(UsageError, match="cannot be read"):
+        compare_files([tmp_path / "missing.json", tmp_path / "a.json"])
+
+
+def _halved(run: Run) -> Run:
+    return replace(run, prefill=run.prefill / 2, first_token=run.first_token / 2)

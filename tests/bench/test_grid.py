@@ -1,0 +1,125 @@
+"""A grid as text, CSV, JSON and a page: every cell is there, and published figures stand apart."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from bench.made_reports import COMPARED, GRID, REPORT, SESSION
+from msport.bench.cells import KINDS, document_cells
+from msport.bench.memory import DeviceMemory
+from msport.bench.published import HEADING, PUBLISHED, markdown_table, published_about
+from msport.bench.report import BenchReport
+from msport.bench.text import render_text
+
+DOCS = Path(__file__).parents[2] / "docs"
+ON_DEVICE = replace(
+    REPORT,
+    sessions=(
+        replace(SESSION, device="Ascend", memory=replace(SESSION.memory, device=DeviceMemory(3 * 10**9, 4 * 10**9))),
+    ),
+)
+
+
+def check_schema(document: Any, name: str) -> None:
+    schema = json.loads((DOCS / "schemas" / name).read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(document)
+
+
+@pytest.mark.parametrize("report", [REPORT, COMPARED, GRID, ON_DEVICE], ids=["one", "compared", "grid", "device"])
+def test_the_json_is_what_the_schema_says(report: BenchReport) -> None:
+    document = json.loads(report.to_json())
+    check_schema(document, "bench.schema.json")
+    document["sessions"][0]["results"][0]["runs"][0]["step_seconds"] = "fast"
+    with pytest.raises(jsonschema.ValidationError):
+        check_schema(document, "bench.schema.json")
+
+
+def test_the_text_has_a_row_for_each_workload_in_each_table() -> None:
+    text = str(GRID)
+    rows = [line.split()[:4] for line in text.splitlines()]
+    for dtype in ("float32", "float16"):
+        for batch in ("1", "2"):
+            for prompt in ("64", "100"):
+                assert rows.count([dtype, batch, prompt, "4"]) >= 3
+    assert "bfloat16, batch 1, 2, prompt 64, 100: no such kernels" in text
+    assert "no memory of its own" in text
+    assert "msport is so many times as fast" in text
+
+
+def test_the_memory_of_a_device_is_said_and_that_of_the_cpu_is_none() -> None:
+    assert "peak device memory    3.00 GB  (reserved 4.00 GB; npu-smi does not tell)" in str(ON_DEVICE)
+    assert "none of its own" in str(REPORT)
+
+
+def test_the_csv_has_a_line_for_each_workload_of_each_engine() -> None:
+    lines = list(csv.DictReader(io.StringIO(GRID.to_csv())))
+    assert len(lines) == 2 * 4 + 2 * 4
+    ours = lines[0]
+    assert (ours["engine"], ours["dtype"], ours["batch"], ours["prompt_tokens"]) == ("msport", "float32", "1", "64")
+    assert float(ours["first_token"]) == pytest.approx(0.2)
+    assert float(ours["decode_p50"]) == pytest.approx(0.02)
+    assert float(ours["compile_cold"]) == pytest.approx(4.0)
+    assert float(ours["peak_resident"]) == 3e9
+    assert lines[-1]["engine"] == "transformers"
+    assert lines[-1]["compile_cold"] == ""
+
+
+def test_figures_lie_between_their_repeats() -> None:
+    cells = document_cells(GRID.to_document())
+    assert {name for cell in cells for name in cell.figures} == set(KINDS) - {"peak_device"}
+    for cell in cells:
+        for figure in cell.figures.values():
+            assert figure.low <= figure.value <= figure.high
+
+
+def test_the_page_is_whole_opens_without_a_network_and_draws_every_chart() -> None:
+    page = GRID.to_html(published=True)
+    assert not re.search(r"(src|href)\s*=|url\(|@import", page)
+    charts = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(charts) == 4
+    for chart in charts:
+        ET.fromstring(chart)
+    throughput = charts[0]
+    assert throughput.count("<rect") == 2 * 4 + 2 * 2  # the peer is drawn once, msport in two dtypes
+    assert "nan" not in page
+    assert "no such kernels" in page
+
+
+def test_a_page_of_one_token_has_no_chart_of_decoding() -> None:
+    only = replace(SESSION.results[0], workload=replace(SESSION.results[0].workload, new_tokens=1))
+    runs = tuple(replace(run, steps=(), tokens=((1,),)) for run in only.runs)
+    report = replace(REPORT, sessions=(replace(SESSION, results=(replace(only, runs=runs),)),))
+    assert "Time per output token" not in report.to_html()
+
+
+def test_published_figures_stand_under_their_own_heading_and_in_no_measured_document() -> None:
+    text = render_text(GRID, published=True)
+    measured, _, published = text.partition(HEADING)
+    for row in published_about("GptOssForCausalLM"):
+        assert row.figures in published
+        assert row.figures not in measured
+        assert row.figures not in GRID.to_json()
+        assert row.figures not in GRID.to_csv()
+    assert HEADING not in str(GRID)
+    assert "nothing is known" in render_text(replace(GRID, setup=replace(GRID.setup, architecture="X")), published=True)
+
+
+def test_the_document_of_published_figures_is_the_table_of_the_package() -> None:
+    assert markdown_table() in (DOCS / "published-figures.md").read_text(encoding="utf-8")
+    assert {row.model.split(",")[0] for row in PUBLISHED} >= {
+        "gpt-oss-20b",
+        "Qwen2.5-14B-Instruct",
+        "Mistral-7B-Instruct-v0.2",
+        "Gemma-2-2b-it",
+    }

@@ -1,0 +1,82 @@
+"""What ``npu-smi`` prints becomes bytes; a machine without it, or with another one's output, tells nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from msport.bench.loop import Array
+from msport.bench.memory import DeviceMemory, Memory, read_memory
+from msport.bench.npu import Card, read_card
+from msport.bench.subject import Synchronised
+
+# As in the documents of Atlas 800I A2; %s is the process of the test.
+USAGES = """\
+\tNPU ID                         : 3
+\tChip Count                     : 1
+
+\tHBM Capacity(MB)               : 65536
+\tHBM Usage Rate(%)              : 25
+\tAicore Usage Rate(%)           : 71
+"""
+PROCESSES = """\
+\tNPU ID                         : 3
+\tProcess id:41 Process name:python            Process memory(MB):177
+\tProcess id:4 Process name:python             Process memory(MB):900
+"""
+
+
+def _tool(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = folder / "npu-smi"
+    tool.write_text(f"#!/bin/sh\n{body}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+def test_capacity_use_and_the_processes_own_memory_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "usages").write_text(USAGES)
+    (tmp_path / "proc-mem").write_text(PROCESSES)
+    _tool(tmp_path, f'[ "$1 $2 $4 $5" = "info -t -i 3" ] && cat "{tmp_path}/$3"', monkeypatch)
+    assert read_card(3, process=41) == Card(65536 << 20, (65536 << 20) // 4, 177 << 20)
+    assert read_card(3, process=5).process is None
+
+
+@pytest.mark.parametrize("body", ["exit 1", "echo 'no such command'", "echo 'HBM Capacity(MB) : unknown'"])
+def test_a_tool_that_fails_or_says_something_else_tells_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    _tool(tmp_path, body, monkeypatch)
+    assert read_card(0, process=1) == Card()
+
+
+def test_without_the_tool_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert read_card(0, process=1) == Card()
+
+
+def test_device_memory_survives_the_document() -> None:
+    memory = read_memory(DeviceMemory(10, 20, 30))
+    assert Memory.from_document({**_fields(memory), "device": _fields(memory.device)}) == memory
+
+
+def test_a_call_on_a_device_ends_when_the_device_is_idle() -> None:
+    calls: list[str] = []
+
+    class Engine:
+        def prefill(self, ids: Array) -> Array:
+            calls.append("prefill")
+            return ids
+
+        def decode(self, tokens: Array) -> Array:
+            calls.append("decode")
+            return tokens
+
+    engine = Synchronised(Engine(), lambda: calls.append("synchronise"))
+    engine.prefill(None)  # type: ignore[arg-type]
+    engine.decode(None)  # type: ignore[arg-type]
+    assert calls == ["prefill", "synchronise", "decode", "synchronise"]
+
+
+def _fields(value: object) -> dict[str, object]:
+    return {name: getattr(value, name) for name in type(value).__slots__}  # type: ignore[attr-defined]

@@ -49,6 +49,11 @@ fuzz: $(INSTALLED)
 	$(BIN)/pip install --quiet --editable '.[dev,fuzz]'
 	cd tests && $(abspath $(BIN))/python -m fuzz
 
+# On a machine with an Ascend NPU: fused and portable operators against golden logits. Needs no torch.
+ACCEPTANCE_PYTHON ?= $(PYTHON)
+ascend-acceptance:
+	@$(ACCEPTANCE_PYTHON) tests/acceptance/ascend.py
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -42,7 +42,11 @@ _LENGTH_STEP = 512
 )
 @click.option("--system", metavar="TEXT", help="System message of the chat.")
 @click.option("--max-length", type=click.IntRange(min=1), metavar="N", help="Tokens of prompt and answer together.")
-@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="What DIR computes in.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16", "bfloat16", "mxfp4"]),
+    help="What DIR computes in; mxfp4: experts stay packed.",
+)
 def command(
     folder: str | None,
     prompt: str | None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from msport.convert.plan import OutputTensor
 from msport.convert.sizes import format_size
-from msport.convert.transforms import TRANSFORMS
+from msport.convert.transforms import TRANSFORMS, Grid
 from msport.errors import UsageError
 
 MAX_MEMORY = "1GB"
@@ -19,6 +19,9 @@ DEFAULT_WORKERS = 4
 PROCESS_NBYTES = 70_000_000
 WORKER_NBYTES = 5_000_000
 
+# What reading over a network adds: the HTTP libraries, certificates, and what is fetched ahead.
+NETWORK_NBYTES = 60_000_000
+
 # Room for the smallest slab of a plain copy, so that whatever could be converted can also be read back.
 _LEAST_ARENA_NBYTES = 1_000_000
 
@@ -28,19 +31,25 @@ _MAX_SLAB_NBYTES = 48_000_000
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """`workers` threads, each with `arena_nbytes` of buffers."""
+    """`workers` threads, each with `arena_nbytes` of buffers, beside `network_nbytes` of whoever reads for them."""
 
     workers: int
     arena_nbytes: int
+    network_nbytes: int = 0
 
     @property
     def nbytes(self) -> int:
         """Resident memory of the whole process at most."""
-        return PROCESS_NBYTES + self.workers * (WORKER_NBYTES + self.arena_nbytes)
+        return PROCESS_NBYTES + self.network_nbytes + self.workers * (WORKER_NBYTES + self.arena_nbytes)
 
 
-def make_budget(tensors: Sequence[OutputTensor], max_memory: int, workers: int | None = None) -> Budget:
+def make_budget(
+    tensors: Sequence[OutputTensor], max_memory: int, workers: int | None = None, *, remote: bool = False
+) -> Budget:
     """As many workers as asked for (by default one a core, at most four) and `max_memory` bytes have room for.
+
+    If the sources are `remote`, rather fewer workers than experts that do not fit whole: one that is made in several
+    slabs is read, that is downloaded, once for each.
 
     Raises UsageError if not even one fits, with the least memory that would do, and if `workers` is less than
     one.
@@ -48,24 +57,30 @@ def make_budget(tensors: Sequence[OutputTensor], max_memory: int, workers: int |
     wanted = min(DEFAULT_WORKERS, os.cpu_count() or 1) if workers is None else workers
     if wanted < 1:
         raise UsageError(f"workers is {wanted}; at least one is needed")
-    room = max_memory - PROCESS_NBYTES
+    network_nbytes = NETWORK_NBYTES if remote else 0
+    room = max_memory - PROCESS_NBYTES - network_nbytes
     largest = max(tensors, key=least_scratch)
     least = WORKER_NBYTES + max(least_scratch(largest), _LEAST_ARENA_NBYTES)
     if least > room:
         raise UsageError(
             f"a memory limit of {format_size(max_memory)} is too small: the tensor {largest.name} takes"
-            f" {format_size(least)} beside {format_size(PROCESS_NBYTES)} for the process; allow at least"
-            f" {-(-(PROCESS_NBYTES + least) // 10**6)}MB"
+            f" {format_size(least)} beside {format_size(max_memory - room)} for the process; allow at least"
+            f" {-(-(max_memory - room + least) // 10**6)}MB"
         )
-    fitting = min(wanted, room // least)
+    whole = WORKER_NBYTES + max(map(_period_scratch, tensors))
+    fitting = min(wanted, room // (max(least, whole) if remote and whole <= room else least))
     arena_nbytes = room // fitting - WORKER_NBYTES
-    return Budget(fitting, max(_scratch(tensor, slab_rows(tensor, arena_nbytes)) for tensor in tensors))
+    arena_nbytes = max(_scratch(tensor, slab_rows(tensor, arena_nbytes)) for tensor in tensors)
+    return Budget(fitting, arena_nbytes, network_nbytes)
 
 
 def slab_rows(tensor: OutputTensor, arena_nbytes: int) -> int:
     """Rows of the largest useful slab of `tensor` that an arena has room for; at least the grid's step."""
     grid = TRANSFORMS[tensor.transform].grid(tensor)
-    fewest, most = 1, max(min(grid.period, _MAX_SLAB_NBYTES // grid.row_nbytes) // grid.step, 1)
+    most = max(min(grid.period, _MAX_SLAB_NBYTES // grid.row_nbytes) // grid.step, 1)
+    if _is_made_by_expert(grid):
+        most = _steps_of_period(grid)
+    fewest = 1
     while fewest < most:
         middle = (fewest + most + 1) // 2
         if _scratch(tensor, middle * grid.step) <= arena_nbytes:
@@ -78,6 +93,21 @@ def slab_rows(tensor: OutputTensor, arena_nbytes: int) -> int:
 def least_scratch(tensor: OutputTensor) -> int:
     """The arena that the smallest slab of `tensor` takes."""
     return _scratch(tensor, TRANSFORMS[tensor.transform].grid(tensor).step)
+
+
+def _period_scratch(tensor: OutputTensor) -> int:
+    """The arena that an expert of `tensor` takes whole; 0 if it is not made expert by expert."""
+    grid = TRANSFORMS[tensor.transform].grid(tensor)
+    return _scratch(tensor, _steps_of_period(grid) * grid.step) if _is_made_by_expert(grid) else 0
+
+
+def _steps_of_period(grid: Grid) -> int:
+    return -(-grid.period // grid.step)
+
+
+def _is_made_by_expert(grid: Grid) -> bool:
+    """Whether there are several periods: then each slab reads all of its period's sources, and should be all of it."""
+    return grid.period < grid.rows
 
 
 def _scratch(tensor: OutputTensor, rows: int) -> int:

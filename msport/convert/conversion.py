@@ -116,7 +116,7 @@ def prepare(
     checkpoint = found.open()
     plan = make_plan(checkpoint, dtype=dtype, format=format, max_shard_size=max_shard_size)
     limit = parse_size(max_memory)
-    budget = make_budget(plan.tensors, limit, workers)
+    budget = make_budget(plan.tensors, limit, workers, remote=found.stream is not None)
     return Conversion(found, checkpoint, destination, plan, budget, limit, find_auxiliary(found.folder))
 
 

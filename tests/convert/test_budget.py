@@ -5,7 +5,7 @@ import os
 import pytest
 
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT32, UINT8
-from msport.convert.budget import PROCESS_NBYTES, WORKER_NBYTES, least_scratch, make_budget, slab_rows
+from msport.convert.budget import NETWORK_NBYTES, PROCESS_NBYTES, WORKER_NBYTES, least_scratch, make_budget, slab_rows
 from msport.convert.plan import OutputTensor, SourceTensor
 from msport.convert.transforms import TRANSFORMS
 from msport.errors import UsageError
@@ -62,6 +62,28 @@ def test_little_memory_means_fewer_workers_not_a_failure() -> None:
     least = WORKER_NBYTES + max(map(least_scratch, TENSORS))
     assert make_budget(TENSORS, PROCESS_NBYTES + least, 8).workers == 1
     assert make_budget(TENSORS, PROCESS_NBYTES + 3 * least, 8).workers == 3
+
+
+@pytest.mark.parametrize("max_memory", [600 * 10**6, 10**9])
+def test_over_a_network_experts_are_made_whole_by_fewer_workers(max_memory: int) -> None:
+    stacked = stacked_tensor()
+    budget = make_budget(TENSORS, max_memory, 8, remote=True)
+    assert budget.nbytes <= max_memory
+    assert slab_rows(stacked, budget.arena_nbytes) >= 14336
+    assert budget.workers < make_budget(TENSORS, max_memory, 8).workers
+
+
+def test_an_expert_of_any_size_is_one_slab() -> None:
+    sources = tuple(SourceTensor(str(expert), BFLOAT16, (300, 300), "f") for expert in range(8))
+    tensor = OutputTensor("down", BFLOAT16, (8, 300, 300), "stack_transposed", sources)
+    budget = make_budget([tensor], 10**9, 1, remote=True)
+    rows = slab_rows(tensor, budget.arena_nbytes)
+    assert list(TRANSFORMS["stack_transposed"].grid(tensor).slabs(rows)) == [(e * 300, e * 300 + 300) for e in range(8)]
+
+
+def test_over_a_network_little_memory_still_does() -> None:
+    least = PROCESS_NBYTES + NETWORK_NBYTES + WORKER_NBYTES + max(map(least_scratch, TENSORS))
+    assert make_budget(TENSORS, least, 8, remote=True).workers == 1
 
 
 def test_a_limit_that_no_worker_fits_names_the_tensor_and_what_would_do() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from msport.architectures.config import ModelConfig
-from msport.architectures.tensors import Dropped, Weight, plain, stacked_experts, stacked_gate_up
+from msport.architectures.tensors import Dropped, Weight, matrix, plain, stacked_experts, stacked_gate_up
 
 
 def embedding_and_head(config: ModelConfig) -> list[Weight]:
@@ -19,7 +19,7 @@ def embedding_and_head(config: ModelConfig) -> list[Weight]:
 
 def linear(name: str, inputs: int, outputs: int, *, bias: bool) -> list[Weight]:
     """A linear layer, ``weight [outputs, inputs]`` and ``bias [outputs]``."""
-    weights = [plain(f"{name}.weight", outputs, inputs)]
+    weights = [matrix(f"{name}.weight", outputs, inputs)]
     if bias:
         weights.append(plain(f"{name}.bias", outputs))
     return weights

@@ -58,6 +58,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             llama.sample_config,
             models=("Llama 2", "Llama 3, 3.1, 3.2, 3.3"),
             features=("RoPE linear, YaRN, llama3", "biases", "tied head"),
+            quantization=("fp8",),
         ),
         Architecture(
             mistral.NAME,
@@ -68,6 +69,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             mistral.sample_config,
             models=("Mistral 7B v0.1 to v0.3", "Mistral Nemo"),
             features=("window on every layer, or none", "explicit head_dim"),
+            quantization=("fp8",),
         ),
         Architecture(
             mixtral.NAME,
@@ -88,6 +90,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             qwen2.sample_config,
             models=("Qwen2", "Qwen2.5, -Coder, -Math"),
             features=("biases on q, k, v", "window from a layer on", "YaRN", "tied head"),
+            quantization=("fp8",),
         ),
         Architecture(
             qwen3.NAME,
@@ -98,6 +101,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             qwen3.sample_config,
             models=("Qwen3 0.6B to 32B",),
             features=("normalised queries and keys", "explicit head_dim", "window from a layer on", "YaRN"),
+            quantization=("fp8",),
         ),
         Architecture(
             qwen3_moe.NAME,
@@ -108,6 +112,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             qwen3_moe.sample_config,
             models=("Qwen3 30B-A3B, 235B-A22B", "Qwen3-Coder 30B-A3B, 480B-A35B"),
             features=("top-k experts, renormalised or not", "dense layers among sparse ones", "YaRN"),
+            quantization=("fp8",),
         ),
         Architecture(
             gemma2.NAME,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 Shape = tuple[int, ...]
 
 MXFP4_BLOCK = 32
+FP8_BLOCK = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +21,10 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """One parameter, named and shaped as Transformers has it; the first recipe whose sources are all there is taken.
+    """One parameter, named and shaped as Transformers has it.
 
-    A `packed` one is bytes, whatever the dtype of the model.
+    Of the recipes whose sources are all there, the one with the most sources is taken. A `packed` parameter is bytes,
+    whatever the dtype of the model.
     """
 
     name: str
@@ -41,6 +44,13 @@ class Dropped:
 def plain(name: str, *shape: int) -> Weight:
     """A parameter that the Hub ships under the same name and shape."""
     return Weight(name, shape, (Recipe("copy", ((name, shape),)),))
+
+
+def matrix(name: str, outputs: int, inputs: int) -> Weight:
+    """A linear layer's weight ``[outputs, inputs]``, as it is or in FP8 with a scale a block."""
+    sources = _fp8_sources((name,), outputs, inputs)
+    shape = (outputs, inputs)
+    return Weight(name, shape, (Recipe("copy", ((name, shape),)), Recipe("fp8_blocks", sources)))
 
 
 def mxfp4_experts(name: str, experts: int, inputs: int, outputs: int) -> Weight:
@@ -66,19 +76,36 @@ def _packed_sources(name: str, experts: int, inputs: int, outputs: int) -> tuple
 def stacked_experts(name: str, experts: int, inputs: int, outputs: int, source: str) -> Weight:
     """Expert weights ``[experts, inputs, outputs]`` from a layer ``[outputs, inputs]`` an expert, or as they are.
 
-    `source` is the layer's name with ``{e}`` where the expert's number goes.
+    `source` is the layer's name with ``{e}`` where the expert's number goes; the layers may be in FP8.
     """
-    sources = tuple((source.format(e=expert), (outputs, inputs)) for expert in range(experts))
-    shape = (experts, inputs, outputs)
-    return Weight(name, shape, (Recipe("stack_transposed", sources), Recipe("copy", ((name, shape),))))
+    names = [source.format(e=expert) for expert in range(experts)]
+    return Weight(name, (experts, inputs, outputs), _stacks("stack_transposed", name, names, experts, inputs, outputs))
 
 
 def stacked_gate_up(name: str, experts: int, inputs: int, outputs: int, gate: str, up: str) -> Weight:
     """``[experts, inputs, 2 * outputs]``, gate first, from a gate and an up layer ``[outputs, inputs]`` an expert.
 
-    `gate` and `up` are the layers' names with ``{e}`` where the expert's number goes.
+    `gate` and `up` are the layers' names with ``{e}`` where the expert's number goes; the layers may be in FP8.
     """
     names = [pattern.format(e=expert) for expert in range(experts) for pattern in (gate, up)]
-    sources = tuple((source, (outputs, inputs)) for source in names)
-    shape = (experts, inputs, 2 * outputs)
-    return Weight(name, shape, (Recipe("stack_concat_transposed", sources), Recipe("copy", ((name, shape),))))
+    recipes = _stacks("stack_concat_transposed", name, names, experts, inputs, outputs)
+    return Weight(name, (experts, inputs, 2 * outputs), recipes)
+
+
+def _stacks(
+    transform: str, name: str, layers: Sequence[str], experts: int, inputs: int, outputs: int
+) -> tuple[Recipe, ...]:
+    plain_sources = tuple((layer, (outputs, inputs)) for layer in layers)
+    whole = (experts, inputs, len(layers) // experts * outputs)
+    return (
+        Recipe(transform, plain_sources),
+        Recipe(f"fp8_{transform}", _fp8_sources(layers, outputs, inputs)),
+        Recipe("copy", ((name, whole),)),
+    )
+
+
+def _fp8_sources(layers: Sequence[str], outputs: int, inputs: int) -> tuple[tuple[str, Shape], ...]:
+    """Each weight and behind it its scales."""
+    scales = (-(-outputs // FP8_BLOCK), -(-inputs // FP8_BLOCK))
+    pairs = [((layer, (outputs, inputs)), (f"{layer}_scale_inv", scales)) for layer in layers]
+    return tuple(source for pair in pairs for source in pair)

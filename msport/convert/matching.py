@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 from msport.architectures import Dropped, Recipe, Weight
 from msport.checkpoint import DType, TensorInfo
-from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT8_E4M3FN, FLOAT16, FLOAT32, UINT8
 
 FLOATING = (FLOAT32, FLOAT16, BFLOAT16)
+FP8_SCALES = "_scale_inv"
 _PACKED = (UINT8,)
+_FP8 = (FLOAT8_E4M3FN,)
 _SHOWN = 8
 
 
@@ -57,16 +59,18 @@ def match(
     for weight in weights:
         recipe = _choose(weight, tensors)
         for name, shape in recipe.sources:
-            _check(name, shape, expected_dtypes(recipe), unused.pop(name, None), problems)
+            _check(name, shape, expected_dtypes(recipe, name), unused.pop(name, None), problems)
         matches.append(Match(weight, recipe))
     drops = [row for row in dropped if unused.pop(row.name, None)]
     problems.unexpected = list(unused)
     return matches, drops, problems
 
 
-def expected_dtypes(recipe: Recipe) -> tuple[DType, ...]:
-    """The dtypes that the sources of `recipe` may have."""
-    return _PACKED if is_packed(recipe) else FLOATING
+def expected_dtypes(recipe: Recipe, source: str) -> tuple[DType, ...]:
+    """The dtypes that the tensor `source` of `recipe` may have."""
+    if is_packed(recipe):
+        return _PACKED
+    return _FP8 if recipe.transform.startswith("fp8") and not source.endswith(FP8_SCALES) else FLOATING
 
 
 def is_packed(recipe: Recipe) -> bool:
@@ -75,8 +79,11 @@ def is_packed(recipe: Recipe) -> bool:
 
 
 def _choose(weight: Weight, tensors: Mapping[str, TensorInfo]) -> Recipe:
-    """The first recipe whose sources are all there, else the one that lacks the least, whose gaps are reported."""
-    return max(weight.recipes, key=lambda recipe: _share(recipe, tensors))
+    """The recipe that lacks the least, and of those that lack as little the one with the most sources.
+
+    The weights of FP8 are named as those of any other dtype: only their scales tell.
+    """
+    return max(weight.recipes, key=lambda recipe: (_share(recipe, tensors), len(recipe.sources)))
 
 
 def _share(recipe: Recipe, tensors: Mapping[str, TensorInfo]) -> float:
@@ -93,7 +100,8 @@ def _check(
         problems.misshapen.append(f"{name} is {list(tensor.shape)}, config.json says {list(shape)}")
     if tensor.dtype not in dtypes:
         allowed = ", ".join(dtype.name for dtype in dtypes)
-        problems.wrong_dtype.append(f"{name} is {tensor.dtype.name}, msport reads {allowed}")
+        missing = f" (no {name}{FP8_SCALES} beside it)" if tensor.dtype in _FP8 else ""
+        problems.wrong_dtype.append(f"{name} is {tensor.dtype.name}{missing}, msport reads {allowed}")
 
 
 def _enumerate(names: list[str]) -> str:

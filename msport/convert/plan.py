@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from msport.architectures import Architecture, Dropped, get_architecture, read_config
-from msport.checkpoint import DType, Layout, TensorInfo, ckpt, safetensors
-from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32
+from msport.checkpoint import DType, Layout, TensorInfo, ckpt, fp8, safetensors
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT8_E4M3FN, FLOAT16, FLOAT32
 from msport.convert.matching import FLOATING, Match, is_packed, match
 from msport.convert.sharding import cut, shard_names
 from msport.convert.sizes import parse_size
@@ -25,6 +25,8 @@ from msport.errors import CheckpointError, UnsupportedError, UsageError
 DTYPES = {"bfloat16": BFLOAT16, "float16": FLOAT16, "float32": FLOAT32, "mxfp4": BFLOAT16}
 FORMATS = {"safetensors": safetensors.plan_layout, "ckpt": ckpt.plan_layout}
 MAX_SHARD_SIZE = "5GB"
+
+_FP8_BLOCK = [fp8.BLOCK, fp8.BLOCK]
 
 
 class Catalog(Protocol):
@@ -71,7 +73,7 @@ class OutputTensor:
     @property
     def rounded(self) -> bool:
         """Whether the cast may change values: every one between floating dtypes except to float32."""
-        casts = {source.dtype for source in self.sources if source.dtype in FLOATING} - {self.dtype}
+        casts = {source.dtype for source in self.sources if source.dtype in (*FLOATING, FLOAT8_E4M3FN)} - {self.dtype}
         return bool(casts) and self.dtype != FLOAT32
 
 
@@ -161,10 +163,16 @@ def _check_choice(what: str, value: str, choices: Mapping[str, Any]) -> None:
 
 def _check_quantization(architecture: Architecture, data: Mapping[str, Any], where: Path) -> None:
     quantization = data.get("quantization_config")
-    method = quantization.get("quant_method") if isinstance(quantization, Mapping) else None
-    if quantization is not None and method not in architecture.quantization:
+    if quantization is None:
+        return
+    fields = quantization if isinstance(quantization, Mapping) else {}
+    method = fields.get("quant_method")
+    if method not in architecture.quantization:
         readable = " or ".join(("unquantized", *architecture.quantization))
         raise UnsupportedError(f"{where}: quantized with {method!r}; msport reads {architecture.title} {readable}")
+    block = fields.get("weight_block_size")
+    if method == "fp8" and block != _FP8_BLOCK:
+        raise UnsupportedError(f"{where}: FP8 with weight_block_size {block!r}; msport reads {_FP8_BLOCK} alone")
 
 
 def _outputs(found: Match, dtype: str, catalog: Catalog) -> Iterator[OutputTensor]:

@@ -15,12 +15,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from msport.checkpoint import DType, mxfp4
+from msport.checkpoint import DType, fp8, mxfp4
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT32, cast
 from msport.convert.arena import Arena, aligned
 from msport.convert.plan import OutputTensor, SourceTensor
 
 Array = NDArray[Any]
+
+# A linear layer: its weight, and behind it the scales if it is in FP8.
+Layer = tuple[SourceTensor, ...]
 
 # The smallest slabs worth an own read: of a copy, and of a stack, each of which reads its sources whole.
 _LEAST_ELEMENTS = 1 << 16
@@ -110,43 +113,75 @@ class Mxfp4Transposed:
         return out
 
 
+class Fp8Blocks:
+    """An FP8 layer ``[out, in]`` and its scales to ``[out, in]``; a row is ``[in]``."""
+
+    def grid(self, tensor: OutputTensor) -> Grid:
+        outputs, inputs = tensor.shape
+        return Grid(outputs, inputs * tensor.dtype.itemsize, outputs, min(outputs, _LEAST_ROWS))
+
+    def scratch(self, tensor: OutputTensor, rows: int) -> int:
+        return aligned(rows * tensor.shape[1] * tensor.dtype.itemsize) + _scratch_of_tile(tensor, tensor.sources)
+
+    def produce(self, tensor: OutputTensor, begin: int, end: int, reader: Reader, arena: Arena) -> Array:
+        out = arena.array((end - begin, tensor.shape[1]), tensor.dtype.storage)
+        mark = arena.mark()
+        step = _tile_rows(tensor.sources)
+        for first in range(begin, end, step):
+            last = min(first + step, end)
+            out[first - begin : last - begin] = _read_rows(tensor, tensor.sources, first, last, reader, arena)
+            arena.reset(mark)
+        return out
+
+
 @dataclass(frozen=True, slots=True)
 class StackTransposed:
-    """Linear layers ``[out, in]``, `group` an expert, to ``[E, in, group * out]``; a row is ``[group * out]``."""
+    """Linear layers ``[out, in]``, `group` an expert, to ``[E, in, group * out]``; a row is ``[group * out]``.
+
+    With `scaled` each layer is in FP8, with its scales behind it.
+    """
 
     group: int
+    scaled: bool = False
 
     def grid(self, tensor: OutputTensor) -> Grid:
         experts, inputs, outputs = tensor.shape
         return Grid(experts * inputs, outputs * tensor.dtype.itemsize, inputs, min(inputs, _LEAST_ROWS))
 
     def scratch(self, tensor: OutputTensor, rows: int) -> int:
-        source = tensor.sources[0]
-        return aligned(rows * tensor.shape[2] * tensor.dtype.itemsize) + _scratch_of_read(
-            tensor, source, _tile_rows(source) * source.shape[1]
-        )
+        layer = next(self._layers(tensor, 0))
+        return aligned(rows * tensor.shape[2] * tensor.dtype.itemsize) + _scratch_of_tile(tensor, layer)
 
     def produce(self, tensor: OutputTensor, begin: int, end: int, reader: Reader, arena: Arena) -> Array:
         expert, row = divmod(begin, tensor.shape[1])
         out = arena.array((end - begin, tensor.shape[2]), tensor.dtype.storage)
         mark = arena.mark()
         column = 0
-        for source in tensor.sources[expert * self.group : (expert + 1) * self.group]:
-            outputs, inputs = source.shape
-            for first in range(0, outputs, _tile_rows(source)):
-                last = min(first + _tile_rows(source), outputs)
-                tile = _read(tensor, source, (last - first, inputs), first * inputs, reader, arena)
+        for layer in self._layers(tensor, expert):
+            outputs, step = layer[0].shape[0], _tile_rows(layer)
+            for first in range(0, outputs, step):
+                last = min(first + step, outputs)
+                tile = _read_rows(tensor, layer, first, last, reader, arena)
                 out[:, column + first : column + last] = tile[:, row : row + end - begin].T
                 arena.reset(mark)
             column += outputs
         return out
 
+    def _layers(self, tensor: OutputTensor, expert: int) -> Iterator[Layer]:
+        """The layers of `expert`."""
+        parts = 2 if self.scaled else 1
+        for first in range(expert * self.group * parts, (expert + 1) * self.group * parts, parts):
+            yield tensor.sources[first : first + parts]
+
 
 TRANSFORMS: dict[str, Transform] = {
     "copy": Copy(),
     "mxfp4_transposed": Mxfp4Transposed(),
+    "fp8_blocks": Fp8Blocks(),
     "stack_transposed": StackTransposed(1),
     "stack_concat_transposed": StackTransposed(2),
+    "fp8_stack_transposed": StackTransposed(1, scaled=True),
+    "fp8_stack_concat_transposed": StackTransposed(2, scaled=True),
 }
 
 
@@ -194,5 +229,35 @@ def _read_expert(source: SourceTensor, expert: int, reader: Reader, arena: Arena
     return values
 
 
-def _tile_rows(source: SourceTensor) -> int:
-    return max(_TILE_BYTES // (source.shape[1] * source.dtype.itemsize), 1)
+def _tile_rows(layer: Layer) -> int:
+    return max(_TILE_BYTES // (layer[0].shape[1] * layer[0].dtype.itemsize), 1)
+
+
+def _read_rows(tensor: OutputTensor, layer: Layer, first: int, last: int, reader: Reader, arena: Arena) -> Array:
+    """Rows ``[first, last)`` of `layer` ``[out, in]``, in the dtype of `tensor`."""
+    inputs = layer[0].shape[1]
+    if len(layer) == 1:
+        return _read(tensor, layer[0], (last - first, inputs), first * inputs, reader, arena)
+    weight, scale = layer
+    codes = arena.array((last - first, inputs), weight.dtype.storage)
+    reader.read_into(weight.name, first * inputs, codes)
+    above, columns = first // fp8.BLOCK, scale.shape[1]
+    scales = arena.array((-(-last // fp8.BLOCK) - above, columns), scale.dtype.storage)
+    reader.read_into(scale.name, above * columns * scale.dtype.itemsize, scales)
+    values = arena.array(codes.shape, FLOAT32.storage)
+    fp8.decode(codes, cast(scales, scale.dtype, FLOAT32), first, values)
+    if tensor.dtype == FLOAT32:
+        return values
+    result = arena.array(codes.shape, tensor.dtype.storage)
+    _cast(values.reshape(-1), FLOAT32, result.reshape(-1), tensor.dtype)
+    return result
+
+
+def _scratch_of_tile(tensor: OutputTensor, layer: Layer) -> int:
+    rows, inputs = _tile_rows(layer), layer[0].shape[1]
+    if len(layer) == 1:
+        return _scratch_of_read(tensor, layer[0], rows * inputs)
+    blocks = rows // fp8.BLOCK + 2  # a tile may begin and end within a block
+    scales = aligned(blocks * layer[1].shape[1] * layer[1].dtype.itemsize)
+    results = aligned(rows * inputs * FLOAT32.itemsize) + aligned(rows * inputs * tensor.dtype.itemsize)
+    return aligned(rows * inputs) + scales + results

@@ -105,7 +105,7 @@ def _describe(recipe: Recipe, origin: DType, target: DType) -> str:
 
 
 def _can_become(recipe: Recipe, origin: DType, target: DType) -> bool:
-    if recipe.transform.startswith("mxfp4"):
+    if recipe.transform.startswith(("mxfp4", "fp8")):
         return target in _FLOATING
     return origin == target or (origin in _FLOATING and target in _FLOATING)
 
@@ -117,6 +117,9 @@ def _slabs(recipe: Recipe, source: Checkpoint) -> Iterator[tuple[int, int, Array
         tensor = source.tensors[names[0]]
         for begin, end in _row_ranges(tensor):
             yield begin, end, _widen(source.read(names[0], begin, end), tensor.dtype)
+        return
+    if recipe.transform == "fp8_blocks":
+        yield 0, recipe.sources[0][1][0], _read_fp8(names[0], names[1], source)
         return
     for expert in range(_experts(recipe)):
         yield expert, expert + 1, _expert(recipe.transform, names, expert, source)[None]
@@ -133,8 +136,15 @@ def _row_ranges(tensor: TensorInfo) -> Iterator[tuple[int, int]]:
 
 
 def _experts(recipe: Recipe) -> int:
-    per_expert = {"mxfp4_transposed": 0, "stack_transposed": 1, "stack_concat_transposed": 2}[recipe.transform]
-    return len(recipe.sources) // per_expert if per_expert else recipe.sources[0][1][0]
+    if recipe.transform == "mxfp4_transposed":
+        return recipe.sources[0][1][0]
+    return len(recipe.sources) // _per_expert(recipe.transform)
+
+
+def _per_expert(transform: str) -> int:
+    """How many sources an expert of a stack has."""
+    layers = 2 if transform.endswith("concat_transposed") else 1
+    return 2 * layers if transform.startswith("fp8") else layers
 
 
 def _expert(transform: str, names: list[str], expert: int, source: Checkpoint) -> Floats:
@@ -142,9 +152,32 @@ def _expert(transform: str, names: list[str], expert: int, source: Checkpoint) -
     if transform == "mxfp4_transposed":
         blocks, scales = (source.read(name, expert, expert + 1)[0] for name in names)
         return decode_mxfp4(blocks, scales).T
-    group = 2 if transform == "stack_concat_transposed" else 1
-    layers = [_read(name, source) for name in names[expert * group : (expert + 1) * group]]
+    count = _per_expert(transform)
+    names = names[expert * count : (expert + 1) * count]
+    if transform.startswith("fp8"):
+        layers = [_read_fp8(weight, scale, source) for weight, scale in zip(names[::2], names[1::2], strict=True)]
+    else:
+        layers = [_read(name, source) for name in names]
     return np.concatenate(layers, axis=0).T
+
+
+def _read_fp8(weight: str, scale: str, source: Checkpoint) -> Floats:
+    """An FP8 layer ``[out, in]`` as float32: each value times the scale of its block of 128 by 128."""
+    values = decode_float8(source.read(weight))
+    rows, columns = (np.arange(size) // 128 for size in values.shape)
+    return np.asarray(values * _read(scale, source)[rows[:, None], columns], np.float32)
+
+
+def decode_float8(codes: npt.NDArray[np.uint8]) -> Floats:
+    """Codes of float8_e4m3fn as float32.
+
+    Source: OCP 8-bit Floating Point 1.0. Four bits of exponent with bias 7, three of mantissa; no infinity, one NaN.
+    """
+    exponent, mantissa = codes >> 3 & 15, codes & 7
+    normal = exponent > 0
+    values = np.ldexp(mantissa + normal * np.float32(8), np.maximum(exponent, 1).astype(np.int32) - 10)
+    values[codes & 127 == 127] = np.nan
+    return np.asarray(np.where(codes & 128, -values, values), np.float32)
 
 
 def decode_mxfp4(blocks: npt.NDArray[np.uint8], scales: npt.NDArray[np.uint8]) -> Floats:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from msport.errors import CheckpointError
 
 FILE_NAME = "msport.json"
 SCHEMA = 1
+CHECKS = ("sha256", "git", "length")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,9 @@ class TensorRecord:
 class Manifest:
     """A finished conversion.
 
-    ``source`` is a Hub id or a folder; ``dtype`` and ``format`` are the options it was made with.
+    ``source`` is a Hub id or a folder; ``dtype`` and ``format`` are the options it was made with. ``fetched`` says how
+    each file that came from a Hub for it was compared with what the Hub states: by its ``sha256``, as a ``git`` blob,
+    or, where its bytes did not all pass in order, by ``length`` and ETag alone.
     """
 
     source: str
@@ -54,6 +57,7 @@ class Manifest:
     dtype: str
     format: str
     tensors: Mapping[str, TensorRecord]
+    fetched: Mapping[str, str] = field(default_factory=dict)
 
     def to_document(self) -> dict[str, Any]:
         """The JSON document, of which ``from_document`` is the inverse."""
@@ -65,16 +69,21 @@ class Manifest:
             "msport_version": self.msport_version,
             "dtype": self.dtype,
             "format": self.format,
+            "fetched": dict(self.fetched),
             "tensors": {name: _record_document(record) for name, record in self.tensors.items()},
         }
 
     @classmethod
     def from_document(cls, document: Any) -> Manifest:
         """Check a parsed ``msport.json`` completely; ValueError says what is wrong with it."""
+        if isinstance(document, dict):
+            document = {"fetched": {}, **document}  # which the first manifests did not have
         fields = _fields(document, "the manifest", _MANIFEST_TYPES)
         if fields["schema"] != SCHEMA:
             raise ValueError(f"schema {fields['schema']} is not {SCHEMA}, which this version of msport reads")
         del fields["schema"]
+        if not all(kind in CHECKS for kind in fields["fetched"].values()):
+            raise ValueError(f"fetched: {quote(fields['fetched'])} are not each one of {', '.join(CHECKS)}")
         fields["tensors"] = {name: _record(name, entry) for name, entry in fields["tensors"].items()}
         return cls(**fields)
 
@@ -87,6 +96,7 @@ _MANIFEST_TYPES: dict[str, tuple[type, ...]] = {
     "msport_version": (str,),
     "dtype": (str,),
     "format": (str,),
+    "fetched": (dict,),
     "tensors": (dict,),
 }
 _RECORD_TYPES: dict[str, tuple[type, ...]] = {

@@ -122,7 +122,8 @@ def command(
         run(conversion, verify=verify, restart=restart, progress=progress)
     seconds = time.perf_counter() - start
     if as_json:
-        made = {"seconds": round(seconds, 3), "resumed_nbytes": resumed, "verified": verify}
+        fetched = conversion.source.fetched
+        made = {"seconds": round(seconds, 3), "resumed_nbytes": resumed, "verified": verify, "fetched": fetched}
         click.echo(json.dumps({**summary(conversion), **made}, indent=2))
     else:
         click.echo(result_text(conversion, seconds, verify, resumed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,4 +135,14 @@ def result_text(conversion: Conversion, seconds: float, verified: bool, resumed_
         f" {seconds:.1f} s ({rate}/s){resumed}" + (", verified" if verified else ""),
     ]
     lines += [f"  dropped {dropped.name}: {dropped.reason}" for dropped in plan.dropped]
+    if fetched := conversion.source.fetched:
+        lines.append(f"  fetched {_fetched_line(fetched)}")
     return "\n".join(lines)
+
+
+def _fetched_line(fetched: Mapping[str, str]) -> str:
+    by_length = sum(kind == "length" for kind in fetched.values())
+    by_hash = len(fetched) - by_length
+    parts = [f"{counted(by_hash, 'file')} whose hash is the Hub's"] if by_hash else []
+    parts += [f"{counted(by_length, 'file')} checked by length and ETag"] if by_length else []
+    return ", ".join(parts)

@@ -192,4 +192,6 @@ def _manifest(conversion: Conversion, hashes: Mapping[str, str]) -> Manifest:
         for tensor in plan.tensors
     }
     source_format = next(iter(conversion.checkpoint.files.values())).suffix.removeprefix(".")
-    return Manifest(source.id, source.revision, source_format, __version__, plan.dtype, plan.format, records)
+    return Manifest(
+        source.id, source.revision, source_format, __version__, plan.dtype, plan.format, records, source.fetched
+    )

@@ -28,7 +28,8 @@ _HEADER_GUESS = 1 << 17
 class Stream:
     """A model on a Hub whose weights are read as they are needed; its small files lie in `folder`.
 
-    `folder` is temporary: it goes with the object, at the latest when the process ends.
+    `folder` is temporary: it goes with the object, at the latest when the process ends. `checks` follow what is read
+    of each shard.
     """
 
     def __init__(self, listing: Listing, transport: Transport, network: Network, root: Path, folder: Path) -> None:
@@ -36,7 +37,13 @@ class Stream:
         self.transport = transport
         self.network = network
         self.folder = folder
+        self.checks = {file.name: InOrder(file) for file in listing.files if file.is_weights}
         weakref.finalize(self, shutil.rmtree, root, ignore_errors=True)
+
+    @property
+    def checked(self) -> dict[str, str]:
+        """How each shard that was read was checked: ``sha256`` if all of it passed in order, else ``length``."""
+        return {name: check.result for name, check in self.checks.items() if check.begun}
 
 
 class RemoteCheckpoint:
@@ -49,18 +56,12 @@ class RemoteCheckpoint:
         self.folder = stream.folder
         self._stream = stream
         self._files = {file.name: file for file in stream.listing.files if file.is_weights}
-        self._checks = {name: _InOrder(file) for name, file in self._files.items()}
         self._fetched = self._fetch_headers()
         self.headers = read_headers(self.folder, self._read_header, self._has)
         self.tensors = {name: info for header in self.headers.values() for name, info in header.tensors.items()}
         self.files = {name: path for path, header in self.headers.items() for name in header.tensors}
         by_name = {path.name: header for path, header in self.headers.items()}
         self._windows = Windows(by_name, stream.network.window_nbytes)
-
-    @property
-    def checked(self) -> dict[str, str]:
-        """How each shard that was read was checked: ``sha256`` if all of it passed in order, else ``length``."""
-        return {path.name: self._checks[path.name].result for path in self.headers}
 
     def read_into(self, name: str, offset: int, buffer: Array) -> None:
         """Fill `buffer` (C-contiguous, any dtype) with a tensor's bytes from byte `offset` on.
@@ -93,7 +94,7 @@ class RemoteCheckpoint:
 
     def _fetch(self, file: RemoteFile, begin: int, buffer: memoryview) -> None:
         self._stream.transport.read(file, begin, buffer)
-        self._checks[file.name].update(begin, buffer)
+        self._stream.checks[file.name].update(begin, buffer)
 
     def _fetch_headers(self) -> dict[str, tuple[bytes, bytes]]:
         """Of each shard the prefix and the JSON, as far as they are there; several at once."""
@@ -113,7 +114,7 @@ class RemoteCheckpoint:
             rest = bytearray(length - len(text))
             self._stream.transport.read(file, len(start), memoryview(rest))
             text += rest
-        self._checks[file.name].update(0, memoryview(prefix + text))
+        self._stream.checks[file.name].update(0, memoryview(prefix + text))
         return prefix, bytes(text)
 
     def _read_header(self, path: Path) -> Header:
@@ -128,7 +129,7 @@ class RemoteCheckpoint:
         return path.name in self._files or path.is_file()
 
 
-class _InOrder:
+class InOrder:
     """Checks a file whose bytes pass in order, from the first to the last; gives up on the first gap."""
 
     def __init__(self, file: RemoteFile) -> None:
@@ -137,6 +138,11 @@ class _InOrder:
         self._position = 0
         self._lock = threading.Lock()
         self.result = "length"
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of the file was read."""
+        return self._position > 0
 
     def update(self, begin: int, data: memoryview) -> None:
         """The bytes from `begin` on have passed; raises HubError if the file is complete and not the Hub's."""

@@ -21,8 +21,8 @@ class Source:
     """A checkpoint in `folder`; `id` is its Hub id or the absolute folder, `revision` the Hub's commit if any.
 
     An id from ModelScope begins with ``modelscope:``. Of a streamed source, `folder` holds all but the weights, which
-    `stream` reads over the network; it lives as long as `stream`. `checked` says how each file that was fetched was
-    compared with what the Hub says of it: ``sha256``, ``git`` (the SHA-1 of its blob) or ``length``.
+    `stream` reads over the network; it lives as long as `stream`. `checked` says how each file that lies in `folder`
+    and was fetched was compared with what the Hub says of it: ``sha256``, ``git`` (the SHA-1 of its blob), ``length``.
     """
 
     folder: Path
@@ -30,6 +30,11 @@ class Source:
     revision: str | None = None
     stream: Stream | None = None
     checked: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def fetched(self) -> dict[str, str]:
+        """How each file that has been fetched so far was checked, as `checked` says; streamed shards among them."""
+        return dict(self.checked) if self.stream is None else {**self.checked, **self.stream.checked}
 
     def open(self) -> AnyCheckpoint:
         """The checkpoint, its headers read and checked; raises CheckpointError, and HubError if it is streamed."""

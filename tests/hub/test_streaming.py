@@ -17,7 +17,7 @@ from hub.hub_server import COMMIT, Answer, HubServer
 from msport.checkpoint import open_checkpoint
 from msport.convert import convert_checkpoint, prepare, run
 from msport.errors import CheckpointError, HubError
-from msport.hub import Network, resolve
+from msport.hub import AnyCheckpoint, Network, resolve
 from msport.hub.remote import RemoteCheckpoint
 
 ALL_OF_MSPORT = "from msport.cli import main; main()"
@@ -157,18 +157,19 @@ def open_stream(network: Network = FAST) -> RemoteCheckpoint:
     return checkpoint
 
 
-def read_all(checkpoint: RemoteCheckpoint, names: list[str]) -> None:
+def read_all(checkpoint: AnyCheckpoint, names: list[str]) -> None:
     for name in names:
         checkpoint.read_into(name, 0, np.empty(checkpoint.tensors[name].nbytes, np.uint8))
 
 
 def test_a_shard_read_in_order_is_compared_with_its_hash(hub: HubServer) -> None:
-    with open_stream(replace(FAST, window_nbytes=1)) as checkpoint:
+    source = resolve("org/model", stream=True, network=replace(FAST, window_nbytes=1))
+    with source.open() as checkpoint:
         first, second = list(checkpoint.headers)[:2]
         read_all(checkpoint, list(checkpoint.headers[first].tensors))
         read_all(checkpoint, list(checkpoint.headers[second].tensors)[::-1])
-        assert checkpoint.checked[first.name] == "sha256"
-        assert checkpoint.checked[second.name] == "length"
+        assert source.fetched[first.name] == "sha256"
+        assert source.fetched[second.name] == "length"
 
 
 def test_a_shard_read_in_order_that_is_damaged_is_refused(hub: HubServer) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import click
-from tqdm import tqdm
 
 from msport.checkpoint import write_atomically
 from msport.cli.folders import find_folder
+from msport.cli.progress import PhaseBar
 from msport.errors import OutputError
 
 if TYPE_CHECKING:
@@ -22,51 +21,37 @@ Examples:
   msport validate gpt-oss-20b-ms --reference ./gpt-oss-20b --tol 1e-3
   msport validate --level layers --max-length 4400 --html report.html
   msport validate --level weights --json - | jq .passed
+  msport validate gpt-oss-20b-ms --save-reference golden.safetensors
+  msport validate gpt-oss-20b-ms --reference golden.safetensors
 
 \b
 Exit status: 0 passed, 1 failed, 2 could not be judged.
 """
 
 
-class PhaseBar:
-    """A progress bar for each phase on stderr; nothing is shown unless stderr is a terminal."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        if self._bar is None or self._bar.desc != phase:
-            self._close()
-            self._bar = tqdm(total=total, desc=phase, unit_scale=True, disable=None)
-            self._bar.desc = phase
-        self._bar.update(done - self._bar.n)
-
-    def __enter__(self) -> PhaseBar:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
 @click.command(epilog=EXAMPLES)
 @click.argument("folder", metavar="[DIR]", required=False)
 @click.option(
-    "--reference", metavar="MODEL", help="Folder or Hub id to compare with.  [default: what DIR was made from]"
+    "--reference",
+    metavar="MODEL|FILE",
+    help="Folder or Hub id to compare with, or golden values of --save-reference.  [default: what DIR was made from]",
 )
-@click.option("--tol", type=float, default=1e-2, show_default=True, help="Relative L2 error that a token may have.")
+@click.option(
+    "--tol",
+    type=float,
+    help="Relative L2 error that a token may have.  [default: 1e-2; 2e-2 in float16, 1e-1 in bfloat16]",
+)
 @click.option(
     "--level",
     type=click.Choice(["logits", "layers", "weights"]),
     default="logits",
     show_default=True,
-    help="Compare logits; the residual stream after each layer too; or every tensor with its source, running nothing.",
+    help="Compare logits; every operation of every layer too; or every tensor with its source, running nothing.",
+)
+@click.option(
+    "--stream/--no-stream",
+    default=None,
+    help="Run both sides one layer at a time.  [default: where the model would not fit in memory]",
 )
 @click.option(
     "--max-length",
@@ -78,17 +63,30 @@ class PhaseBar:
     "-p", "--prompt", "prompts", multiple=True, metavar="TEXT", help="Use this prompt instead; may be repeated."
 )
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="What DIR computes in.")
+@click.option(
+    "--reference-dtype",
+    type=click.Choice(["float32", "float16", "bfloat16", "model"]),
+    default="float32",
+    show_default=True,
+    help="What the reference computes in; model: what its weights are.",
+)
+@click.option(
+    "--save-reference", metavar="FILE", help="Keep what the reference computed, for machines that have no torch."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random prompts.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON; - prints it instead of the text.")
 @click.option("--html", "html_file", metavar="FILE", help="Write the report as one self-contained page.")
 def command(
     folder: str | None,
     reference: str | None,
-    tol: float,
+    tol: float | None,
     level: Any,
+    stream: bool | None,
     max_length: int | None,
     prompts: tuple[str, ...],
     dtype: str | None,
+    reference_dtype: str,
+    save_reference: str | None,
     seed: int,
     json_file: str | None,
     html_file: str | None,
@@ -109,9 +107,12 @@ def command(
             tol,
             level=level,
             dtype=dtype,
+            reference_dtype=reference_dtype,
+            stream=stream,
             prompts=prompts or None,
             max_length=max_length,
             seed=seed,
+            save_reference=save_reference,
             progress=progress,
         )
     _write(report, json_file, html_file)
@@ -125,7 +126,9 @@ def _check_writable(path: str | None) -> None:
 
 
 def _write(report: Report, json_file: str | None, html_file: str | None) -> None:
-    click.echo(report.to_json() if json_file == "-" else str(report))
+    from msport.validate.text import render_text
+
+    click.echo(report.to_json() if json_file == "-" else render_text(report))
     if json_file is not None and json_file != "-":
         write_atomically(Path(json_file), report.to_json() + "\n")
     if html_file is not None:

@@ -1,17 +1,18 @@
-"""The verdict's measurements: our logits against recorded ones, along the two paths that a model has.
+"""The verdict's measurements: our logits against recorded ones, along the paths that a model has.
 
-`prefill` scores a prompt in chunks; `decode` takes its last tokens one at a time over the caches, as generation does.
+`prefill` scores a prompt in chunks; `decode` takes its last tokens one at a time over the caches, as generation does;
+`batch` does both with several prompts of different lengths at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from msport.validate.metrics import concatenate, measure
+from msport.validate.metrics import TokenErrors, concatenate, measure
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording
 from msport.validate.report import PromptResult
@@ -19,17 +20,22 @@ from msport.validate.report import PromptResult
 Floats = npt.NDArray[np.float32]
 
 
+# Sequences of different lengths run in one batch, and tokens decoded there.
+BATCH = 3
+BATCH_DECODED = 4
+
+
 class ComputesLogits(Protocol):
-    """What `compare_logits` asks of a model; ids are int ``[1, seq]``."""
+    """What `compare_logits` asks of a model; ids are int ``[batch, seq]``."""
 
     def iter_logits(self, ids: Any) -> Iterator[tuple[int, Floats]]:
         """Start and logits ``[1, n, vocab]`` of consecutive chunks."""
 
     def prefill(self, ids: Any) -> Floats:
-        """Starts a sequence; the logits after its last token, ``[1, vocab]``."""
+        """Starts sequences; the logits after the last token of each, ``[batch, vocab]``."""
 
     def decode(self, tokens: Any) -> Floats:
-        """Appends one token, ``[1]``; the logits after it, ``[1, vocab]``."""
+        """Appends one token to each, ``[batch]``; the logits after it, ``[batch, vocab]``."""
 
 
 def compare_logits(
@@ -48,9 +54,54 @@ def compare_logits(
     return tuple(results)
 
 
+def compare_batch(
+    model: ComputesLogits,
+    recording: Recording,
+    prompts: Sequence[Prompt],
+    advance: Callable[[int], None] = lambda tokens: None,
+) -> tuple[PromptResult, ...]:
+    """The errors of prompts of different lengths that run in one batch, the shorter ones padded.
+
+    Measured are the last token of the prefill and each token decoded after it.
+    """
+    chosen = batched_prompts(prompts)
+    if not chosen:
+        return ()
+    ids = [list(prompt.ids) for _, prompt in chosen]
+    steps = [model.prefill([row[:-BATCH_DECODED] for row in ids])]
+    for step in range(BATCH_DECODED):
+        steps.append(model.decode([row[step - BATCH_DECODED] for row in ids]))
+        advance(len(chosen))
+    advance(len(chosen))
+    results = []
+    for row, (number, prompt) in enumerate(chosen):
+        start = len(prompt.ids) - BATCH_DECODED - 1
+        ours = np.stack([logits[row] for logits in steps])
+        errors = measure(recording.logits(number, start, len(prompt.ids)), ours)
+        results.append(PromptResult(prompt, "batch", start, errors))
+    return tuple(results)
+
+
+def batched_prompts(prompts: Sequence[Prompt]) -> list[tuple[int, Prompt]]:
+    """The prompts that `compare_batch` takes, with their numbers: the shortest, no two of one length; at least two."""
+    by_length = {len(prompt.ids): (number, prompt) for number, prompt in reversed(list(enumerate(prompts)))}
+    lengths = sorted(length for length in by_length if length > BATCH_DECODED)[:BATCH]
+    return [by_length[length] for length in lengths] if len(lengths) > 1 else []
+
+
 def tokens_to_compare(prompts: Sequence[Prompt]) -> int:
-    """How many tokens `compare_logits` measures."""
-    return sum(len(prompt.ids) + (prompt.decoded + 1 if prompt.decoded else 0) for prompt in prompts)
+    """How many tokens `compare_logits` and `compare_batch` measure."""
+    batched = len(batched_prompts(prompts)) * (BATCH_DECODED + 1)
+    return batched + sum(len(prompt.ids) + (prompt.decoded + 1 if prompt.decoded else 0) for prompt in prompts)
+
+
+def measure_rows(
+    recording: Recording, number: int, start: int, pieces: Iterable[tuple[int, Floats, Floats]]
+) -> TokenErrors:
+    """The errors of prompt `number` from token `start` on, given as first row, normed states and logits of chunks."""
+    return concatenate(
+        measure(recording.logits(number, start + row, start + row + len(logits)), logits) for row, _, logits in pieces
+    )
 
 
 def _along(

@@ -15,9 +15,12 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.floating[Any]]
 
 TOP = 5
+# Decimal exponents between which logit differences are counted, four bins a decade; the last bin has no end.
+DIFFERENCE_EDGES = tuple(exponent / 4 for exponent in range(-36, 5))
 
 # Elements measured at a time: the float64 temporaries stay below some 150 MB whatever the vocabulary.
 _ELEMENTS = 1 << 21
@@ -29,8 +32,10 @@ class TokenErrors:
 
     `relative_l2` is ``|ours - reference| / |reference|`` over the vocabulary, `max_abs` the largest difference, `kl`
     the divergence KL(reference || ours) in nats, `top1` whether ours ranks the reference's top-1 first, `clear` whether
-    the margin rule asks for that, `overlap` the share of the reference's top 5 that is in ours. Where logits are not
-    finite, the errors are infinite and `finite` is false.
+    the margin rule asks for that, `margin` how far the reference's top-1 leads its top-2, `overlap` the share of the
+    reference's top 5 that is in ours. Where logits are not finite, the errors are infinite and `finite` is false.
+    `differences` ``[n, bins]`` counts the logits by how much they differ, as a share of the root mean square of the
+    reference's logits at that token; bin i begins at 10 to the power of ``DIFFERENCE_EDGES[i]``, the first one at 0.
     """
 
     relative_l2: Floats
@@ -40,6 +45,8 @@ class TokenErrors:
     clear: Bools
     overlap: Floats
     finite: Bools
+    margin: Floats
+    differences: Counts
 
     def __len__(self) -> int:
         return len(self.relative_l2)
@@ -47,6 +54,15 @@ class TokenErrors:
     def passed(self, tolerance: float) -> Bools:
         """Whether each token passes at `tolerance`, ``[n]``."""
         return self.finite & (self.relative_l2 <= tolerance) & (self.top1 | ~self.clear)
+
+
+_NO_TOKENS = TokenErrors(
+    **{
+        **{field.name: np.empty(0) for field in fields(TokenErrors)},
+        **{name: np.empty(0, bool) for name in ("top1", "clear", "finite")},
+        "differences": np.empty((0, len(DIFFERENCE_EDGES)), np.int64),
+    }
+)
 
 
 def measure(reference: Logits, ours: Logits) -> TokenErrors:
@@ -60,14 +76,10 @@ def measure(reference: Logits, ours: Logits) -> TokenErrors:
 
 def concatenate(parts: Iterable[TokenErrors]) -> TokenErrors:
     """The errors of consecutive chunks of tokens as one; of none, an empty one."""
-    columns: dict[str, list[npt.NDArray[Any]]] = {
-        field.name: [np.empty(0, bool if field.name in ("top1", "clear", "finite") else np.float64)]
-        for field in fields(TokenErrors)
-    }
-    for part in parts:
-        for name, column in columns.items():
-            column.append(getattr(part, name))
-    return TokenErrors(**{name: np.concatenate(column) for name, column in columns.items()})
+    kept = [_NO_TOKENS, *parts]
+    return TokenErrors(
+        **{f.name: np.concatenate([getattr(part, f.name) for part in kept]) for f in fields(TokenErrors)}
+    )
 
 
 def relative_l2(reference: npt.NDArray[Any], ours: npt.NDArray[Any]) -> Floats:
@@ -99,7 +111,23 @@ def _measure(reference: Logits, ours: Logits) -> TokenErrors:
         clear=finite & (theirs[rows, first] - theirs[rows, second] > two_errors),
         overlap=np.where(finite, _top_overlap(theirs, mine), 0.0),
         finite=finite,
+        margin=np.where(finite, theirs[rows, first] - theirs[rows, second], 0.0),
+        differences=_count_differences(error, theirs),
     )
+
+
+def _count_differences(error: Floats, reference: Floats) -> Counts:
+    size = np.sqrt(np.square(reference).mean(axis=-1, keepdims=True))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        exponents = np.log10(error / size)
+    first, bins = DIFFERENCE_EDGES[0], len(DIFFERENCE_EDGES)
+    index = np.clip(np.nan_to_num((exponents - first) * 4, nan=0.0, posinf=bins, neginf=0.0), 0, bins - 1).astype(
+        np.intp
+    )
+    counts = np.zeros((len(error), bins), np.int64)
+    for row, each in enumerate(index):
+        counts[row] = np.bincount(each, minlength=bins)
+    return counts
 
 
 def _top_two(logits: Floats) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from msport.architectures import ModelConfig
 from msport.errors import ConfigError, UsageError
-from msport.msmodels.tokenizer import Tokenizer
+from msport.msmodels.tokenizer import Tokenizer, load_tokenizer
 
 DECODED = 16
 SPECIAL_LENGTH = 32
@@ -36,6 +36,22 @@ class Prompt:
     name: str
     ids: tuple[int, ...]
     decoded: int = 0
+
+
+def choose_prompts(
+    folder: Path,
+    config: ModelConfig,
+    prompts: Sequence[str | Sequence[int]] | None,
+    prefill_chunk: int,
+    max_length: int | None,
+    seed: int,
+) -> tuple[Prompt, ...]:
+    """The user's own `prompts` if there are any, else the default ones, for the model in `folder`."""
+    tokenizer = load_tokenizer(folder)
+    if prompts is not None:
+        return given_prompts(prompts, config, tokenizer, max_length)
+    special = stated_special_ids(folder) | (tokenizer.special_ids if tokenizer else frozenset())
+    return default_prompts(config, tokenizer, special, prefill_chunk=prefill_chunk, max_length=max_length, seed=seed)
 
 
 def default_prompts(

@@ -1,16 +1,17 @@
 """What the reference computed for every prompt, kept on disk.
 
-Logits are too large to stand in memory, and the two sides never run at the same time. A recording is a safetensors file
-with ``logits.I`` ``[tokens, vocab]`` and ``hidden_states.I`` ``[layers + 1, tokens, hidden]``, both float32, for prompt
-number I.
+Logits are too large to stand in memory, and the two sides never run at the same time. A recording is a folder of
+safetensors files, one for all logits and one a layer, or the same packed into one file, which keeps its golden values
+for machines without torch. Tensors, float32 unless stated, for prompt number I: ``logits.I`` ``[tokens, vocab]``,
+``embed_tokens.I`` and ``norm.I`` ``[tokens, hidden]``, ``layers.L.OPERATION.I`` ``[tokens, features]``
+(``chosen experts``: int32).
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,48 +19,43 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from msport.architectures import ModelConfig
 from msport.checkpoint import ShardWriter, TensorFile, safetensors
-from msport.checkpoint.dtypes import FLOAT32
+from msport.checkpoint.dtypes import FLOAT32, INT32, DType
 from msport.errors import OutputError
+from msport.validate.operations import EMBEDDING, OUTPUT
 from msport.validate.prompts import Prompt
 
+Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Outputs at n tokens from `start` on: `logits` ``[n, vocab]``, `hidden_states` ``[layers + 1, n, hidden]``."""
-
-    start: int
-    logits: Floats
-    hidden_states: Floats
+_LOGITS_FILE = "logits.safetensors"
+_COPY_BYTES = 1 << 24
 
 
 class RecordingWriter:
-    """Writes a recording whose size is known beforehand; a context manager, as `ShardWriter`.
+    """Writes a recording into the empty `folder`; a context manager, as `ShardWriter`.
 
-    Raises `OutputError` where the disk has no room for it.
+    Raises `OutputError` where the disk has no room for the logits.
     """
 
-    def __init__(self, path: Path, prompts: Sequence[Prompt], config: ModelConfig) -> None:
-        states = (config.num_hidden_layers + 1, config.hidden_size)
-        tensors: list[tuple[str, Any, tuple[int, ...]]] = []
-        for number, prompt in enumerate(prompts):
-            tensors.append((_logits(number), FLOAT32, (len(prompt.ids), config.vocab_size)))
-            tensors.append((_hidden_states(number), FLOAT32, (states[0], len(prompt.ids), states[1])))
-        layout = safetensors.plan_layout(tensors)
-        with _reporting_a_full_disk(path, layout.file_size):
-            self._writer = ShardWriter(path, layout)
+    def __init__(self, folder: Path, prompts: Sequence[Prompt], vocab_size: int) -> None:
+        self._folder = folder
+        shapes = [(logits_name(number), FLOAT32, (len(p.ids), vocab_size)) for number, p in enumerate(prompts)]
+        layout = safetensors.plan_layout(shapes)
+        with _reporting_a_full_disk(folder, layout.file_size):
+            self._logits = ShardWriter(folder / _LOGITS_FILE, layout)
 
-    def add(self, number: int, chunk: Chunk) -> None:
-        """Stores `chunk` of prompt `number`."""
-        self._writer.write(_logits(number), chunk.start * chunk.logits[0].nbytes, np.ascontiguousarray(chunk.logits))
-        name = _hidden_states(number)
-        tokens = self._writer.layout.tensors[name].shape[1]
-        for layer, states in enumerate(chunk.hidden_states):
-            offset = (layer * tokens + chunk.start) * states[0].nbytes
-            self._writer.write(name, offset, np.ascontiguousarray(states))
+    def add_logits(self, number: int, start: int, logits: Floats) -> None:
+        """Stores the logits ``[n, vocab]`` of prompt `number` from token `start` on."""
+        self._logits.write(logits_name(number), start * logits[0].nbytes, np.ascontiguousarray(logits))
+
+    def add(self, part: str, tensors: Mapping[str, Array]) -> None:
+        """Stores `tensors` in a file of their own, named after `part`."""
+        layout = safetensors.plan_layout((name, _dtype(array), array.shape) for name, array in tensors.items())
+        path = self._folder / f"{part}.safetensors"
+        with _reporting_a_full_disk(self._folder, layout.file_size), ShardWriter(path, layout) as writer:
+            for name, array in tensors.items():
+                writer.write(name, 0, np.ascontiguousarray(array))
 
     def __enter__(self) -> RecordingWriter:
         return self
@@ -67,23 +63,39 @@ class RecordingWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._writer.__exit__(kind, error, trace)
+        self._logits.__exit__(kind, error, trace)
 
 
 class Recording:
-    """A recording open for reading; a context manager."""
+    """A recording open for reading, a folder or a packed file; a context manager."""
 
     def __init__(self, path: Path) -> None:
-        self._file = TensorFile(path)
+        files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+        self.files = [TensorFile(file) for file in files]
+        self._homes = {name: file for file in self.files for name in file.header.tensors}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._homes
+
+    def read(self, name: str, begin: int = 0, end: int | None = None) -> Array:
+        """Rows ``[begin, end)`` of tensor `name`."""
+        return self._homes[name].read(name, begin, end)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._homes[name].header.tensors[name].shape
 
     def logits(self, number: int, begin: int, end: int) -> Floats:
         """The logits of prompt `number` at tokens ``[begin, end)``, ``[end - begin, vocab]``."""
-        return self._file.read(_logits(number), begin, end)
+        return self.read(logits_name(number), begin, end)
 
     def hidden_states(self, number: int, layer: int) -> Floats:
         """The residual stream of prompt `number` after `layer` layers (0: the embedding), ``[tokens, hidden]``."""
-        states: Floats = self._file.read(_hidden_states(number), layer, layer + 1)[0]
-        return states
+        return self.read(f"{EMBEDDING}.{number}" if layer == 0 else layer_name(layer - 1, OUTPUT, number))
+
+    def operations(self, layer: int, number: int = 0) -> list[str]:
+        """The operations of `layer` that were recorded for prompt `number`."""
+        prefix, suffix = f"layers.{layer}.", f".{number}"
+        return [n[len(prefix) : -len(suffix)] for n in self._homes if n.startswith(prefix) and n.endswith(suffix)]
 
     def __enter__(self) -> Recording:
         return self
@@ -91,25 +103,43 @@ class Recording:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        for file in self.files:
+            file.close()
 
 
-def _logits(number: int) -> str:
+def pack(recording: Recording, path: Path, metadata: Mapping[str, str]) -> None:
+    """Copies every tensor of `recording` into the one file `path`, which must not exist, under `metadata`."""
+    infos = [(file, info) for file in recording.files for info in file.header.tensors.values()]
+    layout = safetensors.plan_layout(((info.name, info.dtype, info.shape) for _, info in infos), metadata)
+    with _reporting_a_full_disk(path.parent, layout.file_size), ShardWriter(path, layout) as writer:
+        for file, info in infos:
+            for offset in range(0, info.nbytes, _COPY_BYTES):
+                piece = np.empty(min(_COPY_BYTES, info.nbytes - offset), np.uint8)
+                file.read_into(info.name, offset, piece)
+                writer.write(info.name, offset, piece)
+
+
+def logits_name(number: int) -> str:
     return f"logits.{number}"
 
 
-def _hidden_states(number: int) -> str:
-    return f"hidden_states.{number}"
+def layer_name(layer: int, operation: str, number: int) -> str:
+    """The name of what `operation` of `layer` gave for prompt `number`."""
+    return f"layers.{layer}.{operation}.{number}"
+
+
+def _dtype(array: Array) -> DType:
+    return INT32 if array.dtype == np.int32 else FLOAT32
 
 
 @contextmanager
-def _reporting_a_full_disk(path: Path, nbytes: int) -> Iterator[None]:
+def _reporting_a_full_disk(folder: Path, nbytes: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise OutputError(
-            f"{path.parent}: no room for {nbytes / 1e9:.1f} GB of reference logits;"
+            f"{folder}: no room for {nbytes / 1e9:.1f} GB of reference values;"
             " set TMPDIR to a folder on a larger disk, or lower --max-length"
         ) from None

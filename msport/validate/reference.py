@@ -1,4 +1,4 @@
-"""The reference: Transformers' eager implementation in float32 on the CPU. The one module that imports torch.
+"""The reference: Transformers' eager implementation on the CPU, in float32 unless asked otherwise.
 
 It is loaded with ``from_pretrained(dtype=float32)`` and no module is cast afterwards: `module.to` would round the RoPE
 frequencies, which are buffers. Nothing is unpickled, downloaded, or initialised at random.
@@ -7,8 +7,8 @@ frequencies, which are buffers. Nothing is unpickled, downloaded, or initialised
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,73 +16,56 @@ from typing import Any
 
 from msport.architectures import read_config
 from msport.errors import CheckpointError, MissingDependencyError
-from msport.validate.recording import Chunk
+from msport.validate.operations import FINAL_NORM
+from msport.validate.prompts import Prompt
+from msport.validate.recording import RecordingWriter
+from msport.validate.reference_walk import Provide, head_logits, walk
 
 PACKAGES = ("torch", "transformers")
-
-# Bytes that the attention scores of one layer, of which eager attention holds some five copies, may take.
-_SCORE_BYTES = 1 << 30
-_SCORE_COPIES = 5
-_SMALLEST_CHUNK = 16
 
 _VECTOR_MATH = ("cos", "erf", "erfc", "exp", "expm1", "log", "log1p", "rsqrt", "sigmoid", "sin", "sqrt", "tanh")
 
 
 class Reference:
-    """A Transformers model that yields logits and the residual stream; made by `load_reference`."""
+    """A Transformers model that is run layer by layer; made by `load_reference` or `reference_stream`."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, provide: Provide) -> None:
         self._model = model
-        self._layers = model.get_decoder().layers
+        self._provide = provide
 
-    def run(self, ids: Sequence[int], chunk: int | None = None) -> Iterator[Chunk]:
-        """Outputs for one prompt: in one forward pass if its attention scores fit 1 GB, else in chunks with a KV cache.
+    def record(
+        self,
+        prompts: Sequence[Prompt],
+        writer: RecordingWriter,
+        *,
+        every_operation: bool = False,
+        chunk: int | None = None,
+        advance: Callable[[int], None] = lambda steps: None,
+    ) -> None:
+        """Writes the residual stream, the operations if wanted, and the logits of `prompts`; see `walk` for `chunk`.
 
-        `chunk` forces a number of tokens a pass.
+        `advance` is told one step for the embedding, each layer, the final norm and the head.
         """
-        import torch
-        from transformers import DynamicCache
-
-        tokens = torch.tensor([list(ids)])
-        chunk = chunk or self._chunk(len(ids))
-        cache = DynamicCache()
-        for start in range(0, len(ids), chunk):
-            piece = tokens[:, start : start + chunk]
-            positions = torch.arange(start, start + piece.shape[1])
-            with torch.inference_mode(), self._watching() as states:
-                output = self._model(piece, past_key_values=cache, use_cache=True, cache_position=positions)
-            yield Chunk(start, output.logits[0].numpy(), torch.stack(states).numpy())
+        normed: dict[int, Any] = {}
+        ids = [prompt.ids for prompt in prompts]
+        for part, tensors in walk(self._model, ids, self._provide, every_operation=every_operation, chunk=chunk):
+            writer.add(part, tensors)
+            if part == FINAL_NORM:
+                normed = {number: tensors[f"{FINAL_NORM}.{number}"] for number in range(len(prompts))}
+            advance(1)
+        for number, start, logits in head_logits(self._model, normed, self._provide):
+            writer.add_logits(number, start, logits)
+        advance(1)
 
     def close(self) -> None:
         """Gives the weights' memory back."""
-        del self._model, self._layers
+        del self._model, self._provide
         gc.collect()
 
-    def _chunk(self, length: int) -> int:
-        row_bytes: int = self._model.config.num_attention_heads * length * 4 * _SCORE_COPIES
-        return max(_SMALLEST_CHUNK, min(length, _SCORE_BYTES // row_bytes))
 
-    @contextmanager
-    def _watching(self) -> Iterator[list[Any]]:
-        """Collects the input of the first layer and the output of each, ``[tokens, hidden]``, during one pass.
-
-        Hooks, because the last of `output_hidden_states` has gone through the final norm.
-        """
-        states: list[Any] = []
-
-        def enter(_module: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
-            states.append((arguments[0] if arguments else options["hidden_states"])[0])
-
-        def leave(_module: Any, _arguments: Any, output: Any) -> None:
-            states.append((output[0] if isinstance(output, tuple) else output)[0])
-
-        hooks = [self._layers[0].register_forward_pre_hook(enter, with_kwargs=True)]
-        hooks += [layer.register_forward_hook(leave) for layer in self._layers]
-        try:
-            yield states
-        finally:
-            for hook in hooks:
-                hook.remove()
+def steps_of(layers: int) -> int:
+    """How many steps `Reference.record` tells of a model with so many layers."""
+    return layers + 3
 
 
 def check_reference_installed() -> None:
@@ -112,8 +95,8 @@ def resolve_math_kernels() -> None:
         getattr(torch, name)(torch.ones(1))
 
 
-def load_reference(folder: Path) -> Reference:
-    """The model in `folder`, every parameter in float32; MXFP4 experts are decoded.
+def load_reference(folder: Path, dtype: str = "float32") -> Reference:
+    """The model in `folder`, every parameter in `dtype`; MXFP4 experts are decoded.
 
     Raises `MissingDependencyError`, and `CheckpointError` if Transformers cannot load the folder or would leave a
     parameter to chance.
@@ -122,23 +105,24 @@ def load_reference(folder: Path) -> Reference:
     import torch
 
     resolve_math_kernels()
-    with _quiet():
-        model, report = _from_pretrained(folder)
+    with quiet():
+        model, report = _from_pretrained(folder, dtype)
     _check_complete(folder, report)
-    for parameter in model.parameters():  # decoded experts come in bfloat16; the buffers are float32 and stay untouched
-        parameter.data = parameter.data.to(torch.float32)
+    if dtype == "float32":
+        for parameter in model.parameters():  # decoded experts come in bfloat16; the buffers stay untouched
+            parameter.data = parameter.data.to(torch.float32)
     model.eval()
-    return Reference(model)
+    return Reference(model, lambda module, prefix: nullcontext())
 
 
-def _from_pretrained(folder: Path) -> tuple[Any, dict[str, Any]]:
+def _from_pretrained(folder: Path, dtype: str) -> tuple[Any, dict[str, Any]]:
     import torch
     from transformers import AutoModelForCausalLM
 
     try:
         loaded: tuple[Any, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=torch.float32,
+            dtype=getattr(torch, dtype),
             attn_implementation="eager",
             local_files_only=True,
             use_safetensors=True,
@@ -174,7 +158,7 @@ def _check_complete(folder: Path, report: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps Transformers' warnings and progress bars off stderr."""
     from transformers.utils import logging
 

@@ -7,71 +7,91 @@ memory at once.
 from __future__ import annotations
 
 import hashlib
-import platform
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
-from msport import __version__
-from msport.architectures import ModelConfig, load_config, read_config
+from msport.architectures import ModelConfig, load_config
 from msport.checkpoint import Manifest, open_checkpoint, read_manifest
-from msport.errors import CheckpointError, ConfigError, UsageError
+from msport.errors import CheckpointError, UsageError
 from msport.hub import Source, resolve
-from msport.msmodels.tokenizer import load_tokenizer
-from msport.validate.layers import LayerError, compare_layers, first_departure
-from msport.validate.logits import compare_logits, tokens_to_compare
+from msport.validate import golden as golden_values
+from msport.validate.checks import check_arguments, check_same_sizes, notes_on, notes_on_config
+from msport.validate.golden import Golden
+from msport.validate.layers import first_departure
+from msport.validate.memory import peak_bytes, too_large, weight_dtype
 from msport.validate.phases import Phases, Progress
-from msport.validate.prompts import Prompt, default_prompts, given_prompts, stated_special_ids
+from msport.validate.prompts import Prompt, choose_prompts
 from msport.validate.recording import Recording, RecordingWriter
-from msport.validate.reference import check_reference_installed, load_reference, reference_versions
-from msport.validate.report import PromptResult, Report, Setup
+from msport.validate.reference import check_reference_installed, load_reference, reference_versions, steps_of
+from msport.validate.report import Report, Setup, own_versions
+from msport.validate.sides import PREFILL_CHUNK, Outcome, judge_loaded, judge_streamed
+from msport.validate.tolerance import Dtypes, default_tolerance, explain_rounding, rounding
 from msport.validate.weights import compare_weights
 
-if TYPE_CHECKING:
-    from msport.msmodels.model import LanguageModel
-
 Level = Literal["logits", "layers", "weights"]
-LEVELS: tuple[Level, ...] = ("logits", "layers", "weights")
-PREFILL_CHUNK = 128
 
 
 def validate_model(
     folder: str | Path,
     reference: str | Path | None = None,
-    tol: float = 1e-2,
+    tol: float | None = None,
     *,
     level: Level = "logits",
     dtype: str | None = None,
+    reference_dtype: str = "float32",
+    stream: bool | None = None,
     prompts: Sequence[str | Sequence[int]] | None = None,
     max_length: int | None = None,
     seed: int = 0,
+    save_reference: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Judges the converted checkpoint in `folder` against `reference`, a folder or Hub id; None: where it came from.
+    """Judges the converted checkpoint in `folder` against `reference`.
 
-    ``logits`` compares the logits of every token of every prompt, ``layers`` the residual stream after each layer too,
-    and ``weights`` every tensor with its source, without running anything. `dtype` is the one we compute in; the
-    reference computes in float32. `prompts` are texts or token ids instead of the default ones; `max_length` is the
-    length of the longest default prompt.
+    `reference` is a folder, a Hub id, or a file of golden values that `save_reference` made, which needs no torch; None
+    is what `folder` was converted from. ``logits`` compares the logits of every token of every prompt, ``layers`` every
+    operation of every layer too, and ``weights`` every tensor with its source, without running anything. `tol` is the
+    relative L2 error that a token may have, None what the mantissa of the dtypes allows. `dtype` is the one we compute
+    in, `reference_dtype` the reference's (``model``: the one its weights have). With `stream` both sides run one layer
+    at a time, None: where the model would not fit in memory. `prompts` are texts or token ids instead of the default
+    ones; `max_length` is the length of the longest default prompt.
 
     Raises `MissingDependencyError` without torch and Transformers, and other subclasses of `MsportError` where the
     model cannot be judged.
     """
-    _check_arguments(tol, level, max_length, seed)
+    check_arguments(tol, level, max_length, seed, reference_dtype)
     folder, phases = Path(folder), Phases(progress)
     manifest = read_manifest(folder)
+    config = load_config(folder)
+    if golden_values.is_golden(reference):
+        if level == "weights" or prompts is not None or save_reference is not None:
+            raise UsageError(
+                f"{reference} holds golden values of its own prompts: neither --level weights nor other prompts nor"
+                " --save-reference go with it"
+            )
+        path = Path(str(reference))
+        golden = golden_values.read_golden(path, config)
+        setup = _setup(folder, manifest, config, str(path), level, golden.seed)
+        return _Judge(setup, folder, manifest, config, dtype, tol, stream, phases).by_golden(path, golden)
     if level != "weights":
         check_reference_installed()
     source = find_reference(manifest, reference)
-    setup = _setup(folder, manifest, source, level, tol, seed)
+    setup = _setup(folder, manifest, config, source.id, level, seed)
     if level == "weights":
-        return _judge_weights(setup, folder, source, phases)
-    chosen = _choose_prompts(folder, prompts, max_length, seed)
-    _check_same_sizes(folder, source)
-    return _judge_logits(setup, folder, source, chosen, dtype, phases)
+        return _judge_weights(replace(setup, tolerance=tol or 0.0), folder, source, phases)
+    save = None if save_reference is None else Path(save_reference)
+    if save is not None:
+        golden_values.check_new(save)
+    chosen = choose_prompts(folder, config, prompts, PREFILL_CHUNK, max_length, seed)
+    check_same_sizes(folder, source)
+    computed = weight_dtype(source.folder) if reference_dtype == "model" else reference_dtype
+    judge = _Judge(setup, folder, manifest, config, dtype, tol, stream, phases)
+    return judge.by_source(source, chosen, computed, save)
 
 
 def find_reference(manifest: Manifest, reference: str | Path | None) -> Source:
@@ -90,64 +110,138 @@ def checkpoint_hash(manifest: Manifest) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _judge_logits(
-    setup: Setup, folder: Path, source: Source, prompts: Sequence[Prompt], dtype: str | None, phases: Phases
-) -> Report:
-    from msport.msmodels.loading import choose_dtype, load_model
+@dataclass
+class _Judge:
+    """One verdict by logits, with or without layers."""
 
-    dtype = choose_dtype(dtype)  # before the reference runs for minutes
-    config = load_config(folder)
-    longest = max(len(prompt.ids) for prompt in prompts)
-    with TemporaryDirectory(prefix="msport-validate-") as scratch:
-        path = Path(scratch) / "reference.safetensors"
-        _record_reference(source.folder, path, config, prompts, phases)
-        with phases.phase("load model"):
-            model = load_model(folder, dtype=dtype, max_length=longest, prefill_chunk=PREFILL_CHUNK)
+    setup: Setup
+    folder: Path
+    manifest: Manifest
+    config: ModelConfig
+    dtype: str | None
+    tolerance: float | None
+    stream: bool | None
+    phases: Phases
+
+    def by_source(self, source: Source, prompts: Sequence[Prompt], reference_dtype: str, save: Path | None) -> Report:
+        """Runs the reference first; its values go to `save` too."""
+        ours = self._choose_dtype()
+        self.stream = too_large(self.config, ours) if self.stream is None else self.stream
+        versions = reference_versions()
+        with self._recorded(source.folder, prompts, reference_dtype) as recording:
+            if save is not None:
+                with self.phases.phase("save reference"):
+                    made = self._golden(source, prompts, reference_dtype, versions)
+                    golden_values.save_golden(recording, save, made)
+            outcome = self._run(recording, prompts, ours, reference_dtype)
+        notes = notes_on_config(self.folder, source)
+        return self._report(outcome, prompts, weight_dtype(source.folder), reference_dtype, versions, notes)
+
+    def by_golden(self, path: Path, golden: Golden) -> Report:
+        """Compares with values that a reference computed elsewhere."""
+        ours = self._choose_dtype()
+        self.stream = too_large(self.config, ours) if self.stream is None else self.stream
+        if self.setup.level == "layers" and golden.level != "layers":
+            raise UsageError(f"{path}: was saved without operations; save it again with --level layers")
         with Recording(path) as recording:
-            with phases.phase("run model", tokens_to_compare(prompts)) as advance:
-                results = compare_logits(model, recording, prompts, advance)
-            layers = _compare_layers(setup, model, recording, results, phases)
-    setup = replace(
-        setup,
-        versions=setup.versions | reference_versions() | {"mindspore": version("mindspore")},
-        device=model.device,
-        dtype=model.dtype,
-        operators=model.operators,
-        max_length=model.max_length,
-        prefill_chunk=model.prefill_chunk,
-    )
-    departure = first_departure(layers, model.dtype, setup.tolerance)
-    notes = (*_notes_on_config(folder, source), *notes_on(config, longest, model.prefill_chunk))
-    return Report(setup, results, layers, departure, notes=notes, seconds=phases.seconds)
+            outcome = self._run(recording, golden.prompts, ours, golden.dtype)
+        notes: tuple[str, ...] = ()
+        if golden.checkpoint != self.setup.checkpoint:
+            notes = ("the golden values were saved beside another conversion: weights may be rounded otherwise",)
+        return self._report(outcome, golden.prompts, golden.source_dtype, golden.dtype, golden.versions, notes)
 
+    def _choose_dtype(self) -> str:
+        from msport.msmodels.loading import choose_dtype
 
-def _record_reference(folder: Path, path: Path, config: ModelConfig, prompts: Sequence[Prompt], phases: Phases) -> None:
-    with RecordingWriter(path, prompts, config) as writer:
-        with phases.phase("load reference"):
-            reference = load_reference(folder)
-        with phases.phase("run reference", sum(len(prompt.ids) for prompt in prompts)) as advance:
-            for number, prompt in enumerate(prompts):
-                for chunk in reference.run(prompt.ids):
-                    writer.add(number, chunk)
-                    advance(len(chunk.logits))
-        reference.close()
+        return choose_dtype(self.dtype)  # before the reference runs for minutes
 
+    @contextmanager
+    def _recorded(self, source: Path, prompts: Sequence[Prompt], dtype: str) -> Iterator[Recording]:
+        with TemporaryDirectory(prefix="msport-validate-") as scratch:
+            folder = Path(scratch)
+            with RecordingWriter(folder, prompts, self.config.vocab_size) as writer:
+                with self.phases.phase("load reference"):
+                    reference = self._load(source, dtype)
+                with self.phases.phase("run reference", steps_of(self.config.num_hidden_layers)) as advance:
+                    every = self.setup.level == "layers"
+                    reference.record(prompts, writer, every_operation=every, advance=advance)
+                reference.close()
+            with Recording(folder) as recording:
+                yield recording
 
-def _compare_layers(
-    setup: Setup, model: LanguageModel, recording: Recording, results: Sequence[PromptResult], phases: Phases
-) -> tuple[LayerError, ...]:
-    """All prompts if layers are to be judged; the worst one, to locate the fault, if the logits failed; else none."""
-    prompts = [result.prompt for result in results if result.path == "prefill"]
-    if setup.level == "layers":
-        chosen = list(enumerate(prompts))
-    else:
-        failed = [result for result in results if result.failed(setup.tolerance)]
-        worst = max(failed, key=lambda result: result.errors.relative_l2.max(), default=None)
-        chosen = [] if worst is None else [(prompts.index(worst.prompt), worst.prompt)]
-    if not chosen:
-        return ()
-    with phases.phase("compare layers", sum(len(prompt.ids) for _, prompt in chosen)) as advance:
-        return compare_layers(model, recording, chosen, advance)
+    def _load(self, source: Path, dtype: str) -> Any:
+        if not self.stream:
+            return load_reference(source, dtype)
+        from msport.validate.reference_stream import stream_reference
+
+        return stream_reference(source, dtype)
+
+    def _run(self, recording: Recording, prompts: Sequence[Prompt], dtype: str, reference_dtype: str) -> Outcome:
+        if self.stream:
+            return judge_streamed(
+                self.folder, recording, prompts, dtype=dtype, config=self.config, reference_dtype=reference_dtype,
+                phases=self.phases,
+            )  # fmt: skip
+        tolerance = default_tolerance(dtype, reference_dtype) if self.tolerance is None else self.tolerance
+        return judge_loaded(
+            self.folder, recording, prompts, dtype=dtype, level=self.setup.level, tolerance=tolerance,
+            reference_dtype=reference_dtype, phases=self.phases,
+        )  # fmt: skip
+
+    def _report(
+        self,
+        outcome: Outcome,
+        prompts: Sequence[Prompt],
+        source_dtype: str,
+        reference_dtype: str,
+        versions: dict[str, str],
+        notes: tuple[str, ...],
+    ) -> Report:
+        tolerance = default_tolerance(outcome.dtype, reference_dtype) if self.tolerance is None else self.tolerance
+        longest = max(len(prompt.ids) for prompt in prompts)
+        setup = replace(
+            self.setup,
+            tolerance=tolerance,
+            versions=self.setup.versions | _of_reference(versions) | {"mindspore": version("mindspore")},
+            device=outcome.device,
+            dtype=outcome.dtype,
+            operators=outcome.operators,
+            max_length=longest,
+            prefill_chunk=min(PREFILL_CHUNK, longest),
+            reference_dtype=reference_dtype,
+            streamed=bool(self.stream),
+        )
+        departure = first_departure(outcome.layers, rounding(outcome.dtype, reference_dtype), tolerance)
+        stored = source_dtype if self.manifest.dtype == "mxfp4" else self.manifest.dtype  # packed is as it came
+        dtypes = Dtypes(source_dtype, stored, outcome.dtype, reference_dtype)
+        largest = max(float(result.errors.relative_l2.max()) for result in outcome.results)
+        alone = [o.largest for error in outcome.layers for o in error.operations if not o.departs]
+        return Report(
+            setup,
+            outcome.results,
+            outcome.layers,
+            departure,
+            notes=(*notes, *notes_on(self.config, longest, PREFILL_CHUNK, streamed=bool(self.stream))),
+            seconds=self.phases.seconds,
+            rounding=explain_rounding(dtypes, largest, alone),
+            peak_bytes=peak_bytes(),
+        )
+
+    def _golden(
+        self, source: Source, prompts: Sequence[Prompt], reference_dtype: str, versions: dict[str, str]
+    ) -> Golden:
+        return Golden(
+            source=source.id,
+            revision=source.revision,
+            checkpoint=self.setup.checkpoint,
+            level=self.setup.level,
+            dtype=reference_dtype,
+            source_dtype=weight_dtype(source.folder),
+            seed=self.setup.seed,
+            versions=self.setup.versions | versions,
+            sizes=golden_values.sizes_of(self.config),
+            prompts=tuple(prompts),
+        )
 
 
 def _judge_weights(setup: Setup, folder: Path, source: Source, phases: Phases) -> Report:
@@ -155,75 +249,25 @@ def _judge_weights(setup: Setup, folder: Path, source: Source, phases: Phases) -
         total = sum(tensor.nbytes for tensor in converted.tensors.values())
         with phases.phase("compare weights", total) as advance:
             weights = compare_weights(original, converted, advance)
-    return Report(setup, weights=weights, notes=_notes_on_config(folder, source), seconds=phases.seconds)
+    notes = notes_on_config(folder, source)
+    return Report(setup, weights=weights, notes=notes, seconds=phases.seconds, peak_bytes=peak_bytes())
 
 
-def _setup(folder: Path, manifest: Manifest, source: Source, level: Level, tolerance: float, seed: int) -> Setup:
+def _setup(folder: Path, manifest: Manifest, config: ModelConfig, reference: str, level: Level, seed: int) -> Setup:
     return Setup(
         folder=str(folder),
-        architecture=load_config(folder).architecture,
+        architecture=config.architecture,
         source=manifest.source,
         revision=manifest.revision,
         checkpoint=checkpoint_hash(manifest),
-        reference=source.id,
+        reference=reference,
         level=level,
-        tolerance=tolerance,
+        tolerance=0.0,
         seed=seed,
-        versions={"msport": __version__, "python": platform.python_version(), "numpy": version("numpy")},
+        versions=own_versions(),
     )
 
 
-def _choose_prompts(
-    folder: Path, prompts: Sequence[str | Sequence[int]] | None, max_length: int | None, seed: int
-) -> tuple[Prompt, ...]:
-    config, tokenizer = load_config(folder), load_tokenizer(folder)
-    if prompts is not None:
-        return given_prompts(prompts, config, tokenizer, max_length)
-    special = stated_special_ids(folder) | (tokenizer.special_ids if tokenizer else frozenset())
-    return default_prompts(config, tokenizer, special, prefill_chunk=PREFILL_CHUNK, max_length=max_length, seed=seed)
-
-
-def _check_arguments(tolerance: float, level: str, max_length: int | None, seed: int) -> None:
-    if level not in LEVELS:
-        raise UsageError(f"level {level!r} is none of {', '.join(LEVELS)}")
-    if not 0.0 <= tolerance < float("inf"):
-        raise UsageError(f"the tolerance is {tolerance}; give a number from 0 up, such as 1e-2")
-    if max_length is not None and max_length < 1:
-        raise UsageError(f"max_length is {max_length}; give a positive number of tokens")
-    if seed < 0:
-        raise UsageError(f"seed is {seed}; give 0 or a positive integer")
-
-
-def _check_same_sizes(folder: Path, source: Source) -> None:
-    """Refuses to compare two different models; how one computes may differ, that is what validation is for."""
-    ours, theirs = load_config(folder), load_config(source.folder)
-    for name in ("architecture", "vocab_size", "hidden_size", "num_hidden_layers"):
-        if getattr(ours, name) != getattr(theirs, name):
-            raise ConfigError(
-                f"{source.folder}: not the model that {folder} was converted from: {name} is"
-                f" {getattr(theirs, name)}, not {getattr(ours, name)}; give the original by --reference"
-            )
-
-
-def _notes_on_config(folder: Path, source: Source) -> tuple[str, ...]:
-    """Each side follows its own config.json: where they differ, the models do."""
-    ours, theirs = read_config(folder), read_config(source.folder)
-    differing = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
-    return (f"config.json differs from the reference's in {', '.join(differing)}",) if differing else ()
-
-
-def notes_on(config: ModelConfig, longest: int, prefill_chunk: int) -> tuple[str, ...]:
-    """What prompts of at most `longest` tokens could not have shown."""
-    window = max((window for window in config.windows if window), default=0)
-    original = config.rope.original_max_position_embeddings
-    notes = []
-    if longest <= window:
-        notes.append(f"no prompt passes the window of {window} tokens: faults of the window cannot show")
-    if longest <= prefill_chunk:
-        notes.append(f"no prompt passes the prefill chunk of {prefill_chunk} tokens: faults between chunks cannot show")
-    if original and longest <= original:
-        notes.append(
-            f"no prompt passes {original} positions, for which {config.rope.rope_type} extends the model:"
-            f" repeat with --max-length {original + 2 * prefill_chunk} to judge long contexts"
-        )
-    return tuple(notes)
+def _of_reference(versions: dict[str, str]) -> dict[str, str]:
+    """The versions that the reference's values depend on; the others of a golden file are another machine's."""
+    return {name: versions[name] for name in ("torch", "transformers")}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from msport.validate.report import Report
-from msport.validate.weights import TensorCheck
+if TYPE_CHECKING:
+    from msport.validate.layers import LayerError
+    from msport.validate.report import Report
+    from msport.validate.weights import TensorCheck
 
 Row = tuple[str, ...]
 
@@ -38,23 +41,50 @@ def result_rows(report: Report) -> list[Row]:
 
 
 def layer_rows(report: Report) -> list[Row]:
-    """One row a layer, with the factor by which the error grew in it."""
-    rows: list[Row] = [("after", "rel L2 max", "mean", "growth", "prompt", "at", "")]
+    """One row a station: our own trajectory, the two isolated halves, the router, and the first operation to depart."""
+    head: Row = ("after", "drift", "growth", "at", "attention", "feed-forward", "experts", "first to depart", "how")
+    rows: list[Row] = [head]
     before = 0.0
     for error in report.layers:
+        first = error.first_operation
+        marked = error.layer == report.first_departure
         rows.append(
             (
-                name_of_layer(error.layer),
+                error.name,
                 f"{error.largest:.2e}",
-                f"{error.mean:.2e}",
                 f"x{error.largest / before:.1f}" if before > 0.0 else "",
-                error.prompt,
-                str(error.position),
-                "departs" if error.layer == report.first_departure else "",
+                f"{error.prompt} {error.position}",
+                _number(error.attention),
+                _number(error.feed_forward),
+                "" if error.routing is None else f"{error.routing.agreement:.2%}",
+                first.name if first else ("drift" if marked else ""),
+                first.how if first else "",
             )
         )
         before = error.largest
+    return [_without_empty(row, _empty_columns(rows)) for row in rows]
+
+
+def operation_rows(error: LayerError) -> list[Row]:
+    """One row an operation of an isolated block."""
+    rows: list[Row] = [("operation", "rel L2 max", "mean", "prompt", "at", "how")]
+    for operation in error.operations:
+        at = operation.prompt, str(operation.position)
+        rows.append((operation.name, f"{operation.largest:.2e}", f"{operation.mean:.2e}", *at, operation.how))
     return rows
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2e}"
+
+
+def _empty_columns(rows: Sequence[Row]) -> frozenset[int]:
+    """Columns with a head and nothing below it: a dense model has no experts, a good one no departure."""
+    return frozenset(i for i in range(len(rows[0])) if not any(row[i] for row in rows[1:]))
+
+
+def _without_empty(row: Row, empty: frozenset[int]) -> Row:
+    return tuple(cell for i, cell in enumerate(row) if i not in empty)
 
 
 def weight_rows(checks: Sequence[TensorCheck]) -> list[Row]:
@@ -71,8 +101,3 @@ def weight_rows(checks: Sequence[TensorCheck]) -> list[Row]:
     if len(wrong) > _WRONG_TENSORS_SHOWN:
         rows.append((f"... and {len(wrong) - _WRONG_TENSORS_SHOWN} more", "", "", ""))
     return rows
-
-
-def name_of_layer(number: int) -> str:
-    """The Hub's name for the module whose output is state `number` of the residual stream."""
-    return "embed_tokens" if number == 0 else f"layers.{number - 1}"

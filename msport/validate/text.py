@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from msport.validate.report import Report
-from msport.validate.tables import Row, layer_rows, result_rows, weight_rows
+from msport.validate.tables import Row, layer_rows, operation_rows, result_rows, weight_rows
 from msport.validate.verdict import describe_sides, verdict
+
+if TYPE_CHECKING:
+    from msport.validate.report import Report
+
+_LAST_TO_THE_LEFT = ("first to depart", "how")
 
 
 def render_text(report: Report) -> str:
@@ -15,9 +20,14 @@ def render_text(report: Report) -> str:
     if report.results:
         blocks.append(_table(result_rows(report)))
     if report.layers:
-        blocks.append("residual stream\n" + _table(layer_rows(report)))
+        blocks.append("layers\n" + _table(layer_rows(report), left=_LAST_TO_THE_LEFT))
+        if report.departure is not None and len(report.departure.operations) > 1:
+            rows = operation_rows(report.departure)
+            blocks.append(f"operations of {report.departure.name}, isolated\n" + _table(rows, left=("how",)))
     if report.weights:
         blocks.append(_table(weight_rows(report.weights)))
+    if report.rounding:
+        blocks.append("rounding\n" + "\n".join(f"  {line}" for line in report.rounding))
     blocks += [f"note: {note}" for note in report.notes]
     blocks.append(verdict(report))
     return "\n\n".join(blocks)
@@ -27,15 +37,17 @@ def _header(report: Report) -> str:
     lines = [describe_sides(report), f"checkpoint {report.setup.checkpoint[:16]}  seed {report.setup.seed}"]
     if report.seconds:
         lines.append("  ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.seconds.items()))
+    if report.peak_bytes is not None:
+        way = "one layer at a time, " if report.setup.streamed else ""
+        lines.append(f"{way}peak memory {report.peak_bytes / 1e9:.2f} GB")
     return "\n".join(lines)
 
 
-def _table(rows: Sequence[Row]) -> str:
-    """Columns as wide as needed: the first to the left, the others to the right."""
+def _table(rows: Sequence[Row], left: Sequence[str] = ()) -> str:
+    """Columns as wide as needed: the first and those headed by `left` to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(_line(row, widths) for row in rows)
-
-
-def _line(row: Row, widths: Sequence[int]) -> str:
-    first, *others = (f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
-    return "  ".join([f"{first.strip():<{widths[0]}}", *others]).rstrip()
+    sides = ["<" if number == 0 or head in left else ">" for number, head in enumerate(rows[0])]
+    return "\n".join(
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
+        for row in rows
+    )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from msport.validate.report import Report
-from msport.validate.tables import name_of_layer
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from msport.validate.layers import LayerError
+    from msport.validate.report import Report
 
 
 def verdict(report: Report) -> str:
@@ -19,7 +22,8 @@ def describe_sides(report: Report) -> str:
     versions = setup.versions
     return (
         f"{setup.folder} ({setup.architecture}) in {setup.dtype} on {setup.device}, MindSpore {versions['mindspore']},"
-        f" against {setup.reference} in float32, Transformers {versions['transformers']}, torch {versions['torch']}"
+        f" against {setup.reference} in {setup.reference_dtype or 'float32'},"
+        f" Transformers {versions['transformers']}, torch {versions['torch']}"
     )
 
 
@@ -68,6 +72,20 @@ def _where(report: Report) -> str:
     paths = {result.path for result in report.results if result.failed(report.setup.tolerance)}
     if paths == {"decode"}:
         return "only decoding fails: prefill agrees, so look at the caches and the one-token step"
-    if report.first_departure is not None:
-        return f"first to depart: {name_of_layer(report.first_departure)}"
-    return "no layer departs by more than rounding: look at the final norm and the head"
+    error = report.departure
+    if error is None:
+        return "no layer departs by more than rounding"
+    first = error.first_operation
+    if first is None:
+        return f"first to depart: {error.name}, along our own trajectory; no operation of it does alone{_ties(error)}"
+    return f"first to depart: {error.name}, {first.name} ({first.largest:.1e}): {first.how}"
+
+
+def _ties(error: LayerError) -> str:
+    routing = error.routing
+    if routing is None or routing.agreeing == routing.tokens:
+        return ""
+    return (
+        f"\n{routing.tokens - routing.agreeing} tokens chose other experts there, where the reference's lead was at"
+        f" most {routing.margin:.1e}: a near tie, which rounding decides"
+    )

@@ -28,14 +28,12 @@ PROMPTS = (Prompt("short", tuple(_ids[:20])), Prompt("past the window", tuple(_i
 Failures = Callable[[Path, float], dict[str, int]]
 
 
-def _record(sample: Path, path: Path, prompts: Sequence[Prompt]) -> None:
+def _record(sample: Path, folder: Path, prompts: Sequence[Prompt]) -> None:
     from msport.validate.reference import load_reference
 
-    with RecordingWriter(path, prompts, load_config(sample)) as writer:
-        reference = load_reference(sample)
-        for number, prompt in enumerate(prompts):
-            for chunk in reference.run(prompt.ids):
-                writer.add(number, chunk)
+    folder.mkdir()
+    with RecordingWriter(folder, prompts, load_config(sample).vocab_size) as writer:
+        load_reference(sample).record(prompts, writer)
 
 
 def _errors(folder: Path, recording: Recording, prompts: Sequence[Prompt]) -> list[TokenErrors]:
@@ -51,7 +49,7 @@ def _errors(folder: Path, recording: Recording, prompts: Sequence[Prompt]) -> li
 @pytest.fixture(scope="module")
 def recorded(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
     pytest.importorskip("transformers")
-    path = tmp_path_factory.mktemp("recorded") / "reference.safetensors"
+    path = tmp_path_factory.mktemp("recorded") / "reference"
     _record(sample, path, PROMPTS)
     with Recording(path) as recording:
         yield recording
@@ -118,9 +116,9 @@ def test_rounded_yarn_bounds_hide_in_short_prompts_and_grow_with_distance(
     pytest.importorskip("transformers")
     ids = np.random.default_rng(3).integers(0, 1000, 1200)
     prompt = Prompt("very long", tuple(int(token) for token in ids))
-    _record(sample, tmp_path / "reference.safetensors", [prompt])
+    _record(sample, tmp_path / "reference", [prompt])
     folder = change_config(converted, tmp_path / "ms", lambda config: config["rope_scaling"].update(truncate=True))
-    with Recording(tmp_path / "reference.safetensors") as recording:
+    with Recording(tmp_path / "reference") as recording:
         (errors,) = _errors(folder, recording, [prompt])
     near, far = np.median(errors.relative_l2[:200]), np.median(errors.relative_l2[-200:])
     print(f"median of the first 200 tokens {near:.1e}, of the last 200 {far:.1e}")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from msport.architectures import load_config
-from msport.validate.logits import compare_logits, tokens_to_compare
+from msport.validate.logits import BATCH_DECODED, batched_prompts, compare_batch, compare_logits, tokens_to_compare
 from msport.validate.prompts import Prompt
-from msport.validate.recording import Chunk, Recording, RecordingWriter
+from msport.validate.recording import Recording, RecordingWriter
 
 PROMPTS = (Prompt("long", tuple(range(10)), decoded=4), Prompt("short", (7, 7)))
 VOCAB = 1024
@@ -44,15 +43,16 @@ def _logits(length: int) -> np.ndarray:
 
 
 @pytest.fixture
-def recording(sample: Path, tmp_path: Path) -> Iterator[Recording]:
-    config = load_config(sample)
-    assert config.vocab_size == VOCAB
-    with RecordingWriter(tmp_path / "recording.safetensors", PROMPTS, config) as writer:
-        for number, prompt in enumerate(PROMPTS):
-            states = np.ones((config.num_hidden_layers + 1, len(prompt.ids), config.hidden_size), np.float32)
-            writer.add(number, Chunk(0, _logits(len(prompt.ids)), states))
-    with Recording(tmp_path / "recording.safetensors") as opened:
+def recording(tmp_path: Path) -> Iterator[Recording]:
+    with _recorded(tmp_path, PROMPTS) as opened:
         yield opened
+
+
+def _recorded(folder: Path, prompts: Sequence[Prompt]) -> Recording:
+    with RecordingWriter(folder, prompts, VOCAB) as writer:
+        for number, prompt in enumerate(prompts):
+            writer.add_logits(number, 0, _logits(len(prompt.ids)))
+    return Recording(folder)
 
 
 def test_a_model_that_agrees_has_no_error_on_either_path(recording: Recording) -> None:
@@ -99,3 +99,48 @@ def test_tokens_that_never_came_back_are_not_taken_for_agreement(recording: Reco
 
     with pytest.raises(AssertionError, match="9 tokens came back for 10"):
         compare_logits(Short(), recording, PROMPTS)
+
+
+class Batch:
+    """Recites logits of several prompts at a time; `wrong` is the row that it gets wrong when it decodes."""
+
+    def __init__(self, prompts: Sequence[Prompt], wrong: int | None = None) -> None:
+        self._prompts = prompts
+        self._wrong = wrong
+        self._position: list[int] = []
+
+    def prefill(self, ids: list[list[int]]) -> np.ndarray:
+        assert [tuple(row) for row in ids] == [prompt.ids[:-BATCH_DECODED] for prompt in self._prompts]
+        self._position = [len(row) - 1 for row in ids]
+        return self._rows()
+
+    def decode(self, tokens: list[int]) -> np.ndarray:
+        self._position = [position + 1 for position in self._position]
+        assert tokens == [prompt.ids[p] for prompt, p in zip(self._prompts, self._position, strict=True)]
+        rows = self._rows()
+        if self._wrong is not None:
+            rows[self._wrong] *= 2
+        return rows
+
+    def _rows(self) -> np.ndarray:
+        return np.stack([_logits(len(q.ids))[p] for q, p in zip(self._prompts, self._position, strict=True)])
+
+
+def test_a_fault_of_one_row_of_a_padded_batch_is_found_in_its_prompt(tmp_path: Path) -> None:
+    prompts = [Prompt(str(length), tuple(range(length))) for length in (9, 30, 6, 9)]
+    with _recorded(tmp_path, prompts) as recording:
+        chosen = [prompt for _, prompt in batched_prompts(prompts)]
+        assert [len(prompt.ids) for prompt in chosen] == [6, 9, 30]
+        results = compare_batch(Batch(chosen), recording, prompts)
+        assert [(r.title, r.start, len(r.errors)) for r in results] == [
+            ("6, batch", 1, 5),
+            ("9, batch", 4, 5),
+            ("30, batch", 25, 5),
+        ]
+        assert not any(result.failed(0.0) for result in results)
+        failed = [result.failed(1e-2) for result in compare_batch(Batch(chosen, wrong=1), recording, prompts)]
+        assert failed == [0, BATCH_DECODED, 0]
+
+
+def test_prompts_of_one_length_are_no_batch_with_padding() -> None:
+    assert batched_prompts([Prompt("a", tuple(range(9))), Prompt("b", tuple(range(9))), Prompt("c", (1,))]) == []

@@ -1,4 +1,4 @@
-"""A recording gives back what was written, chunk by chunk."""
+"""A recording gives back what was written, as a folder and packed into one file."""
 
 from __future__ import annotations
 
@@ -8,38 +8,63 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msport.architectures import load_config
 from msport.errors import OutputError
 from msport.validate import recording
+from msport.validate.operations import CHOSEN, OUTPUT, ROUTER
 from msport.validate.prompts import Prompt
-from msport.validate.recording import Chunk, Recording, RecordingWriter
+from msport.validate.recording import Recording, RecordingWriter, layer_name, pack
 
 PROMPTS = (Prompt("one", tuple(range(5))), Prompt("two", tuple(range(3))))
+VOCAB, HIDDEN = 20, 8
 
 
-def test_chunks_come_back_as_whole_prompts(sample: Path, tmp_path: Path) -> None:
-    config = load_config(sample)
-    generator = np.random.default_rng(0)
-    logits = [generator.standard_normal((len(p.ids), config.vocab_size)).astype(np.float32) for p in PROMPTS]
-    shape = (config.num_hidden_layers + 1, config.hidden_size)
-    states = [generator.standard_normal((shape[0], len(p.ids), shape[1])).astype(np.float32) for p in PROMPTS]
-    path = tmp_path / "recording.safetensors"
-    with RecordingWriter(path, PROMPTS, config) as writer:
+def _logits(number: int) -> np.ndarray:
+    return np.random.default_rng(number).standard_normal((len(PROMPTS[number].ids), VOCAB)).astype(np.float32)
+
+
+def _states(number: int) -> np.ndarray:
+    return np.random.default_rng(9 + number).standard_normal((len(PROMPTS[number].ids), HIDDEN)).astype(np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "recorded"
+    path.mkdir()
+    with RecordingWriter(path, PROMPTS, VOCAB) as writer:
+        writer.add("embed_tokens", {f"embed_tokens.{n}": _states(n) for n in (0, 1)})
+        layer = {layer_name(0, OUTPUT, n): _states(n) + 1 for n in (0, 1)}
+        layer |= {layer_name(0, CHOSEN, n): np.full((len(PROMPTS[n].ids), 2), n, np.int32) for n in (0, 1)}
+        writer.add("layers.0", layer)
         for number, prompt in reversed(list(enumerate(PROMPTS))):
             for start in range(0, len(prompt.ids), 2):
-                piece = slice(start, start + 2)
-                writer.add(number, Chunk(start, logits[number][piece], states[number][:, piece]))
+                writer.add_logits(number, start, _logits(number)[start : start + 2])
+    return path
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_was_written_comes_back_in_pieces_too(packed: bool, folder: Path, tmp_path: Path) -> None:
+    path = folder
+    if packed:
+        path = tmp_path / "golden.safetensors"
+        with Recording(folder) as recorded:
+            pack(recorded, path, {"made": "here"})
     with Recording(path) as read:
         for number, prompt in enumerate(PROMPTS):
-            np.testing.assert_array_equal(read.logits(number, 1, len(prompt.ids)), logits[number][1:])
-            for layer in range(shape[0]):
-                np.testing.assert_array_equal(read.hidden_states(number, layer), states[number][layer])
+            np.testing.assert_array_equal(read.logits(number, 1, len(prompt.ids)), _logits(number)[1:])
+            np.testing.assert_array_equal(read.hidden_states(number, 0), _states(number))
+            np.testing.assert_array_equal(read.hidden_states(number, 1), _states(number) + 1)
+            chosen = read.read(layer_name(0, CHOSEN, number))
+            assert chosen.dtype == np.int32
+            assert (chosen == number).all()
+        assert set(read.operations(0)) == {OUTPUT, CHOSEN}
+        assert layer_name(0, ROUTER, 0) not in read
+        assert read.shape(layer_name(0, OUTPUT, 1)) == (3, HIDDEN)
 
 
-def test_a_full_disk_is_reported_with_the_remedy(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, layout: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr(recording, "ShardWriter", full)
     with pytest.raises(OutputError, match="TMPDIR"):
-        RecordingWriter(tmp_path / "recording.safetensors", PROMPTS, load_config(sample))
+        RecordingWriter(tmp_path, PROMPTS, VOCAB)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,13 @@ import pytest
 from msport.checkpoint import open_checkpoint
 from msport.errors import CheckpointError, MissingDependencyError
 from msport.sample import write_sample
-from msport.validate import reference
+from msport.validate import reference, reference_walk
 from msport.validate.metrics import relative_l2
-from msport.validate.reference import Reference, load_reference, reference_versions
+from msport.validate.operations import OPERATIONS, OUTPUT
+from msport.validate.prompts import Prompt
+from msport.validate.recording import Recording, RecordingWriter, layer_name
+from msport.validate.reference import Reference, load_reference, reference_versions, steps_of
+from msport.validate.reference_stream import stream_reference
 from msport.validate.weights import decode_mxfp4
 
 IDS = [int(token) for token in np.random.default_rng(0).integers(0, 1000, 100)]
@@ -26,6 +31,23 @@ def loaded(sample: Path) -> Reference:
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
     return load_reference(sample)
+
+
+def _record(reference: Reference, folder: Path, *prompts: list[int], **options: Any) -> Recording:
+    folder.mkdir()
+    named = [Prompt(str(number), tuple(ids)) for number, ids in enumerate(prompts)]
+    with RecordingWriter(folder, named, reference._model.config.vocab_size) as writer:
+        reference.record(named, writer, **options)
+    return Recording(folder)
+
+
+def _forward(loaded: Reference, ids: list[int]) -> np.ndarray:
+    """Transformers' own forward pass over the whole model."""
+    import torch
+
+    with torch.inference_mode():
+        logits: np.ndarray = loaded._model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].numpy()
+    return logits
 
 
 def _parameters(loaded: Reference) -> dict[str, Any]:
@@ -69,35 +91,86 @@ def test_a_bfloat16_upload_gives_the_same_parameters_as_stored(tmp_path: Path) -
 
 
 @pytest.mark.reference
-def test_chunks_with_a_cache_agree_with_one_pass(loaded: Reference) -> None:
-    (whole,) = loaded.run(IDS)
-    pieces = list(loaded.run(IDS, chunk=33))
-    assert [piece.start for piece in pieces] == [0, 33, 66, 99]
-    error = relative_l2(whole.logits, np.concatenate([piece.logits for piece in pieces])).max()
-    drift = relative_l2(whole.hidden_states, np.concatenate([p.hidden_states for p in pieces], axis=1)).max()
+def test_layer_by_layer_gives_the_bits_of_a_whole_forward_pass(loaded: Reference, tmp_path: Path) -> None:
+    steps: list[int] = []
+    with _record(loaded, tmp_path / "recorded", IDS, IDS[:7], advance=steps.append) as recording:
+        np.testing.assert_array_equal(recording.logits(0, 0, len(IDS)), _forward(loaded, IDS))
+        np.testing.assert_array_equal(recording.logits(1, 0, 7), _forward(loaded, IDS[:7]))
+    assert sum(steps) == steps_of(2)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("family", ["gpt-oss", "Gemma2", "Mixtral", "Qwen3-MoE", "Qwen2"])
+def test_a_streamed_reference_gives_the_bits_of_a_loaded_one(family: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    hub = write_sample(family, tmp_path / "hub", overrides={"num_hidden_layers": 2})
+    whole, streamed = load_reference(hub), stream_reference(hub)
+    with (
+        _record(whole, tmp_path / "whole", IDS[:40], every_operation=True) as first,
+        _record(streamed, tmp_path / "streamed", IDS[:40], every_operation=True) as second,
+    ):
+        np.testing.assert_array_equal(first.logits(0, 0, 40), _forward(whole, IDS[:40]))
+        np.testing.assert_array_equal(second.logits(0, 0, 40), first.logits(0, 0, 40))
+        for layer in (0, 1):
+            assert set(first.operations(layer)) <= set(OPERATIONS)
+            assert set(second.operations(layer)) == set(first.operations(layer))
+            for operation in first.operations(layer):
+                name = layer_name(layer, operation, 0)
+                np.testing.assert_array_equal(second.read(name), first.read(name), err_msg=name)
+
+
+@pytest.mark.reference
+def test_a_streamed_reference_holds_no_parameters_before_or_after(sample: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    streamed = stream_reference(sample)
+    _record(streamed, tmp_path / "recorded", IDS[:9])
+    assert all(parameter.is_meta for parameter in streamed._model.parameters())
+
+
+@pytest.mark.reference
+def test_chunks_with_a_cache_agree_with_one_pass(loaded: Reference, tmp_path: Path) -> None:
+    with (
+        _record(loaded, tmp_path / "whole", IDS) as whole,
+        _record(loaded, tmp_path / "pieces", IDS, chunk=33) as pieces,
+    ):
+        error = relative_l2(whole.logits(0, 0, 100), pieces.logits(0, 0, 100)).max()
+        drift = relative_l2(whole.hidden_states(0, 2), pieces.hidden_states(0, 2)).max()
     print(f"in chunks: logits {error:.1e}, residual stream {drift:.1e}")
-    assert max(error, drift) < 1e-5
+    assert 0.0 < max(error, drift) < 1e-5
+
+
+def test_long_prompts_run_in_chunks_of_bounded_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SimpleNamespace(num_attention_heads=8)
+    monkeypatch.setattr(reference_walk, "_SCORE_BYTES", 40 * 8 * 100 * 4 * 5)
+    assert reference_walk._chunk(config, 100) == 40
+    assert reference_walk._chunk(config, 30) == 30
 
 
 @pytest.mark.reference
-def test_long_prompts_run_in_chunks_of_bounded_scores(loaded: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
-    heads = loaded._model.config.num_attention_heads
-    monkeypatch.setattr(reference, "_SCORE_BYTES", 40 * heads * len(IDS) * 4 * 5)
-    assert [len(chunk.logits) for chunk in loaded.run(IDS)] == [40, 40, 20]
-
-
-@pytest.mark.reference
-def test_the_residual_stream_is_that_before_the_final_norm(loaded: Reference) -> None:
+def test_the_residual_stream_is_that_before_the_final_norm(loaded: Reference, tmp_path: Path) -> None:
     import torch
 
-    (chunk,) = loaded.run(IDS)
     model = loaded._model
-    assert chunk.hidden_states.shape == (model.config.num_hidden_layers + 1, len(IDS), model.config.hidden_size)
-    with torch.inference_mode():
+    with _record(loaded, tmp_path / "recorded", IDS) as recording, torch.inference_mode():
         embedded = model.model.embed_tokens(torch.tensor(IDS)).numpy()
-        logits = model.lm_head(model.model.norm(torch.tensor(chunk.hidden_states[-1]))).numpy()
-    np.testing.assert_array_equal(chunk.hidden_states[0], embedded)
-    np.testing.assert_allclose(logits, chunk.logits, rtol=1e-5, atol=1e-5)
+        last = torch.tensor(recording.read(layer_name(1, OUTPUT, 0)))
+        logits = model.lm_head(model.model.norm(last)).numpy()
+        np.testing.assert_array_equal(recording.hidden_states(0, 0), embedded)
+        np.testing.assert_allclose(logits, recording.logits(0, 0, 100), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.reference
+def test_a_reference_in_bfloat16_keeps_its_rotary_frequencies(sample: Path, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    rounded = load_reference(sample, "bfloat16")
+    assert {buffer.dtype for buffer in rounded._model.buffers()} == {torch.float32}
+    with (
+        _record(rounded, tmp_path / "rounded", IDS) as ours,
+        _record(load_reference(sample), tmp_path / "exact", IDS) as exact,
+    ):
+        error = relative_l2(exact.logits(0, 0, 100), ours.logits(0, 0, 100))
+    print(f"bfloat16: {error.max():.1e}")
+    assert 1e-4 < error.mean() < 1e-1
 
 
 @pytest.mark.reference

@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from msport.validate.chart import Series, error_chart
+from msport.validate.chart import Series, bar_chart, error_chart
 from msport.validate.html import render_html
-from msport.validate.layers import LayerError
+from msport.validate.layers import LayerError, OperationError
 from msport.validate.metrics import measure
 from msport.validate.prompts import Prompt
 from msport.validate.report import PromptResult, Report, Setup
+from msport.validate.routing import RoutingCheck
 from msport.validate.weights import TensorCheck
 
 SETUP = Setup(
@@ -28,11 +30,35 @@ SETUP = Setup(
     level="logits",
     tolerance=1e-2,
     seed=0,
-    versions={"msport": "0", "mindspore": "2.10.0", "transformers": "4.57.1", "torch": "2.13.0"},
+    versions={
+        "msport": "0",
+        "python": "3.11",
+        "numpy": "1.26",
+        "mindspore": "2.10.0",
+        "transformers": "4.57.1",
+        "torch": "2.13.0",
+    },
     device="CPU",
     dtype="float32",
 )
-LAYERS = tuple(LayerError(layer, size, size / 2, "random", 3) for layer, size in enumerate((0.0, 1e-6, 0.5)))
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs/schemas/validate.schema.json").read_text())
+LAYERS = (
+    LayerError(0, "embed_tokens", 0.0, 0.0, "random", 3),
+    LayerError(1, "layers.0", 1e-6, 5e-7, "random", 3, (OperationError("o_proj", 1e-6, 5e-7, "random", 3),)),
+    LayerError(
+        2,
+        "layers.1",
+        0.5,
+        0.25,
+        "random",
+        3,
+        (
+            OperationError("o_proj", 1e-6, 5e-7, "random", 3),
+            OperationError("experts", np.inf, 0.25, "random", 3, "every token, 2 times the reference"),
+        ),
+        RoutingCheck(tokens=10, agreeing=9, margin=1e-7, near_ties=1, wrong=0),
+    ),
+)
 
 
 def _result(name: str = "random", path: str = "prefill", *, wrong: dict[int, float] | None = None) -> PromptResult:
@@ -72,7 +98,8 @@ def test_a_report_on_layers_fails_by_a_layer_too() -> None:
     assert _report(_result(), level="logits", layers=LAYERS).passed
     failed = _report(_result(), level="layers", layers=LAYERS, first_departure=2)
     assert not failed.passed
-    assert "layers.1" in str(failed)
+    assert "first to depart: layers.1, experts (inf): every token, 2 times the reference" in str(failed)
+    assert not _report(_result(), level="layers", layers=LAYERS, first_departure=2).passed
     assert not _report(_result(), level="layers").passed, "layers were to be judged, and none was"
 
 
@@ -90,8 +117,17 @@ def test_a_fault_of_decoding_alone_is_said_to_be_one() -> None:
     assert "only decoding fails" in str(_report(_result(), _result(path="decode", wrong={0: 2.0})))
 
 
-def test_a_fault_that_no_layer_shows_is_put_to_the_head() -> None:
-    assert "final norm and the head" in str(_report(_result(wrong={0: 2.0}), layers=LAYERS[:2]))
+def test_a_drift_that_no_block_shows_alone_is_said_to_be_one_with_the_near_ties_behind_it() -> None:
+    ties = RoutingCheck(tokens=10, agreeing=9, margin=1e-7, near_ties=0, wrong=0)
+    drifting = LayerError(1, "layers.0", 0.5, 0.1, "random", 3, (), ties)
+    text = str(_report(_result(wrong={0: 2.0}), layers=(LAYERS[0], drifting), first_departure=1))
+    assert "no operation of it does alone" in text
+    assert "1 tokens chose other experts" in text
+    assert "1.0e-07: a near tie" in text
+
+
+def test_operations_that_agree_are_within_rounding() -> None:
+    assert "no layer departs by more than rounding" in str(_report(_result(wrong={0: 2.0}), layers=LAYERS[:2]))
 
 
 def test_tokens_that_are_not_finite_are_counted() -> None:
@@ -102,7 +138,7 @@ def test_json_is_strict_and_holds_what_the_verdict_rests_on() -> None:
     report = _report(_result(wrong={0: np.nan}), layers=LAYERS, notes=("a note",), seconds={"run model": 1.5})
     document = json.loads(report.to_json(), parse_constant=pytest.fail)
     assert document["passed"] is False
-    assert document["schema"] == "msport.validate/1"
+    assert document["schema"] == "msport.validate/2"
     assert document["prompts"] == [{"name": "random", "ids": [1, 2, 3, 4, 5]}]
     (result,) = document["results"]
     assert result["relative_l2"][0] is None
@@ -110,6 +146,31 @@ def test_json_is_strict_and_holds_what_the_verdict_rests_on() -> None:
     assert document["versions"]["transformers"] == "4.57.1"
     assert {"checkpoint", "device", "dtype", "seed", "tolerance", "max_length"} <= document.keys()
     assert document["layers"][2]["relative_l2_max"] == 0.5
+    assert document["layers"][2]["operations"][1]["relative_l2_max"] is None
+    assert sum(result["differences"]) == 5 * 16
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        _report(_result(wrong={0: np.nan}), layers=LAYERS, first_departure=2, notes=("a",), seconds={"run": 1.5}),
+        _report(_result(), _result(path="decode"), _result(path="batch"), rounding=("a line",), peak_bytes=10),
+        _report(level="weights", weights=(TensorCheck("bad", "copy", 10, different=1, max_abs=np.inf),)),
+        _report(),
+    ],
+)
+def test_json_is_what_its_schema_says(report: Report) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(json.loads(report.to_json()), SCHEMA)
+
+
+def test_the_schema_leaves_nothing_open() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    document = json.loads(_report(_result()).to_json())
+    for change in ({"more": 1}, {"passed": "yes"}, {"level": "guess"}, {"checkpoint": "abc"}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**document, **change}, SCHEMA)
 
 
 class _Outline(HTMLParser):
@@ -140,12 +201,26 @@ def test_the_page_is_well_formed_self_contained_and_escaped() -> None:
     assert not {"src", "href"} & {name for _, attributes in outline.seen for name in attributes}
     assert "a&lt;b&gt;-ms" in page
     assert "<b>" not in page
-    assert sum(tag == "polyline" for tag, _ in outline.seen) == 2
+    assert sum(tag == "polyline" for tag, _ in outline.seen) == 3, "two paths, and the drift by layer"
+    assert page.index("FAILED") < page.index("<svg"), "the verdict comes first"
+    assert "http" not in page.replace("http-equiv", "")
 
 
 def test_a_chart_keeps_every_point_on_its_paper() -> None:
-    chart = error_chart([Series("x", 3, [0.0, 1e-9, float("inf"), 0.5])], 1e-2)
+    chart = error_chart([Series("x", 3, [0.0, 1e-9, float("inf"), 0.5])], 1e-2, across="position")
     points = [tuple(map(float, point.split(","))) for point in chart.split('points="')[1].split('"')[0].split()]
     assert len(points) == 4
-    assert all(0 <= x <= 860 and 0 <= y <= 280 for x, y in points)
+    assert all(0 <= x <= 900 and 0 <= y <= 300 for x, y in points)
     assert points[0][1] > points[3][1] >= points[2][1], "larger errors are drawn higher"
+
+
+def test_bars_stand_on_the_axis_and_say_what_they_are() -> None:
+    chart = bar_chart([("0", 0.995, "layers.0: 199 of 200 tokens"), ("1", 1.0, "all")], across="layer", floor=0.99)
+    heights = [float(part.split('"')[0]) for part in chart.split(' height="')[1:]]
+    assert heights[0] == pytest.approx(heights[1] / 2, abs=0.1)
+    assert "199 of 200 tokens" in chart
+
+
+def test_a_dense_model_has_no_column_of_experts() -> None:
+    assert "experts" not in str(_report(_result(), layers=LAYERS[:2]))
+    assert "90.00%" in str(_report(_result(), layers=LAYERS))

@@ -16,7 +16,7 @@ from msport.architectures import load_config
 from msport.checkpoint import read_manifest, write_manifest
 from msport.errors import CheckpointError, ConfigError, MissingDependencyError, UsageError
 from msport.sample import write_sample
-from msport.validate import reference, runner, validate_model
+from msport.validate import checks, reference, runner, validate_model
 from validate.tampering import change_config, change_tensor
 
 
@@ -31,7 +31,8 @@ def test_a_faithful_conversion_passes_at_every_layer_far_below_the_tolerance(sam
     assert report.passed
     assert report.setup.reference == str(sample.resolve())
     assert {result.title for result in report.results} > {"random", "random, decode", "repeated", "special", "chinese"}
-    assert len(report.layers) == 3
+    assert len(report.layers) == 4
+    assert all(error.routing and error.routing.agreement == 1.0 for error in report.layers[1:3])
     assert report.first_departure is None
     assert list(phases) == ["load reference", "run reference", "load model", "run model", "compare layers"]
     assert all(done == total for done, total in phases.values())
@@ -52,6 +53,8 @@ def test_a_fault_is_caught_and_located_without_being_asked_for(converted: Path, 
     print(report)
     assert not report.passed
     assert report.first_departure == 2
+    assert report.departure is not None
+    assert report.departure.name == "layers.1"
     assert "layers.1" in str(report)
 
 
@@ -72,6 +75,7 @@ def test_weights_are_judged_without_torch(
         ({"tol": -1.0}, "tolerance"),
         ({"tol": float("nan")}, "tolerance"),
         ({"level": "everything"}, "none of logits"),
+        ({"reference_dtype": "float8"}, "none of float32"),
         ({"max_length": 0}, "max_length"),
         ({"seed": -1}, "seed"),
         ({"prompts": []}, "no prompts"),
@@ -91,9 +95,9 @@ def test_a_folder_that_is_no_conversion_is_refused(sample: Path) -> None:
 def test_a_source_that_is_gone_is_named_with_the_remedy(converted: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(converted, tmp_path / "ms"))
     write_manifest(folder, dataclasses.replace(read_manifest(folder), source=str(tmp_path / "gone")))
-    for level in runner.LEVELS:
+    for level in checks.LEVELS:
         with pytest.raises(CheckpointError, match=r"gone.*--reference"):
-            validate_model(folder, level=level)
+            validate_model(folder, level=level)  # type: ignore[arg-type]
 
 
 def test_a_reference_of_other_sizes_is_refused_before_it_is_loaded(converted: Path, tmp_path: Path) -> None:
@@ -128,8 +132,8 @@ def test_torch_and_mindspore_are_imported_only_when_something_runs() -> None:
 
 def test_what_a_run_cannot_have_shown_is_noted(converted: Path) -> None:
     config = load_config(converted)
-    short = runner.notes_on(config, 20, 128)
+    short = checks.notes_on(config, 20, 128)
     assert len(short) == 3
     assert "window of 24" in short[0]
     assert "--max-length 4352" in short[2]
-    assert runner.notes_on(config, 5000, 128) == ()
+    assert checks.notes_on(config, 5000, 128) == ()

@@ -1,0 +1,64 @@
+"""In what way an operation's values depart from the reference's, in words that point at the cause."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from msport.checkpoint.dtypes import Array
+from msport.validate.metrics import Floats, relative_l2
+
+# How well one of the simple explanations must fit, as a share of the departure.
+_FIT = 0.05
+_NEARLY_ALL = 0.98
+
+
+def describe_departure(
+    reference: Array,
+    ours: Array,
+    errors: Floats,
+    threshold: float,
+    start: int = 0,
+    others: Mapping[str, Array] | None = None,
+) -> str:
+    """What is wrong with `ours`, ``[tokens, features]`` as `reference`; empty if no error is above `threshold`.
+
+    `errors` are the relative L2 errors of the tokens, the first of which has position `start`. `others` are what the
+    reference's other operations gave.
+    """
+    wrong = ~(errors <= threshold)
+    if not wrong.any():
+        return ""
+    finite = np.isfinite(ours).all(axis=-1)
+    if not finite.all():
+        return f"not finite at {int((~finite).sum())} of {len(finite)} tokens"
+    return ", ".join(part for part in (_where(wrong, start), _what(reference, ours, wrong, threshold, others)) if part)
+
+
+def _where(wrong: Array, start: int) -> str:
+    first = int(wrong.argmax())
+    if wrong.mean() >= _NEARLY_ALL:
+        return "every token"
+    if wrong[first:].mean() >= _NEARLY_ALL and len(wrong) - first > 1:
+        return f"every token from position {start + first} on"
+    return f"{int(wrong.sum())} of {len(wrong)} tokens from position {start + first} on"
+
+
+def _what(reference: Array, ours: Array, wrong: Array, threshold: float, others: Mapping[str, Array] | None) -> str:
+    theirs, mine = reference[wrong].astype(np.float64), ours[wrong].astype(np.float64)
+    for name, values in (others or {}).items():
+        if values.shape == reference.shape and (relative_l2(values[wrong], mine) <= threshold).all():
+            return f"equals the reference's {name}"
+    difference = mine - theirs
+    size = float(np.linalg.norm(difference))
+    scale = float((mine * theirs).sum() / max(float((theirs * theirs).sum()), 1e-300))
+    if np.linalg.norm(mine - scale * theirs) <= _FIT * size:
+        return f"{scale:.4g} times the reference"
+    if len(theirs) > 2 and np.linalg.norm(difference - difference.mean(axis=0)) <= _FIT * size:
+        return "the same offset at every token, as of a bias"
+    columns = np.square(difference).sum(axis=0)
+    strongest = int(columns.argmax())
+    if difference.shape[1] > 2 and columns[strongest] >= (1 - _FIT) * columns.sum():
+        return f"only feature {strongest}"
+    return ""

@@ -1,0 +1,129 @@
+"""A report as JSON values; ``docs/schemas/validate.schema.json`` describes them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from msport.validate.metrics import DIFFERENCE_EDGES
+
+if TYPE_CHECKING:
+    from msport.validate.layers import LayerError, OperationError
+    from msport.validate.prompts import Prompt
+    from msport.validate.report import PromptResult, Report
+    from msport.validate.weights import TensorCheck
+
+SCHEMA = "msport.validate/2"
+
+
+def document_of(report: Report) -> dict[str, Any]:
+    """`report` as JSON values; an error that is not finite is null."""
+    tolerance = report.setup.tolerance
+    prompts = {result.prompt.name: result.prompt for result in report.results}
+    return {
+        "schema": SCHEMA,
+        "passed": report.passed,
+        **{name: getattr(report.setup, name) for name in type(report.setup).__slots__},
+        "versions": dict(report.setup.versions),
+        "prompts": [_prompt(prompt) for prompt in prompts.values()],
+        "results": [_result(result, tolerance) for result in report.results],
+        "difference_edges": list(DIFFERENCE_EDGES) if report.results else [],
+        "layers": [_layer(error) for error in report.layers],
+        "first_departure": report.first_departure,
+        "fault": _fault(report.departure),
+        "weights": [_check(check) for check in report.weights],
+        "rounding": list(report.rounding),
+        "notes": list(report.notes),
+        "seconds": dict(report.seconds or {}),
+        "peak_bytes": report.peak_bytes,
+    }
+
+
+def _prompt(prompt: Prompt) -> dict[str, Any]:
+    return {"name": prompt.name, "ids": list(prompt.ids)}
+
+
+def _result(result: PromptResult, tolerance: float) -> dict[str, Any]:
+    errors = result.errors
+    return {
+        "prompt": result.prompt.name,
+        "path": result.path,
+        "start": result.start,
+        "tokens": len(errors),
+        "failed": result.failed(tolerance),
+        "worst_position": result.start + result.worst,
+        "top1": float(errors.top1.mean()),
+        "top5_overlap": float(errors.overlap.mean()),
+        "relative_l2": _finite_list(errors.relative_l2),
+        "kl": _finite_list(errors.kl),
+        "max_abs": _finite_list(errors.max_abs),
+        "margin": _finite_list(errors.margin),
+        "token_passed": errors.passed(tolerance).tolist(),
+        "differences": errors.differences.sum(axis=0).tolist(),
+    }
+
+
+def _layer(error: LayerError) -> dict[str, Any]:
+    routing = error.routing
+    return {
+        "layer": error.layer,
+        "name": error.name,
+        "relative_l2_max": _finite(error.largest),
+        "relative_l2_mean": _finite(error.mean),
+        "prompt": error.prompt,
+        "position": error.position,
+        "operations": [_operation(operation) for operation in error.operations],
+        "routing": None
+        if routing is None
+        else {
+            "tokens": routing.tokens,
+            "agreeing": routing.agreeing,
+            "margin": _finite(routing.margin),
+            "near_ties": routing.near_ties,
+            "wrong": routing.wrong,
+        },
+    }
+
+
+def _operation(operation: OperationError) -> dict[str, Any]:
+    return {
+        "name": operation.name,
+        "relative_l2_max": _finite(operation.largest),
+        "relative_l2_mean": _finite(operation.mean),
+        "prompt": operation.prompt,
+        "position": operation.position,
+        "departs": operation.departs,
+        "how": operation.how,
+    }
+
+
+def _fault(error: LayerError | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    operation = error.first_operation
+    return {
+        "layer": error.name,
+        "operation": None if operation is None else operation.name,
+        "how": "" if operation is None else operation.how,
+    }
+
+
+def _check(check: TensorCheck) -> dict[str, Any]:
+    return {
+        "name": check.name,
+        "transform": check.transform,
+        "elements": check.elements,
+        "different": check.different,
+        "max_abs": _finite(check.max_abs),
+        "fault": check.fault,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _finite_list(values: np.ndarray[Any, Any]) -> list[float | None]:
+    return [_finite(value) for value in values.tolist()]

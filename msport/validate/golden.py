@@ -1,0 +1,110 @@
+"""Golden values: what a reference computed, in one file, for machines that have no torch.
+
+The file is a packed recording (see ``recording``) whose metadata says how it was made: prompts, seed, versions, the
+checkpoint's source and hash.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from msport.architectures import ModelConfig
+from msport.checkpoint.reader import read_header
+from msport.errors import CheckpointError, ConfigError, OutputError
+from msport.validate.prompts import Prompt
+from msport.validate.recording import Recording, pack
+
+FORMAT = "msport.reference/1"
+SUFFIX = ".safetensors"
+_KEY = "msport"
+# What must be the same in a model that is judged by golden values.
+_SIZES = ("architecture", "vocab_size", "hidden_size", "num_hidden_layers")
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """How golden values were made.
+
+    `checkpoint` is the hash of the conversion that they were saved beside, `level` whether single operations are there
+    (``layers``) or only blocks and logits. `dtype` is the reference's, `source_dtype` that of the Hub's weights.
+    """
+
+    source: str
+    revision: str | None
+    checkpoint: str
+    level: str
+    dtype: str
+    source_dtype: str
+    seed: int
+    versions: dict[str, str]
+    sizes: dict[str, Any]
+    prompts: tuple[Prompt, ...]
+
+
+def is_golden(reference: str | Path | None) -> bool:
+    """Whether `reference` names a file of golden values rather than a folder or a Hub id."""
+    return reference is not None and Path(reference).suffix == SUFFIX
+
+
+def sizes_of(config: ModelConfig) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in _SIZES}
+
+
+def check_new(path: Path) -> None:
+    """Raises `OutputError` for a name that cannot take golden values, before anything has run for minutes."""
+    if path.suffix != SUFFIX:
+        raise OutputError(f"{path}: golden values go into a {SUFFIX} file; name it so")
+    if path.exists():
+        raise OutputError(f"{path}: exists already; delete it or choose another name")
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"{path}: its folder does not exist; make it first")
+
+
+def save_golden(recording: Recording, path: Path, golden: Golden) -> None:
+    """Writes the whole of `recording` to the new file `path`, which appears when it is complete."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    document = {**asdict(golden), "format": FORMAT}
+    try:
+        pack(recording, partial, {_KEY: json.dumps(document, ensure_ascii=False)})
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_golden(path: Path, config: ModelConfig) -> Golden:
+    """How the values in `path` were made.
+
+    Raises `CheckpointError` if it holds no golden values, and `ConfigError` if they are another model's.
+    """
+    try:
+        document = json.loads(read_header(path).metadata.get(_KEY, "null"))
+        if document["format"] != FORMAT:
+            raise ValueError(f"format {document['format']}")
+        del document["format"]
+        document["prompts"] = tuple(_prompt(prompt) for prompt in document["prompts"])
+        golden = Golden(**document)
+    except (TypeError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path}: holds no golden values of {FORMAT} ({error}); make them by msport validate --save-reference"
+        ) from None
+    for name, value in golden.sizes.items():
+        if value != getattr(config, name):
+            raise ConfigError(
+                f"{path}: golden values of another model: {name} is {value}, not {getattr(config, name)};"
+                " save them from the model that this was converted from"
+            )
+    return golden
+
+
+def _prompt(document: dict[str, Any]) -> Prompt:
+    return Prompt(document["name"], tuple(document["ids"]), document["decoded"])
+
+
+def numbered(prompts: Sequence[Prompt]) -> list[tuple[int, Prompt]]:
+    """`prompts` with their numbers in a recording of them all."""
+    return list(enumerate(prompts))

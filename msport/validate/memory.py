@@ -1,0 +1,43 @@
+"""Whether a model fits in memory, and how much of it a validation took."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from math import prod
+from pathlib import Path
+
+import psutil
+
+from msport.architectures import ARCHITECTURES, ModelConfig
+from msport.checkpoint import open_checkpoint
+
+_ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
+# Beside the weights: caches, activations, the graph compiler.
+_SLACK_BYTES = 2 * 10**9
+
+
+def too_large(config: ModelConfig, dtype: str, available: int | None = None) -> bool:
+    """Whether the weights of the larger side would not fit in `available` bytes (None: what is free now).
+
+    The reference holds float32, we hold `dtype`; the two sides stand in memory one after the other.
+    """
+    available = psutil.virtual_memory().available if available is None else available
+    elements = sum(prod(weight.shape) for weight in ARCHITECTURES[config.architecture].weights(config))
+    return elements * max(4, _ITEMSIZE[dtype]) + _SLACK_BYTES > available
+
+
+def peak_bytes() -> int:
+    """The most memory that this process ever held."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def weight_dtype(folder: Path) -> str:
+    """The dtype of most of the weights in `folder` that are floating, bfloat16 where there is none."""
+    elements: dict[str, int] = {}
+    with open_checkpoint(folder) as checkpoint:
+        for tensor in checkpoint.tensors.values():
+            if tensor.dtype.name in _ITEMSIZE:
+                elements[tensor.dtype.name] = elements.get(tensor.dtype.name, 0) + prod(tensor.shape)
+    return max(elements, key=lambda name: elements[name], default="bfloat16")

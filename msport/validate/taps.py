@@ -1,0 +1,175 @@
+"""Cells that stand in for a layer's own and keep what passes through them, inside the graph.
+
+The layer's own `construct` runs, with its own weights: a tap calls the cell that it replaced and copies the value into
+a parameter. Python decides by shape whether a value is kept: the one-token graph of the same layer keeps nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from msport.checkpoint.dtypes import Array
+from msport.validate import operations
+from msport.validate.operations import ACTIVATION, ATTENDED, ATTENTION, CHOSEN, MLP_NORM, ROTARY, ROUTER, SHARES
+
+
+def keep(kept: Parameter, value: Tensor) -> None:
+    """Copies `value` into `kept`, if it is of its size."""
+    if value.size == kept.size:
+        ops.assign(kept, value.reshape(kept.shape).astype(kept.dtype))
+
+
+class Tap(nn.Cell):
+    """A cell of one argument, of which the output and perhaps the input is kept."""
+
+    def __init__(self, cell: nn.Cell, output: Parameter | None, given: Parameter | None = None) -> None:
+        super().__init__(auto_prefix=False)
+        self.cell = cell
+        self.output = output
+        self.given = given
+
+    def construct(self, x: Tensor) -> Tensor:
+        if self.given is not None:
+            keep(self.given, x)
+        y = self.cell(x)
+        if self.output is not None:
+            keep(self.output, y)
+        return y
+
+
+class CacheTap(nn.Cell):
+    """A key-value cache, whose new keys are kept: they have just been rotated."""
+
+    def __init__(self, cell: nn.Cell, key: Parameter | None) -> None:
+        super().__init__(auto_prefix=False)
+        self.cell = cell
+        self.key = key
+
+    def construct(self, key: Tensor, value: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
+        if self.key is not None:
+            keep(self.key, key)
+        keys, values = self.cell(key, value, slots)
+        return keys, values
+
+
+class ExpertsTap(nn.Cell):
+    """Experts, whose routing is kept."""
+
+    def __init__(self, cell: nn.Cell, chosen: Parameter | None, shares: Parameter | None) -> None:
+        super().__init__(auto_prefix=False)
+        self.cell = cell
+        self.chosen = chosen
+        self.shares = shares
+
+    def construct(self, x: Tensor, indices: Tensor, routing: Tensor) -> Tensor:
+        if self.chosen is not None:
+            keep(self.chosen, indices)
+        if self.shares is not None:
+            keep(self.shares, routing)
+        return self.cell(x, indices, routing)
+
+
+class MlpNormTap(nn.Cell):
+    """The norm between the halves of a layer; while `isolated`, the second half is given `injected` instead."""
+
+    def __init__(self, cell: nn.Cell, rows: int, hidden: int, attended: Parameter, output: Parameter | None) -> None:
+        super().__init__(auto_prefix=False)
+        self.cell = cell
+        self.attended = attended
+        self.output = output
+        self.injected = Parameter(Tensor(np.zeros((rows, hidden), np.float32)), name="injected", requires_grad=False)
+        self.isolated = Parameter(Tensor(np.zeros(1, bool)), name="isolated", requires_grad=False)
+
+    def add(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``RMSNorm.add``."""
+        if x.size != self.injected.size:
+            normalised, total = self.cell.add(x, residual)
+            return normalised, total
+        keep(self.attended, x + residual)
+        isolated = ops.broadcast_to(self.isolated, x.shape)
+        stream = ops.select(isolated, self.injected.astype(x.dtype), x)
+        added = ops.select(isolated, ops.zeros_like(residual), residual)
+        normalised, total = self.cell.add(stream, added)
+        if self.output is not None:
+            keep(self.output, normalised)
+        return normalised, total
+
+
+class Taps:
+    """The taps of one layer, for `rows` tokens at a time: `features` says how wide each operation to be kept is."""
+
+    def __init__(self, rows: int, hidden: int, features: Mapping[str, int]) -> None:
+        self.rows = rows
+        self.hidden = hidden
+        self._kept = {name: _parameter(name, rows, width) for name, width in features.items() if name != "layer output"}
+        self._norm: MlpNormTap | None = None
+        self.present: frozenset[str] = frozenset()
+
+    @contextmanager
+    def on(self, layer: nn.Cell) -> Iterator[None]:
+        """Puts the taps into `layer`; graphs compiled meanwhile keep them, `layer` does not."""
+        undo: list[tuple[Any, str, Any]] = []
+
+        def replace(owner: Any, name: str, tap: nn.Cell) -> None:
+            undo.append((owner, name, getattr(owner, name)))
+            setattr(owner, name, tap)
+
+        try:
+            for owner, name, tap in self._make(layer):
+                replace(owner, name, tap)
+            yield
+        finally:
+            for owner, name, cell in reversed(undo):
+                setattr(owner, name, cell)
+
+    def isolate(self, injected: Array | None) -> None:
+        """Gives the second half ``injected [rows, hidden]`` from now on; None: what the first half made."""
+        if self._norm is None:
+            raise AssertionError("taps are set before they are used")
+        self._norm.isolated.set_data(Tensor(np.array([injected is not None])))
+        if injected is not None:
+            self._norm.injected.set_data(Tensor(injected))
+
+    def read(self, count: int) -> dict[str, Array]:
+        """The first `count` rows of what the last call kept; copies, for the next call writes to the same memory."""
+        return {name: self._kept[name].asnumpy()[:count].copy() for name in self._kept if name in self.present}
+
+    def _make(self, layer: nn.Cell) -> list[tuple[Any, str, nn.Cell]]:
+        modules, kept = operations.find_modules(layer), self._kept
+        attention, block = layer.self_attn, operations.feed_forward(layer)
+        norm = modules[MLP_NORM]
+        self._norm = MlpNormTap(norm, self.rows, self.hidden, kept[ATTENDED], kept.get(MLP_NORM))
+        made: list[tuple[Any, str, nn.Cell]] = [
+            (attention, "cache", CacheTap(attention.cache, kept.get(ROTARY))),
+            (*_home(layer, norm), self._norm),
+        ]
+        special = {MLP_NORM}
+        if ROUTER in modules:
+            made.append((block, "experts", ExpertsTap(block.experts, kept.get(CHOSEN), kept.get(SHARES))))
+        inputs = {"o_proj": ATTENTION, "down_proj": ACTIVATION}
+        for name, cell in modules.items():
+            if name not in special:
+                tap = Tap(cell, kept.get(name), kept.get(inputs.get(name, "")))
+                made.append((*_home(layer, cell), tap))
+        derived = {ROTARY, ATTENTION, ATTENDED} | ({CHOSEN, SHARES} if ROUTER in modules else {ACTIVATION})
+        self.present = frozenset(modules) | derived
+        return made
+
+
+def _parameter(name: str, rows: int, width: int) -> Parameter:
+    dtype = np.int32 if name == CHOSEN else np.float32
+    return Parameter(Tensor(np.zeros((rows, width), dtype)), name=f"tap {name}".replace(" ", "_"), requires_grad=False)
+
+
+def _home(layer: nn.Cell, cell: nn.Cell) -> tuple[Any, str]:
+    """The cell that has `cell` as an attribute, and the attribute's name."""
+    for _, owner in layer.cells_and_names():
+        for name, child in owner.name_cells().items():
+            if child is cell:
+                return owner, name
+    raise AssertionError(f"{cell} is no part of the layer")

@@ -1,0 +1,83 @@
+"""What rounding may do: the tolerance that a dtype's mantissa allows, and which rounding a run's errors come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+# Bits of significand, the implicit one included.
+SIGNIFICAND = {"float32": 24, "float16": 11, "bfloat16": 8}
+
+# Relative L2 error of a token's logits. Rounding to p bits moves a value by up to 2**-p, at every one of some hundred
+# operations on the way to the logits, in random directions: some 10 to 30 times 2**-p in all. float32's is far below
+# what any fault makes; there the tolerance is what a user would notice.
+_TOLERANCE = {"float32": 1e-2, "float16": 2e-2, "bfloat16": 1e-1}
+
+# Relative L2 error of one operation, given the reference's own input: above what rounding makes.
+_ROUNDING = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+
+
+@dataclass(frozen=True, slots=True)
+class Dtypes:
+    """Where values are rounded: as the Hub ships weights, as we store them, as we and the reference compute."""
+
+    source: str
+    stored: str
+    ours: str
+    reference: str
+
+
+def default_tolerance(ours: str, reference: str = "float32") -> float:
+    """The tolerance for logits computed in the one dtype against logits computed in the other."""
+    return max(_TOLERANCE[ours], _TOLERANCE[reference])
+
+
+def rounding(ours: str, reference: str = "float32") -> float:
+    """The error of an operation that rounding can make."""
+    return max(_ROUNDING[ours], _ROUNDING[reference])
+
+
+def unit(dtype: str) -> float:
+    """The largest relative error of rounding to `dtype`."""
+    return float(2.0 ** -SIGNIFICAND[dtype])
+
+
+def explain_rounding(dtypes: Dtypes, largest: float, blocks: Sequence[float]) -> tuple[str, ...]:
+    """Sentences on where values were rounded, and how the errors measured compare with it.
+
+    `largest` is the largest relative L2 error of the logits, `blocks` those of operations that were isolated.
+    """
+    lines = [f"weights: {_of_weights(dtypes)}"]
+    computed = f"compute: every result is rounded to {dtypes.ours}, by up to {unit(dtypes.ours):.1e}"
+    if blocks:
+        times = max(blocks) / unit(dtypes.ours)
+        computed += f"; an operation alone errs by at most {max(blocks):.1e}, {times:,.0f} times that"
+    lines.append(computed)
+    if dtypes.reference != "float32":
+        step = f"{unit(dtypes.reference):.1e}"
+        lines.append(f"reference: it computes in {dtypes.reference}, and rounds every result by up to {step}")
+    times = largest / _coarsest(dtypes)
+    lines.append(f"together: the logits differ by at most {largest:.1e}, {times:,.0f} times the coarsest rounding")
+    return tuple(lines)
+
+
+def _of_weights(dtypes: Dtypes) -> str:
+    steps = [dtypes.source, dtypes.stored, dtypes.ours]
+    narrowed = [after for before, after in pairwise(steps) if not holds(after, before)]
+    if not narrowed:
+        return f"exact, {dtypes.ours} holds every value of {dtypes.source}"
+    coarsest = min(narrowed, key=lambda dtype: SIGNIFICAND[dtype])
+    return f"rounded from {dtypes.source} to {coarsest}, each by up to {unit(coarsest):.1e}"
+
+
+def holds(wide: str, narrow: str) -> bool:
+    """Whether every value of `narrow` is one of `wide`."""
+    return wide == narrow or wide == "float32" or narrow == "mxfp4"
+
+
+def _coarsest(dtypes: Dtypes) -> float:
+    used = [dtypes.ours, dtypes.reference]
+    if not holds(dtypes.ours, dtypes.source) or not holds(dtypes.stored, dtypes.source):
+        used.append(dtypes.stored if dtypes.stored in SIGNIFICAND else dtypes.ours)
+    return max(unit(dtype) for dtype in used)

@@ -28,6 +28,7 @@ MANIFEST = Manifest(
         "sliced": TensorRecord(FLOAT32, (2,), "model-00002-of-00002.ckpt", ((10, 15), (20, 23)), "cd" * 32),
         "scalar": TensorRecord(UINT8, (), "model-00002-of-00002.ckpt", ((40, 41),), "ef" * 32),
     },
+    fetched={"config.json": "git", "model-00001-of-00002.safetensors": "length"},
 )
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
@@ -89,6 +90,9 @@ def changed(path: tuple[str, ...], value: Any) -> str:
         (changed(("more",), 1), "the manifest is not exactly"),
         (changed(("revision",), 1), "revision is of type int"),
         (changed(("tensors",), []), "tensors is of type list"),
+        (changed(("fetched",), []), "fetched is of type list"),
+        (changed(("fetched",), {"config.json": "somehow"}), "are not each one of sha256, git, length"),
+        (changed(("fetched",), {"config.json": []}), "are not each one of sha256, git, length"),
         (changed(("tensors", "w"), []), "tensor 'w' is not exactly dtype, shape, file, extents, sha256"),
         (changed(("tensors", "w", "sha256"), ...), "tensor 'w' is not exactly"),
         (changed(("tensors", "w", "sha256"), "AB"), "tensor 'w': sha256 is not 64 hexadecimal digits"),
@@ -111,6 +115,11 @@ def test_a_manifest_that_is_not_one_is_refused(content: str, fault: str, tmp_pat
     with pytest.raises(CheckpointError, match=rf"msport\.json: .*{fault}.*; convert the model again$") as error:
         read_manifest(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_a_manifest_from_before_files_were_fetched_is_still_read(tmp_path: Path) -> None:
+    (tmp_path / "msport.json").write_text(changed(("fetched",), ...))
+    assert read_manifest(tmp_path) == replace(MANIFEST, fetched={})
 
 
 def test_a_manifest_of_gigabytes_is_refused_unread(tmp_path: Path) -> None:

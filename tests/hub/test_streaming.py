@@ -74,6 +74,33 @@ def test_no_byte_of_a_slab_is_asked_for_twice(hub: HubServer, cdn: HubServer, tm
         assert all(last <= first for (_, last), (first, _) in pairwise(ranges))
 
 
+def test_the_manifest_says_how_each_file_was_checked(hub: HubServer, tmp_path: Path) -> None:
+    manifest = convert_checkpoint("org/model", tmp_path / "out", network=FAST)
+    assert set(manifest.fetched) == set(hub.files)
+    assert {manifest.fetched[name] for name in ("config.json", "tokenizer_config.json")} == {"git"}
+    assert manifest.fetched["tokenizer.json"] == "sha256"
+    assert convert_checkpoint(tmp_path / "out", tmp_path / "again").fetched == {}
+
+
+def test_an_interrupted_conversion_asks_for_the_rest_alone(
+    hub: HubServer, cdn: HubServer, sample: Path, tmp_path: Path
+) -> None:
+    def asked(output: str) -> int:
+        for server in (hub, cdn):
+            server.seen.clear()
+        convert_checkpoint("org/model", tmp_path / output, network=replace(FAST, window_nbytes=1), workers=1)
+        return sum(last - first for name in hub.files if "-of-" in name for first, last in spans(cdn, name))
+
+    everything = asked("undisturbed")
+    name = max(name for name in hub.files if name.endswith(".safetensors"))
+    cdn.answers[name] = deque([Answer(), *[Answer(status=500)] * 10])
+    with pytest.raises(HubError, match="gave up"):
+        asked("interrupted")
+    cdn.answers.clear()
+    assert 0 < asked("interrupted") < everything
+    assert contents(tmp_path / "interrupted") == contents(tmp_path / "undisturbed")
+
+
 def test_faults_on_the_way_change_nothing(hub: HubServer, cdn: HubServer, sample: Path, tmp_path: Path) -> None:
     for name in hub.files:
         faults = [Answer(cut=100), Answer(status=500), Answer(), Answer(shift=1), Answer(), Answer(stall=5)]

@@ -13,16 +13,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from msport.architectures import read_config
 from msport.bench.loop import Array
 from msport.bench.memory import read_memory
 from msport.bench.session import Session, run_workloads, timed
 from msport.bench.workload import Workload
 from msport.child import Progress
-from msport.errors import CheckpointError, MissingDependencyError
+from msport.errors import MissingDependencyError
+from msport.validate.reference import PACKAGES, load_transformers, quiet
 
 BASELINES = ("torch",)
-PACKAGES = ("torch", "transformers")
 
 
 def check_installed() -> None:
@@ -110,31 +109,9 @@ class _Engine:
 
 def _import() -> None:
     import torch  # noqa: F401
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    import transformers  # noqa: F401
 
 
 def _load(folder: Path) -> Any:
-    import torch
-    from transformers import AutoModelForCausalLM, Mxfp4Config
-
-    packed = (read_config(folder).get("quantization_config") or {}).get("quant_method") == "mxfp4"
-    options = {"quantization_config": Mxfp4Config(dequantize=True)} if packed else {}
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            **options,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise CheckpointError(
-            f"{folder}: Transformers {version('transformers')} cannot load the baseline ({error})"
-        ) from error
-    for parameter in model.parameters():  # decoded experts come in bfloat16; buffers are float32 and stay untouched
-        parameter.data = parameter.data.to(torch.float32)
-    return model.eval()
+    with quiet():
+        return load_transformers(folder, "float32", attention=None)

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
+
 WIDTH = 860
 _HEIGHT = 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 16, 18, 44
 _ROW = 24
 _LABELS = 300
 _TICKS = 5
-_COLOURS = ("#0b6bcb", "#c2410c", "#15803d", "#7c3aed", "#b45309", "#0e7490", "#be185d", "#4d7c0f")
+_COLOURS = 8  # --s0 to --s7 in the page's style
 
 Format = Callable[[float], str]
 
@@ -60,12 +62,12 @@ def bar_chart(groups: Sequence[str], series: Sequence[Series], axis: str, show: 
             title = escape(f"{one.title}, {group}: {show(point.value)}")
             marks.append(
                 f'<rect x="{x + 1:.1f}" y="{y:.1f}" width="{width - 2:.1f}" height="{_HEIGHT - _BOTTOM - y:.1f}"'
-                f' fill="{_colour(number)}"><title>{title}</title></rect>'
+                f' style="fill:{_colour(number)}"><title>{title}</title></rect>'
             )
             marks.append(_whisker(x + width / 2, point, top))
             if width > 30:
                 marks.append(_text(x + width / 2, min(y, _up(point.high, top)) - 4, show(point.value), "middle"))
-    return _svg(_HEIGHT, marks) + _legend([one.title for one in series])
+    return _figure(_HEIGHT, marks, [one.title for one in series])
 
 
 def line_chart(groups: Sequence[str], series: Sequence[Series], axis: str, show: Format) -> str:
@@ -77,15 +79,15 @@ def line_chart(groups: Sequence[str], series: Sequence[Series], axis: str, show:
     for number, one in enumerate(series):
         drawn = [(x, group, point) for x, group, point in zip(places, groups, one.points, strict=True) if point]
         corners = " ".join(f"{x:.1f},{_up(point.value, top):.1f}" for x, _, point in drawn)
-        marks.append(f'<polyline fill="none" stroke="{_colour(number)}" stroke-width="2" points="{corners}"/>')
+        marks.append(f'<polyline class="line" style="stroke:{_colour(number)}" points="{corners}"/>')
         for x, group, point in drawn:
             title = escape(f"{one.title}, {group}: {show(point.value)}")
             marks.append(_whisker(x, point, top))
             marks.append(
-                f'<circle cx="{x:.1f}" cy="{_up(point.value, top):.1f}" r="4" fill="{_colour(number)}">'
+                f'<circle cx="{x:.1f}" cy="{_up(point.value, top):.1f}" r="4" style="fill:{_colour(number)}">'
                 f"<title>{title}</title></circle>"
             )
-    return _svg(_HEIGHT, marks) + _legend([one.title for one in series])
+    return _figure(_HEIGHT, marks, [one.title for one in series])
 
 
 def share_chart(rows: Sequence[str], series: Sequence[tuple[str, Sequence[float | None]]]) -> str:
@@ -110,34 +112,36 @@ def share_chart(rows: Sequence[str], series: Sequence[tuple[str, Sequence[float 
             length = room * value / most
             marks.append(
                 f'<rect x="{_LABELS}" y="{y + _ROW * number + 3:.1f}" width="{length:.1f}" height="{_ROW - 6}"'
-                f' fill="{_colour(number)}"><title>{escape(f"{row}, {title}: {value:.1%}")}</title></rect>'
+                f' style="fill:{_colour(number)}"><title>{escape(f"{row}, {title}: {value:.1%}")}</title></rect>'
             )
             marks.append(_text(_LABELS + length + 5, y + _ROW * number + 16, f"{value:.0%}", "start"))
-    return _svg(height, marks) + _legend([title for title, _ in series])
+    return _figure(height, marks, [title for title, _ in series])
 
 
 def change_chart(changes: Sequence[Change]) -> str:
     """A dot for each change, to the right where it is for the better; the band around zero is noise."""
-    largest = max([0.02, *(abs(each.value) for each in changes), *(each.noise or 0.0 for each in changes)])
+    noises = [each.noise or 0.0 for each in changes]
+    # A band may go beyond the edge, so that one wild figure does not hide the others.
+    largest = max([0.02, 1.5 * float(np.median(noises)), *(1.1 * abs(each.value) for each in changes)])
     height, middle = _ROW * len(changes) + _BOTTOM, _LABELS + (WIDTH - _LABELS - _RIGHT) / 2
     scale = (WIDTH - _LABELS - _RIGHT - 60) / 2 / largest
-    marks = [f'<line class="axis" x1="{middle}" x2="{middle}" y1="4" y2="{height - _BOTTOM + 4}"/>']
+    marks = [f'<line class="mark" x1="{middle}" x2="{middle}" y1="4" y2="{height - _BOTTOM + 4}"/>']
     for share in (-largest, -largest / 2, 0.0, largest / 2, largest):
-        marks.append(_text(middle + share * scale, height - _BOTTOM + 20, f"{share:+.0%}" if share else "0", "middle"))
+        marks.append(_text(middle + share * scale, height - _BOTTOM + 20, f"{share:+.1%}" if share else "0", "middle"))
     for place, each in enumerate(changes):
         y = 4 + _ROW * place + _ROW / 2
         marks.append(_text(_LABELS - 8, y + 4, each.title, "end"))
         noisy = each.noise is None or abs(each.value) <= each.noise
         if each.noise:
-            band = each.noise * scale
+            band = min(each.noise, largest) * scale
             marks.append(
                 f'<rect class="noise" x="{middle - band:.1f}" y="{y - 7:.1f}" width="{2 * band:.1f}" height="14"/>'
             )
-        colour = "#6b7280" if noisy else "#15803d" if each.value > 0 else "#b91c1c"
+        colour = "soft" if noisy else "good" if each.value > 0 else "bad"
         x = middle + each.value * scale
         title = f"<title>{escape(each.title)}: {each.value:+.1%}</title>"
-        marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}">{title}</circle>')
-    return _svg(height, marks)
+        marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" style="fill:var(--{colour})">{title}</circle>')
+    return _figure(height, marks)
 
 
 def _scale(series: Sequence[Series], axis: str, show: Format) -> tuple[float, list[str]]:
@@ -173,7 +177,7 @@ def _whisker(x: float, point: Point, top: float) -> str:
     if point.high <= point.low:
         return ""
     low, high = _up(point.low, top), _up(point.high, top)
-    return f'<path class="axis" d="M{x:.1f} {low:.1f}V{high:.1f}M{x - 4:.1f} {low:.1f}h8M{x - 4:.1f} {high:.1f}h8"/>'
+    return f'<path class="mark" d="M{x:.1f} {low:.1f}V{high:.1f}M{x - 4:.1f} {low:.1f}h8M{x - 4:.1f} {high:.1f}h8"/>'
 
 
 def _below(x: float, text: str) -> str:
@@ -184,16 +188,15 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _svg(height: float, marks: Sequence[str]) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img">{"".join(marks)}</svg>'
-
-
-def _legend(titles: Sequence[str]) -> str:
-    keys = (
-        f'<span style="color:{_colour(number)}">&#9632;</span> {escape(title)}' for number, title in enumerate(titles)
+def _figure(height: float, marks: Sequence[str], titles: Sequence[str] = ()) -> str:
+    keys = "".join(
+        f'<li><span class="key" style="background:{_colour(number)}"></span>{escape(title)}</li>'
+        for number, title in enumerate(titles)
     )
-    return f'\n<p class="legend">{" &nbsp; ".join(keys)}</p>'
+    legend = f'<ul class="legend">{keys}</ul>' if keys else ""
+    svg = f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img">{"".join(marks)}</svg>'
+    return f"<figure>{svg}{legend}</figure>"
 
 
 def _colour(number: int) -> str:
-    return _COLOURS[number % len(_COLOURS)]
+    return f"var(--s{number % _COLOURS})"

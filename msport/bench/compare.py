@@ -110,7 +110,15 @@ def compare_files(paths: Sequence[Path]) -> Comparison:
 
     Raises `UsageError` for a file that is none.
     """
-    return compare([str(path) for path in paths], [read_report(path) for path in paths])
+    documents = [read_report(path) for path in paths]
+    for path, document in zip(paths, documents, strict=True):
+        try:
+            compare([str(path)] * 2, [document, document])
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
+            raise UsageError(
+                f"{path}: not a whole report ({type(error).__name__}: {error}); measure again with msport bench --json"
+            ) from None
+    return compare([str(path) for path in paths], documents)
 
 
 def compare(files: Sequence[str], documents: Sequence[Mapping[str, Any]]) -> Comparison:

@@ -28,15 +28,11 @@ def render_comparison_page(comparison: Comparison) -> str:
     """The same with charts: each figure of all runs, and each change beside its noise."""
     body = [_files(comparison)]
     for index, (file, changes) in enumerate(zip(comparison.files[1:], comparison.changes, strict=True)):
-        body.append(section(f"{comparison.files[0]} and {file}", paragraph(_summary(changes))))
-        body += [paragraph(note) for note in comparison.notes[index]]
-        judged = [chart.Change(_label(each), each.change, each.noise) for each in changes if each.noise is not None]
-        if judged:
-            body.append(paragraph("To the right is better; a dot inside its grey band is noise."))
-            body.append(chart.change_chart(judged))
-        body.append(table(_rows(changes), [_CLASSES.get(each.verdict, "") for each in changes]))
+        parts = [paragraph(_summary(changes)), *(paragraph(note) for note in comparison.notes[index])]
+        parts.append(table(_rows(changes), [_CLASSES.get(each.verdict, "") for each in changes]))
+        body.append(section(f"{comparison.files[0]} and {file}", "\n".join(parts)))
     body += list(_figures(comparison))
-    return render("msport bench: comparison of runs", body)
+    return render("comparison of runs", "the first run beside each of the others", body)
 
 
 def _lines(comparison: Comparison) -> Iterator[str]:
@@ -95,17 +91,27 @@ def _figures(comparison: Comparison) -> Iterator[str]:
             ]
             labels = [_short(title) for title in some]
             charts.append(chart.bar_chart(labels, series, KINDS[name].unit, partial(_value, name)))
+        charts += list(_changes(comparison, name))
         if charts:
             yield section(KINDS[name].title[:1].upper() + KINDS[name].title[1:], "\n".join(charts))
+
+
+def _changes(comparison: Comparison, name: str) -> Iterator[str]:
+    """For each run beside the first a chart of how the figure changed."""
+    for file, changes in zip(comparison.files[1:], comparison.changes, strict=True):
+        judged = [
+            chart.Change(_short(each.cell), each.change, each.noise)
+            for each in changes
+            if each.figure == name and each.noise is not None
+        ]
+        if judged:
+            yield paragraph(f"{file}: to the right is better; a dot inside its grey band is noise.")
+            yield chart.change_chart(judged)
 
 
 def _point(cells: Sequence[Cell], title: str, name: str) -> chart.Point | None:
     figure = next((cell.figures[name] for cell in cells if cell.title == title and name in cell.figures), None)
     return None if figure is None else chart.Point(figure.value, figure.low, figure.high)
-
-
-def _label(change: Change) -> str:
-    return f"{_short(change.cell)}: {KINDS[change.figure].title.partition(',')[0]}"
 
 
 def _short(title: str) -> str:

@@ -23,11 +23,11 @@ def render_page(report: Measurements, document: Mapping[str, Any], published: bo
     cells = [cell for cell in document_cells(document) if cell.workload is not None]
     setup = report.setup
     runs = f"{setup.warmup} warm-up and {counted(setup.repeats, 'measured run')}, {setup.processes} processes"
+    said = (
+        f"{setup.architecture} from {setup.source}, on {setup.device}: {setup.processor},"
+        f" {counted(setup.threads, 'thread')}; {runs}; {setup.started}"
+    )
     body = [
-        paragraph(
-            f"{setup.architecture} from {setup.source}, on {setup.device}: {setup.processor},"
-            f" {counted(setup.threads, 'thread')}; {runs}; {setup.started}"
-        ),
         *_charts(cells),
         *_tables(report),
     ]
@@ -42,7 +42,7 @@ def render_page(report: Measurements, document: Mapping[str, Any], published: bo
         lines = [(row.model, row.stack, row.figures) for row in published_about(setup.architecture)]
         body.append(section(HEADING, table([("model", "ran on", "figures"), *lines])))
     body.append(section("Setup", table([("setting", "value"), *_setup_rows(document["setup"])])))
-    return render(f"msport bench: {setup.folder}", body)
+    return render(setup.folder, said, body)
 
 
 def _charts(cells: Sequence[Cell]) -> Iterator[str]:

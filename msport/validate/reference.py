@@ -102,20 +102,29 @@ def load_reference(folder: Path, dtype: str = "float32") -> Reference:
     parameter to chance.
     """
     check_reference_installed()
-    import torch
-
     resolve_math_kernels()
     with quiet():
-        model, report = _from_pretrained(folder, dtype)
+        model = load_transformers(folder, dtype, attention="eager")
+    return Reference(model, lambda module, prefix: nullcontext())
+
+
+def load_transformers(folder: Path, dtype: str, attention: str | None) -> Any:
+    """The Transformers model in `folder` with every parameter in `dtype`; MXFP4 experts are decoded.
+
+    `attention` None is the implementation that Transformers chooses by itself. Raises `CheckpointError` as
+    `load_reference` does.
+    """
+    import torch
+
+    model, report = _from_pretrained(folder, dtype, attention)
     _check_complete(folder, report)
     if dtype == "float32":
         for parameter in model.parameters():  # decoded experts come in bfloat16; the buffers stay untouched
             parameter.data = parameter.data.to(torch.float32)
-    model.eval()
-    return Reference(model, lambda module, prefix: nullcontext())
+    return model.eval()
 
 
-def _from_pretrained(folder: Path, dtype: str) -> tuple[Any, dict[str, Any]]:
+def _from_pretrained(folder: Path, dtype: str, attention: str | None) -> tuple[Any, dict[str, Any]]:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -123,7 +132,7 @@ def _from_pretrained(folder: Path, dtype: str) -> tuple[Any, dict[str, Any]]:
         loaded: tuple[Any, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
-            attn_implementation="eager",
+            attn_implementation=attention,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,

@@ -137,5 +137,14 @@ def test_a_file_that_is_no_report_is_refused(tmp_path: Path, content: str, messa
         compare_files([tmp_path / "missing.json", tmp_path / "a.json"])
 
 
+def test_a_report_that_lacks_a_part_is_refused_by_name(tmp_path: Path) -> None:
+    document = json.loads(REPORT.to_json())
+    del document["sessions"][0]["results"][0]["decode_seconds"]
+    for name, content in (("whole.json", REPORT.to_json()), ("part.json", json.dumps(document))):
+        (tmp_path / name).write_text(content)
+    with pytest.raises(UsageError, match=r"part\.json: not a whole report \(KeyError: 'decode_seconds'\)"):
+        compare_files([tmp_path / "whole.json", tmp_path / "part.json"])
+
+
 def _halved(run: Run) -> Run:
     return replace(run, prefill=run.prefill / 2, first_token=run.first_token / 2)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from msport.checkpoint import TensorInfo
-from msport.cli.progress import ProgressBar
+from msport.cli.progress import progress_on_stderr
 from msport.cli.tables import counted, table
 from msport.convert import Inspection, format_size, inspect_path, verify_folder
 from msport.convert.patterns import summarise
@@ -35,7 +35,7 @@ def command(path: str, every_tensor: bool, verify: bool, as_json: bool) -> None:
     """
     inspection = inspect_path(path)
     if verify:
-        with ProgressBar() as progress:
+        with progress_on_stderr(as_json) as progress:
             verify_folder(path, progress)
     if as_json:
         click.echo(json.dumps({**_document(inspection), "verified": verify}, indent=2))

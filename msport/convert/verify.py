@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from msport.checkpoint import Manifest, TensorInfo, TensorRecord, open_checkpoint, read_manifest
+from msport.checkpoint.index import INDEX_NAME, NAME_MAP_NAME, read_weight_map
 from msport.convert.budget import MAX_MEMORY, Budget, make_budget
 from msport.convert.plan import OutputTensor, Plan, SourceTensor
 from msport.convert.progress import Counter, Progress
@@ -26,15 +27,15 @@ def verify_folder(
     workers: int | None = None,
     manifest: Manifest | None = None,
 ) -> Manifest:
-    """Read a converted folder back and compare every tensor's place and SHA-256 with the manifest, which is returned.
+    """Read a converted folder back and compare all of it with the manifest, which is returned.
 
-    `manifest` is the folder's own unless given. Raises CheckpointError that names all tensors that are damaged, missing
-    or not in the manifest.
+    That is every tensor's place and SHA-256, and both indices. `manifest` is the folder's own unless given. Raises
+    CheckpointError that names all that is damaged, missing or not in the manifest.
     """
     folder = Path(folder)
     manifest = manifest or read_manifest(folder)
     with open_checkpoint(folder) as checkpoint:
-        problems = _compare(manifest, checkpoint.tensors, checkpoint.files)
+        problems = _compare(manifest, checkpoint.tensors, checkpoint.files) | _compare_indices(manifest, folder)
         intact = [name for name in manifest.tensors if name not in problems]
         tensors = [_as_it_is(checkpoint.tensors[name], manifest.tensors[name]) for name in intact]
         if tensors:
@@ -74,6 +75,19 @@ def _compare(manifest: Manifest, tensors: Mapping[str, TensorInfo], files: Mappi
         record = manifest.tensors[name]
         if tensors[name] != record.info(name) or files[name].name != record.file:
             problems[name] = f"{name} has another dtype, shape or place"
+    return problems
+
+
+def _compare_indices(manifest: Manifest, folder: Path) -> dict[str, str]:
+    """What is wrong with the files by which the Hub's and MindSpore's own loaders find tensors, by file."""
+    files = {name: record.file for name, record in manifest.tensors.items()}
+    names = (NAME_MAP_NAME, INDEX_NAME) if manifest.format == "safetensors" else (NAME_MAP_NAME,)
+    problems = {}
+    for name in names:
+        if not (folder / name).is_file():
+            problems[name] = f"{name} is missing"
+        elif read_weight_map(folder / name) != files:
+            problems[name] = f"{name} names other files"
     return problems
 
 

@@ -57,7 +57,10 @@ class Walk:
         try:
             futures = {tensor.name: pool.submit(self._convert, tensor) for tensor in self._tensors}
             finished, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
-        finally:  # also on Ctrl-C, which arrives while waiting
+        except BaseException:  # Ctrl-C and SIGTERM, which arrive while waiting
+            getattr(self._reader, "abandon", int)()  # a slab over a slow network can take minutes
+            raise
+        finally:
             self._stop.set()
             pool.shutdown(cancel_futures=True)
         _raise_first(finished)

@@ -20,6 +20,8 @@ import pytest
 
 from msport.checkpoint import open_checkpoint, read_manifest
 from msport.cli import main
+from msport.convert import convert_checkpoint
+from msport.convert.progress import Step
 from msport.sample import write_sample
 
 SCALES = "model.layers.1.mlp.experts.down_proj_scales"
@@ -401,3 +403,84 @@ def test_help_shows_every_option_and_examples(msport: Run) -> None:
     for option in ("output", "dtype", "format", "max-shard-size", "max-memory", "dry-run", "json", "verify"):
         assert f"--{option} " in text
     assert "  msport convert openai/gpt-oss-20b\n" in text
+
+
+def test_progress_comes_as_json_lines_on_request(msport: Run, model: Path, output: Path) -> None:
+    result = msport("convert", model, "-o", output, "--json", "--verify")
+    assert json.loads(result.out)["resumed_nbytes"] == 0
+    lines = [json.loads(line) for line in result.err.splitlines()]
+    assert list(dict.fromkeys(line["phase"] for line in lines)) == ["convert", "read back", "recompute"]
+    for phase in ("convert", "read back", "recompute"):
+        last = [line for line in lines if line["phase"] == phase][-1]
+        assert last["done_nbytes"] == last["total_nbytes"]
+        assert last["seconds_left"] == 0
+    assert lines[0]["tensor"] in read_manifest(output).tensors
+
+
+def interrupt(model: Path, output: Path) -> None:
+    """Leave half of a conversion."""
+
+    def stop(step: Step) -> None:
+        if step.done > step.total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert_checkpoint(model, output, progress=stop, workers=1)
+
+
+def test_what_an_interrupted_conversion_has_done_shows_in_plan_progress_and_result(
+    msport: Run, model: Path, output: Path
+) -> None:
+    interrupt(model, output)
+    plan = json.loads(msport("convert", model, "-o", output, "--dry-run", "--json").out)
+    assert 0 < plan["done_nbytes"] < plan["nbytes"] <= plan["disk_occupied_nbytes"]
+    text = msport("convert", model, "-o", output, "--dry-run").out
+    assert " taken by an unfinished conversion\n" in text
+    assert " of 2.05 MB are done already\n" in text
+    result = msport("convert", model, "-o", output, "--json")
+    first = json.loads(result.err.splitlines()[0])
+    assert first["done_nbytes"] == first["resumed_nbytes"] == plan["done_nbytes"]
+    assert json.loads(result.out)["resumed_nbytes"] == plan["done_nbytes"]
+
+
+def test_a_disk_that_is_full_of_the_unfinished_conversion_itself_is_large_enough(
+    msport: Run, model: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(model, output)
+    monkeypatch.setattr("msport.convert.staging.free_space", lambda folder: 200_000)
+    assert msport("convert", model, "-o", output, "--dry-run").status == 0
+    fresh = output.with_name("elsewhere")
+    assert msport("convert", model, "-o", fresh, "--dry-run").status == 2
+    assert msport("convert", model, "-o", output).status == 0
+
+
+def test_another_option_is_refused_before_anything_is_done_and_restart_begins_anew(
+    msport: Run, model: Path, output: Path
+) -> None:
+    interrupt(model, output)
+    for options in ((), ("--dry-run",)):
+        result = msport("convert", model, "-o", output, "--dtype", "float32", *options)
+        assert result.status == 2
+        assert "--dtype was 'bfloat16' and is 'float32'; to begin anew, add --restart" in result.err
+        assert result.err.count("\n") == 1
+    result = msport("convert", model, "-o", output, "--dtype", "float32", "--restart", "--json")
+    assert json.loads(result.out)["resumed_nbytes"] == 0
+
+
+def test_what_is_unfinished_is_not_inspected(msport: Run, model: Path, output: Path) -> None:
+    interrupt(model, output)
+    partial = output.parent / ".model-ms.msport-partial"
+    for path in (partial, partial / "model-ms", partial / "model-ms" / "model.safetensors"):
+        for options in ((), ("--verify",)):
+            result = msport("inspect", path, *options)
+            assert (result.status, result.out) == (2, "")
+            assert "belongs to a conversion that is not finished; run the same msport convert" in result.err
+
+
+def test_a_dry_run_shows_which_files_are_kept(msport: Run, tmp_path: Path, output: Path) -> None:
+    plain = write_sample("qwen2", tmp_path / "plain")
+    text = msport("convert", plain, "-o", output, "--dry-run").out
+    file = "model-00001-of-00005.safetensors"
+    assert f"the source's {file}, byte for byte" in text
+    plan = json.loads(msport("convert", plain, "-o", output, "--dry-run", "--json").out)
+    assert plan["shards"][0]["kept"] == file

@@ -82,6 +82,24 @@ def test_manifest_and_files_must_hold_the_same_tensors(converted: Path) -> None:
     assert f"{NAME} is not in the manifest" in str(error.value)
 
 
+def test_an_index_that_is_missing_or_names_other_files_is_found(converted: Path) -> None:
+    path = converted / "param_name_map.json"
+    document = json.loads(path.read_text())
+    files = sorted(set(document["weight_map"].values()))
+    document["weight_map"][NAME] = next(file for file in files if file != document["weight_map"][NAME])
+    if (converted / "model.safetensors.index.json").exists():
+        path.write_text(json.dumps(document))
+        with pytest.raises(CheckpointError, match=r"param_name_map\.json names other files; convert the model again"):
+            verify_folder(converted)
+        path.unlink()
+        with pytest.raises(CheckpointError, match=r"param_name_map\.json is missing"):
+            verify_folder(converted)
+    else:  # it is the only index there is, and no tensor is found without it
+        path.write_text(json.dumps(document))
+        with pytest.raises(CheckpointError, match=r"param_name_map\.json"):
+            verify_folder(converted)
+
+
 def test_another_dtype_than_the_manifests_is_found(converted: Path) -> None:
     path = converted / "msport.json"
     document = json.loads(path.read_text())

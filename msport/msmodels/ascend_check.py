@@ -166,7 +166,7 @@ def _parts(counts: Mapping[str, int], config: ModelConfig) -> list[Part]:
 
     parts = [
         part("attention", layers, "FlashAttentionScore", "FusedInferAttentionScore"),
-        part("cache update", layers, "ReshapeAndCache"),
+        part("cache update", 2 * layers, "InplaceIndexCopy"),
         part("RMSNorm", norms, "RmsNorm", "AddRmsNorm"),
         part("RoPE", 2 * layers, "RotaryPositionEmbedding"),
     ]

@@ -17,7 +17,7 @@ from msport.msmodels.ops.ascend import contracts, signatures
 
 def operator_errors(dtype: str, *, progress: Progress) -> dict[str, Any]:
     """As ``operators.operator_errors``; runs in a child."""
-    call, caches = operators.Call, operators.Caches
+    call, cache = operators.Call, operators.Cache
 
     class InferredCall:
         def __init__(self, function: Any, *constants: Any) -> None:
@@ -29,17 +29,16 @@ def operator_errors(dtype: str, *, progress: Progress) -> dict[str, Any]:
             outputs = getattr(contracts, self.name)(*map(_host, tensors), *self.constants)
             return tuple(map(_device, outputs)) if isinstance(outputs, tuple) else _device(outputs)
 
-    class InferredCaches:
+    class InferredCache:
         def __init__(self, *given: Any) -> None:
-            self.cell = caches(*given)
+            self.cell = cache(*given)
 
-        def __call__(self, key: Tensor, value: Tensor, slots: Tensor) -> None:
-            ms.export(self.cell, key, value, slots, file_name="operator", file_format="MINDIR")
-            written = [np.zeros(self.cell.key.shape) for _ in range(2)]
-            contracts.reshape_and_cache(_host(key), _host(value), *written, slots.asnumpy())
-            self.key, self.value = map(_device, written)
+        def __call__(self, slots: Tensor, values: Tensor) -> None:
+            ms.export(self.cell, slots, values, file_name="operator", file_format="MINDIR")
+            written = np.zeros(self.cell.rows.shape)
+            self.rows = _device(contracts.index_copy(written, slots.asnumpy(), _host(values)))
 
-    operators.Call, operators.Caches = InferredCall, InferredCaches  # type: ignore[misc, assignment]
+    operators.Call, operators.Cache = InferredCall, InferredCache  # type: ignore[misc, assignment]
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
         found = operators.operator_errors(dtype, progress=progress)

@@ -42,16 +42,15 @@ class Call(nn.Cell):
         return self.function(*tensors, *self.constants)
 
 
-class Caches(nn.Cell):
-    """ReshapeAndCache writes parameters: the caches must belong to a cell."""
+class Cache(nn.Cell):
+    """InplaceIndexCopy writes a parameter, which must belong to a cell."""
 
     def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
         super().__init__()
-        self.key = Parameter(Tensor(np.zeros(shape, dtype)), requires_grad=False)
-        self.value = Parameter(Tensor(np.zeros(shape, dtype)), requires_grad=False)
+        self.rows = Parameter(Tensor(np.zeros(shape, dtype)), requires_grad=False)
 
-    def construct(self, key: Tensor, value: Tensor, slots: Tensor) -> Tensor:
-        return signatures.reshape_and_cache(key, value, self.key, self.value, slots)
+    def construct(self, slots: Tensor, values: Tensor) -> Tensor:
+        return signatures.index_copy(self.rows, slots, values)
 
 
 def _random(*shape: int, seed: int, dtype: str) -> np.ndarray:
@@ -106,15 +105,12 @@ def _rounded(values: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def _cache(dtype: str) -> float:
-    shape = (6, 40, 1, 64)
-    slots = np.random.default_rng(0).permutation(6 * 40)[:24].astype(np.int32)
-    key, value = _random(24, 64, seed=1, dtype=dtype), _random(24, 64, seed=2, dtype=dtype)
-    caches = Caches(shape, _NUMPY[dtype])
-    caches(_tensor(key, dtype), _tensor(value, dtype), Tensor(slots))
-    expected = np.zeros(shape), np.zeros(shape)
-    contracts.reshape_and_cache(key, value, *expected, slots)
-    found = [each.astype(ms.float32).asnumpy() for each in (caches.key, caches.value)]
-    return max(map(_error, expected, found))
+    slots = np.random.default_rng(0).permutation(240)[:24].astype(np.int32)
+    values = _random(24, 64, seed=1, dtype=dtype)
+    cache = Cache((240, 64), _NUMPY[dtype])
+    cache(Tensor(slots), _tensor(values, dtype))
+    expected = contracts.index_copy(np.zeros((240, 64)), slots, values)
+    return _error(expected, cache.rows.astype(ms.float32).asnumpy())
 
 
 def _attention(seq: int) -> Callable[[str], float]:
@@ -180,7 +176,7 @@ _CASES: dict[str, Callable[[str], float]] = {
     "rms_norm": _norms,
     "add_rms_norm": _add_norms,
     "rotary": _rotary,
-    "reshape_and_cache": _cache,
+    "index_copy": _cache,
     "flash_attention": _attention(19),
     "incremental_attention": _attention(1),
     "init_routing": _routing,

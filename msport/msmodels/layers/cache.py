@@ -32,14 +32,13 @@ class CacheShape:
 
 
 class KeyValueCache(nn.Cell):
-    """Keys and values of one layer, shaped as the device's operators want them."""
+    """Keys and values of one layer, ``[batch * num_key_value_heads * length, head_dim]`` each."""
 
     def __init__(self, shape: CacheShape, window: int | None, num_key_value_heads: int, head_dim: int) -> None:
         super().__init__()
-        length = shape.length(window)
-        rows = ops.cache_shape(shape.batch, num_key_value_heads, length, head_dim, shape.dtype)
-        self.key = zeros(*rows, dtype=shape.dtype)
-        self.value = zeros(*rows, dtype=shape.dtype)
+        rows = shape.batch * num_key_value_heads * shape.length(window)
+        self.key = zeros(rows, head_dim, dtype=shape.dtype)
+        self.value = zeros(rows, head_dim, dtype=shape.dtype)
 
     def construct(self, key: Tensor, value: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
         """Writes ``[batch, seq, num_key_value_heads, head_dim]`` at `slots`; returns both caches."""

@@ -14,7 +14,6 @@ from mindspore import Tensor, ops
 from msport.msmodels.ops import portable
 from msport.msmodels.ops.portable import (
     arrange_gate_up,
-    cache_shape,
     cache_slots,
     embedding,
     packed_experts,
@@ -30,7 +29,6 @@ __all__ = [
     "arrange_gate_up",
     "attention",
     "attention_mask",
-    "cache_shape",
     "cache_slots",
     "clamped_swiglu",
     "embedding",

@@ -98,11 +98,6 @@ def soft_cap(x: Tensor, cap: float) -> Tensor:
     return 2 * cap * y / (1 + y * y)
 
 
-def cache_shape(batch: int, num_key_value_heads: int, length: int, head_dim: int, dtype: ms.Type) -> tuple[int, ...]:
-    """Shape of the parameter that caches keys, or values, of a layer: a row a slot of every head of every sequence."""
-    return batch * num_key_value_heads * length, head_dim
-
-
 def cache_slots(positions: Tensor, num_key_value_heads: int, length: int) -> Tensor:
     """Cache rows for ``positions [batch, seq]`` of every head, ``[batch * seq * num_key_value_heads]``.
 

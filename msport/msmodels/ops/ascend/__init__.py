@@ -12,11 +12,20 @@ from __future__ import annotations
 
 from msport.msmodels.ops.ascend.activation import arrange_gate_up, clamped_swiglu, swiglu
 from msport.msmodels.ops.ascend.attention import attention, attention_mask
-from msport.msmodels.ops.ascend.cache import cache_shape, cache_slots, update_cache
+from msport.msmodels.ops.ascend.cache import update_cache
 from msport.msmodels.ops.ascend.experts import experts, softmax_top_k
 from msport.msmodels.ops.ascend.norm import add_rms_norm, rms_norm
 from msport.msmodels.ops.ascend.rotary import apply_rotary
-from msport.msmodels.ops.portable import embedding, gelu_tanh, linear, packed_experts, silu, soft_cap, top_k_softmax
+from msport.msmodels.ops.portable import (
+    cache_slots,
+    embedding,
+    gelu_tanh,
+    linear,
+    packed_experts,
+    silu,
+    soft_cap,
+    top_k_softmax,
+)
 
 __all__ = [
     "add_rms_norm",
@@ -24,7 +33,6 @@ __all__ = [
     "arrange_gate_up",
     "attention",
     "attention_mask",
-    "cache_shape",
     "cache_slots",
     "clamped_swiglu",
     "embedding",

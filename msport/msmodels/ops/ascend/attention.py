@@ -19,8 +19,9 @@ from mindspore import Tensor, ops
 
 from msport.msmodels.ops import portable
 from msport.msmodels.ops.ascend import signatures
-from msport.msmodels.ops.ascend.cache import HALF_DTYPES
 
+# Neither operator has float32.
+HALF_DTYPES = (ms.float16, ms.bfloat16)
 # Bounds of both operators.
 _HEAD_DIM_MULTIPLE, _MAX_HEAD_DIM, _MAX_HEADS_PER_GROUP = 16, 512, 64
 
@@ -46,11 +47,9 @@ def attention(
     length = mask.shape[-1]
     if query.dtype not in HALF_DTYPES:
         return portable.attention(query, keys, values, mask, scale, sinks, softcap)
-    groups = keys.shape[0] // batch
+    groups = keys.shape[0] // (batch * length)
     if softcap is not None or not is_fused(head_dim, heads // groups):
-        rows = (-1, head_dim)
-        additive = _additive(mask, query.dtype)
-        return portable.attention(query, keys.reshape(rows), values.reshape(rows), additive, scale, sinks, softcap)
+        return portable.attention(query, keys, values, _additive(mask, query.dtype), scale, sinks, softcap)
     shape = (batch, groups, length, head_dim)
     keys, values = keys.reshape(shape), values.reshape(shape)
     # With one token, the order batch, seq, heads is that of batch, heads, seq.

@@ -55,12 +55,11 @@ CONTRACTS = (
         "cos above 1, as YaRN scales it (1.35 for gpt-oss); announced to be removed after MindSpore 2.9",
     ),
     Contract(
-        "reshape_and_cache",
-        "ReshapeAndCache",
-        "https://www.hiascend.com/document/detail/zh/canncommercial/80RC2/apiref/ascendtbapi/ascendtb_01_0073.html",
-        "key and value of each token written in place to slot block * block_size + offset; float16, bfloat16",
-        "MindSpore's own text says float16 only and no backend, though MindFormers serves with it in bfloat16; blocks"
-        " as long as a context, and slots in any order",
+        "index_copy",
+        "InplaceIndexCopy",
+        f"{_CANN}/aclnnInplaceIndexCopy.md",
+        "dim 0: row index[i] of the target becomes row i of the source, in place; other rows stay",
+        "that a graph reads the parameter only after it is written; int32 indices",
     ),
     Contract(
         "flash_attention",
@@ -130,11 +129,9 @@ def rotary(x: Floats, cos: Floats, sin: Floats) -> Floats:
     return np.asarray(x * cos + np.concatenate((-x[..., half:], x[..., :half]), -1) * sin)
 
 
-def reshape_and_cache(key: Floats, value: Floats, key_cache: Floats, value_cache: Floats, slots: Integers) -> Floats:
-    blocks, block_size = key_cache.shape[:2]
-    for rows, cache in ((key, key_cache), (value, value_cache)):
-        cache.reshape(blocks * block_size, -1)[slots] = rows
-    return key
+def index_copy(target: Floats, rows: Integers, values: Floats) -> Floats:
+    target[rows] = values
+    return target
 
 
 def flash_attention(

@@ -38,15 +38,14 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return primitives.RotaryPositionEmbedding()(x, cos, sin, 0)
 
 
-def reshape_and_cache(
-    key: Tensor, value: Tensor, key_cache: Parameter, value_cache: Parameter, slots: Tensor
-) -> Tensor:
-    """ReshapeAndCache: rows ``[tokens, size]`` into caches ``[blocks, block_size, 1, size]``, in place.
+def index_copy(target: Parameter, rows: Tensor, values: Tensor) -> Tensor:
+    """InplaceIndexCopy: writes ``values [n, size]`` to the `rows` ``[n]`` of ``target [all, size]``, in place.
 
-    `slots` ``[tokens]`` int32 are block times block_size plus the place in the block. The result only orders what
-    follows: it must be awaited before the caches are read.
+    Of the operators that write rows of a parameter it is the one with a kernel that graph mode selects by itself:
+    ReshapeAndCache has one only under ``infer_boost``, which exchanges FlashAttentionScore for a kernel without
+    softmax_max and softmax_sum.
     """
-    return primitives.ReshapeAndCache()(key, value, key_cache, value_cache, slots)
+    return primitives.InplaceIndexCopy()(target, 0, rows, values)
 
 
 def flash_attention(

@@ -55,11 +55,11 @@ def _logits(folder: Path, operators: str, dtype: str) -> np.ndarray:
 
 
 def _emulate() -> None:
-    for name in ("attention", "cache"):
-        import_module(f"msport.msmodels.ops.ascend.{name}").HALF_DTYPES = (ms.float32,)  # type: ignore[attr-defined]
+    # By name: the package holds a function that is called as the module is.
+    import_module("msport.msmodels.ops.ascend.attention").HALF_DTYPES = (ms.float32,)  # type: ignore[attr-defined]
     for function in (
         rotary,
-        reshape_and_cache,
+        index_copy,
         flash_attention,
         incremental_attention,
         init_routing,
@@ -78,12 +78,8 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + ops.concat((-second, first), -1) * sin
 
 
-def reshape_and_cache(key: Tensor, value: Tensor, key_cache: Parameter, value_cache: Parameter, slots: Tensor) -> Any:
-    size = key_cache.shape[1]
-    block, offset = ops.floor_div(slots, size), ops.floor_mod(slots, size)
-    places = ops.stack((block, offset, ops.zeros_like(slots)), -1)
-    written = ops.scatter_nd_update(key_cache, places, key)
-    return ops.depend(ops.scatter_nd_update(value_cache, places, value), written)
+def index_copy(target: Parameter, rows: Tensor, values: Tensor) -> Tensor:
+    return ops.scatter_update(target, rows, values)
 
 
 def flash_attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, heads: int, scale: float) -> Any:

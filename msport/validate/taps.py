@@ -15,7 +15,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from msport.checkpoint.dtypes import Array
 from msport.validate import operations
-from msport.validate.operations import ACTIVATION, ATTENDED, ATTENTION, CHOSEN, MLP_NORM, ROTARY, ROUTER, SHARES
+from msport.validate.operations import ACTIVATION, ATTENDED, ATTENTION, CHOSEN, MLP_NORM, OUTPUT, ROTARY, ROUTER, SHARES
 
 
 def keep(kept: Parameter, value: Tensor) -> None:
@@ -75,15 +75,17 @@ class ExpertsTap(nn.Cell):
 
 
 class MlpNormTap(nn.Cell):
-    """The norm between the halves of a layer; while `isolated`, the second half is given `injected` instead."""
+    """The norm between the halves of a layer; where `isolated` holds, the second half is given `injected` instead."""
 
-    def __init__(self, cell: nn.Cell, rows: int, hidden: int, attended: Parameter, output: Parameter | None) -> None:
+    def __init__(
+        self, cell: nn.Cell, injected: Parameter, isolated: Parameter, attended: Parameter, output: Parameter | None
+    ) -> None:
         super().__init__(auto_prefix=False)
         self.cell = cell
+        self.injected = injected
+        self.isolated = isolated
         self.attended = attended
         self.output = output
-        self.injected = Parameter(Tensor(np.zeros((rows, hidden), np.float32)), name="injected", requires_grad=False)
-        self.isolated = Parameter(Tensor(np.zeros(1, bool)), name="isolated", requires_grad=False)
 
     def add(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
         """As ``RMSNorm.add``."""
@@ -104,10 +106,10 @@ class Taps:
     """The taps of one layer, for `rows` tokens at a time: `features` says how wide each operation to be kept is."""
 
     def __init__(self, rows: int, hidden: int, features: Mapping[str, int]) -> None:
-        self.rows = rows
-        self.hidden = hidden
-        self._kept = {name: _parameter(name, rows, width) for name, width in features.items() if name != "layer output"}
-        self._norm: MlpNormTap | None = None
+        # Parameters live here, and not in the cells: a graph keeps those that it was compiled with.
+        self._kept = {name: _parameter(name, rows, width) for name, width in features.items() if name != OUTPUT}
+        self._injected = Parameter(Tensor(np.zeros((rows, hidden), np.float32)), name="injected", requires_grad=False)
+        self._isolated = Parameter(Tensor(np.zeros(1, bool)), name="isolated", requires_grad=False)
         self.present: frozenset[str] = frozenset()
 
     @contextmanager
@@ -129,11 +131,9 @@ class Taps:
 
     def isolate(self, injected: Array | None) -> None:
         """Gives the second half ``injected [rows, hidden]`` from now on; None: what the first half made."""
-        if self._norm is None:
-            raise AssertionError("taps are set before they are used")
-        self._norm.isolated.set_data(Tensor(np.array([injected is not None])))
+        self._isolated.set_data(Tensor(np.array([injected is not None])))
         if injected is not None:
-            self._norm.injected.set_data(Tensor(injected))
+            self._injected.set_data(Tensor(injected))
 
     def read(self, count: int) -> dict[str, Array]:
         """The first `count` rows of what the last call kept; copies, for the next call writes to the same memory."""
@@ -143,17 +143,16 @@ class Taps:
         modules, kept = operations.find_modules(layer), self._kept
         attention, block = layer.self_attn, operations.feed_forward(layer)
         norm = modules[MLP_NORM]
-        self._norm = MlpNormTap(norm, self.rows, self.hidden, kept[ATTENDED], kept.get(MLP_NORM))
+        between = MlpNormTap(norm, self._injected, self._isolated, kept[ATTENDED], kept.get(MLP_NORM))
         made: list[tuple[Any, str, nn.Cell]] = [
             (attention, "cache", CacheTap(attention.cache, kept.get(ROTARY))),
-            (*_home(layer, norm), self._norm),
+            (*_home(layer, norm), between),
         ]
-        special = {MLP_NORM}
         if ROUTER in modules:
             made.append((block, "experts", ExpertsTap(block.experts, kept.get(CHOSEN), kept.get(SHARES))))
         inputs = {"o_proj": ATTENTION, "down_proj": ACTIVATION}
         for name, cell in modules.items():
-            if name not in special:
+            if name != MLP_NORM:
                 tap = Tap(cell, kept.get(name), kept.get(inputs.get(name, "")))
                 made.append((*_home(layer, cell), tap))
         derived = {ROTARY, ATTENTION, ATTENDED} | ({CHOSEN, SHARES} if ROUTER in modules else {ACTIVATION})

@@ -10,7 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msport.validate.operations import ATTENTION, EMBEDDING, EXPERTS, HEAD, ROTARY, SHARES
+from msport.validate.operations import (
+    ATTENTION,
+    ATTENTION_HALF,
+    EMBEDDING,
+    EXPERTS,
+    FINAL_NORM,
+    HEAD,
+    MLP_NORM,
+    ROTARY,
+    ROUTER,
+    SHARES,
+)
+from validate.tampering import change_config, change_tensor
 
 pytestmark = pytest.mark.reference
 
@@ -93,8 +105,54 @@ def test_a_fault_is_located_at_its_layer_and_operation(family: str, fault: str, 
     print(f"{first.name} {operation.name} {operation.largest:.1e}: {operation.how}")
     assert (first.name, operation.name) == WHERE[family][fault]
     assert operation.how
+    if operation.name in ATTENTION_HALF:
+        assert first.feed_forward < 1e-4, "the other half is given the reference's stream, and is right"
     before = errors[: errors.index(first)]
     assert all(each.largest < 1e-4 for error in before for each in error.operations), "nothing before it departs"
+
+
+def _perturb(values: np.ndarray) -> np.ndarray:
+    values[3, 5] += 4 * values.std()
+    return values
+
+
+def _swap_gate_and_up(values: np.ndarray) -> np.ndarray:
+    return np.stack([values[..., 1::2], values[..., ::2]], axis=-1).reshape(values.shape)
+
+
+# Faults in a copy of a converted checkpoint, as in test_faults: the tensor and what is done to it, or a config's field.
+TAMPERED: Mapping[str, tuple[str, Any, str, str]] = {
+    "weight-perturbed": ("model.layers.1.self_attn.o_proj.weight", _perturb, "layers.1", "o_proj"),
+    "sinks-dropped": ("model.layers.0.self_attn.sinks", lambda values: values * 0 - 1e4, "layers.0", ATTENTION),
+    "gate-and-up-swapped": ("model.layers.1.mlp.experts.gate_up_proj", _swap_gate_and_up, "layers.1", EXPERTS),
+    "router-bias-dropped": ("model.layers.1.mlp.router.bias", lambda values: values * 0, "layers.1", ROUTER),
+    "norm-scaled": ("model.layers.1.post_attention_layernorm.weight", lambda values: values * 2, "layers.1", MLP_NORM),
+    "final-norm-shifted": ("model.norm.weight", lambda values: values + 1, HEAD, FINAL_NORM),
+    "window-too-short": ("sliding_window", 23, "layers.0", ATTENTION),
+    "window-too-long": ("sliding_window", 25, "layers.0", ATTENTION),
+    "yarn-bounds-rounded": ("rope_scaling", {"truncate": True}, "layers.0", ROTARY),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", TAMPERED)
+def test_a_fault_in_a_converted_folder_is_located(fault: str, sample: Path, converted: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    from msport import load_model
+
+    what, change, layer, operation = TAMPERED[fault]
+    if what.startswith("model."):
+        folder = change_tensor(converted, tmp_path / "ms", what, change)
+    else:
+
+        def put(config: dict[str, Any]) -> None:
+            config[what] = {**config[what], **change} if isinstance(change, dict) else change
+
+        folder = change_config(converted, tmp_path / "ms", put)
+    errors = locate(sample, tmp_path, load_model(folder, max_length=100, prefill_chunk=32), 100)
+    first = next(error for error in errors if error.first_operation)
+    print(f"{first.name} {first.first_operation.name} {first.first_operation.largest:.1e}: {first.first_operation.how}")
+    assert (first.name, first.first_operation.name) == (layer, operation)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,90 @@
+"""Validates a synthetic gpt-oss-20b, 13.8 GB of MXFP4, one layer at a time.
+
+    python benchmarks/validate_full.py                      # 28 GB of disk in the temporary folder
+    python benchmarks/validate_full.py --layers 2           # the same sizes, two layers
+    python benchmarks/validate_full.py --hub DIR --html report.html
+
+Prints the time and the peak memory of each step, each in a process of its own; the last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+# config.json of openai/gpt-oss-20b, where it differs from the sample's.
+SIZES = {
+    "head_dim": 64,
+    "hidden_size": 2880,
+    "intermediate_size": 2880,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "num_local_experts": 32,
+    "num_experts_per_tok": 4,
+    "sliding_window": 128,
+    "vocab_size": 201088,
+}
+MEMORY_LIMIT, TIME_LIMIT = 20e9, 45 * 60
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", type=int, default=24)
+    parser.add_argument("--level", choices=["logits", "layers"], default="layers")
+    parser.add_argument("--hub", type=Path, help="a checkpoint to use instead of a synthetic one")
+    parser.add_argument("--html", type=Path, help="keep the report as a page")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="msport-validate-full-") as scratch:
+        folder = Path(scratch)
+        hub = arguments.hub or folder / "hub"
+        if arguments.hub is None:
+            sets = [f"--set={name}={value}" for name, value in {**SIZES, "num_hidden_layers": arguments.layers}.items()]
+            _timed("sample", "sample", "gpt-oss", str(hub), *sets)
+        _timed("convert", "convert", str(hub), "-o", str(folder / "ms"), "--dtype", "mxfp4")
+        page = folder / "report.html"
+        report = folder / "report.json"
+        options = ["--stream", "--level", arguments.level, "--json", str(report), "--html", str(page)]
+        seconds = _timed("validate", "validate", str(folder / "ms"), *options, expected=(0, 1))
+        if arguments.html is not None:
+            shutil.copy(page, arguments.html)
+        print(json.dumps(_summary(json.loads(report.read_text()), seconds)))
+
+
+def _timed(title: str, *command: str, expected: tuple[int, ...] = (0,)) -> float:
+    """Runs an msport command, whose output is shown; its seconds."""
+    began = time.perf_counter()
+    status = subprocess.run([sys.executable, "-m", "msport", *command], check=False).returncode
+    seconds = time.perf_counter() - began
+    print(f"# {title}: {seconds:.0f} s", flush=True)
+    if status not in expected:
+        sys.exit(f"msport {command[0]} ended with exit code {status}")
+    return seconds
+
+
+def _summary(report: dict[str, Any], seconds: float) -> dict[str, Any]:
+    peak = report["peak_bytes"]
+    return {
+        "benchmark": "validate_full",
+        "passed": report["passed"],
+        "layers": len(report["layers"]) - 2,
+        "tokens": sum(result["tokens"] for result in report["results"]),
+        "relative_l2_max": max(max(result["relative_l2"]) for result in report["results"]),
+        "first_departure": report["first_departure"],
+        "seconds": round(seconds, 1),
+        "phases": {name: round(value, 1) for name, value in report["seconds"].items()},
+        "peak_gb": round(peak / 1e9, 2),
+        "within_memory": peak <= MEMORY_LIMIT,
+        "within_time": seconds <= TIME_LIMIT,
+        "versions": report["versions"],
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -59,11 +58,8 @@ def download(model: str, revision: str | None, network: Network) -> Source:
         folder = _snapshot(model, listing.revision)
         folder.mkdir(parents=True, exist_ok=True)
         total = sum(file.nbytes for file in listing.files)
-        with (
-            tqdm(total=total, unit="B", unit_scale=True, desc=model, disable=not sys.stderr.isatty()) as bar,
-            ThreadPoolExecutor(min(network.connections, 4), "msport-download") as pool,
-        ):
-            kinds = list(pool.map(lambda file: _download(transport, file, folder, bar), listing.files))
+        with tqdm(total=total, unit="B", unit_scale=True, desc=model, disable=not sys.stderr.isatty()) as bar:
+            kinds = transport.each(lambda file: _download(transport, file, folder, bar), listing.files)
     finally:
         transport.close()
     checked = {file.name: kind for file, kind in zip(listing.files, kinds, strict=True)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import threading
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
@@ -81,8 +80,10 @@ class RemoteCheckpoint:
             data = data[stop - start :]
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; reads that are going on in other threads end with HubError."""
         self._stream.transport.close()
+
+    abandon = close
 
     def __enter__(self) -> RemoteCheckpoint:
         return self
@@ -101,8 +102,8 @@ class RemoteCheckpoint:
         index = self.folder / INDEX_NAME
         wanted = set(read_weight_map(index).values()) if index.is_file() else set(SINGLE_NAMES)
         files = [file for file in self._files.values() if file.name in wanted]
-        with ThreadPoolExecutor(self._stream.network.connections, "msport-headers") as pool:
-            return dict(zip((file.name for file in files), pool.map(self._fetch_header, files), strict=True))
+        headers = self._stream.transport.each(self._fetch_header, files)
+        return {file.name: header for file, header in zip(files, headers, strict=True)}
 
     def _fetch_header(self, file: RemoteFile) -> tuple[bytes, bytes]:
         start = bytearray(min(_HEADER_GUESS, file.nbytes))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from msport.errors import HubError
@@ -30,8 +29,7 @@ def open_stream(listing: Listing, network: Network, explain: Explain) -> Source:
         folder = root.joinpath(*listing.id.rpartition(":")[2].split("/"))
         folder.mkdir(parents=True)
         small = [file for file in listing.files if not file.is_weights]
-        with ThreadPoolExecutor(network.connections, "msport-files") as pool:
-            kinds = list(pool.map(lambda file: _fetch(transport, file, folder), small))
+        kinds = transport.each(lambda file: _fetch(transport, file, folder), small)
     except BaseException:
         transport.close()
         shutil.rmtree(root, ignore_errors=True)

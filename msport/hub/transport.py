@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -28,6 +29,9 @@ _MAX_DOCUMENT = 50_000_000
 _LENGTH = re.compile(r"\d{1,19}", re.ASCII)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 # What a refusal of the Hub means, told by whoever knows the Hub: from the status and the answer's headers.
 Explain = Callable[[int, Any], str]
 
@@ -47,6 +51,7 @@ class Transport:
         self._slots = threading.BoundedSemaphore(network.connections)
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self._active: set[Any] = set()
         self._locations: dict[str, str] = {}
         self._etags: dict[tuple[str, str], str] = {}
         self._session = requests.Session()
@@ -71,6 +76,7 @@ class Transport:
             try:
                 with self._open(file, begin + done, begin + end) as body:
                     while done + received < end:
+                        self._check_open()
                         received += body(buffer[done + received : min(done + received + _CHUNK, end)])
             except TransientError as fault:
                 effort.failed(fault, progress=received > 0)
@@ -91,9 +97,24 @@ class Transport:
             except ValueError as error:
                 raise HubError(f"{what}: {url} is no document ({error}); check the endpoint") from error
 
+    def each(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """The results of `work`, which reads, for all `items`, several at once; its first error stops the others."""
+        with ThreadPoolExecutor(self._network.connections, "msport-hub") as pool:
+            try:
+                return list(pool.map(work, items))
+            except BaseException:  # Ctrl-C too
+                self.close()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
     def close(self) -> None:
-        """Close every connection, and let nobody wait any longer."""
+        """Close every connection; whoever is reading in another thread gets HubError soon."""
         self._closed.set()
+        with self._lock:
+            active = list(self._active)
+        for response in active:
+            # Wakes a thread that waits for bytes; urllib3 before 2.3 cannot, there it waits until it has stalled.
+            getattr(response.raw, "shutdown", int)()
         self._session.close()
 
     @contextmanager
@@ -129,6 +150,7 @@ class Transport:
     def _send(self, method: str, url: str, headers: dict[str, str], abroad: bool = True) -> Iterator[Any]:
         """The answer after redirects, only those within the Hub unless `abroad`; TransientError if none comes."""
         with self._slots:
+            self._check_open()
             response = None
             try:
                 for _ in range(_MAX_REDIRECTS + 1):
@@ -137,6 +159,9 @@ class Transport:
                     if method == "HEAD" or target is not None:
                         response.raw.read(_CHUNK)  # to its end, after which the connection serves the next request
                     if target is None or not (abroad or _origin(target) == self._origin):
+                        with self._lock:
+                            self._active.add(response)
+                        self._check_open()  # now: either this sees a close, or the close sees what is active
                         yield response
                         return
                     response.close()
@@ -146,6 +171,8 @@ class Transport:
                 raise TransientError(_reason(error, self._network)) from error
             finally:
                 if response is not None:
+                    with self._lock:
+                        self._active.discard(response)
                     response.close()
 
     def _send_once(self, method: str, url: str, headers: dict[str, str]) -> Any:
@@ -158,6 +185,10 @@ class Transport:
             allow_redirects=False,
             timeout=(self._network.connect_timeout, self._network.stall_timeout),
         )
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise HubError("reading was stopped")
 
     def _refusal(self, what: str, response: Any, moved: bool = False) -> Exception:
         """A TransientError if the same request may be granted later or elsewhere, else HubError."""

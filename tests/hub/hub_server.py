@@ -74,7 +74,7 @@ class HubServer(ThreadingHTTPServer):
         self.api_body: bytes | None = None
         self.seen: list[Request] = []
         self.connections = 0
-        self.gone = threading.Event()
+        self.stalled = threading.Event()
 
     @property
     def url(self) -> str:
@@ -107,7 +107,6 @@ def serve(files: Mapping[str, bytes]) -> Iterator[HubServer]:
     try:
         yield server
     finally:
-        server.gone.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -252,7 +251,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body if stop is None else body[:stop])
         if answer is not None and answer.stall is not None:
             self.wfile.flush()
-            self.connection.settimeout(10)
+            self.server.stalled.set()
+            self.connection.settimeout(60)
             with suppress(OSError):
                 self.rfile.read(1)  # returns once the client has hung up
         if stop is not None:

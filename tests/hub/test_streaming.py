@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import deque
@@ -294,9 +295,10 @@ def test_a_repository_without_safetensors_is_refused(hub: HubServer) -> None:
         resolve("org/model", stream=True, network=FAST)
 
 
-def run_msport(server: HubServer, home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def environment_for(server: HubServer, home: Path) -> dict[str, str]:
     home.mkdir(exist_ok=True)
-    settings = {
+    return {
+        **os.environ,
         "HF_ENDPOINT": server.url,
         "HF_HOME": str(home / "huggingface"),
         "HF_HUB_DISABLE_XET": "1",
@@ -304,8 +306,11 @@ def run_msport(server: HubServer, home: Path, *arguments: str, **environment: st
         "MODELSCOPE_CACHE": str(home / "modelscope"),
         "TMPDIR": str(home),
     }
+
+
+def run_msport(server: HubServer, home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", ALL_OF_MSPORT, *arguments]
-    settings = {**os.environ, **settings, **environment}
+    settings = {**environment_for(server, home), **environment}
     return subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
 
 
@@ -339,6 +344,26 @@ def test_from_the_command_line_a_dry_run_writes_nothing(hub: HubServer, tmp_path
     assert child.returncode == 0, child.stderr
     assert child.stdout.startswith("org/model: GptOssForCausalLM to bfloat16")
     assert list(tmp_path.rglob("*.*")) == []
+
+
+@pytest.mark.parametrize("before", [[], [Answer()]], ids=["headers", "weights"])
+def test_ctrl_c_does_not_wait_for_a_network_that_says_nothing(
+    hub: HubServer, tmp_path: Path, before: list[Answer]
+) -> None:
+    for name in hub.files:
+        if name.endswith(".safetensors"):
+            hub.answers[name] = deque([*before, *[Answer(stall=10)] * 5])
+    command = [sys.executable, "-c", ALL_OF_MSPORT, "convert", "org/model", "-o", str(tmp_path / "out")]
+    child = subprocess.Popen(command, env=environment_for(hub, tmp_path / "home"), stderr=subprocess.PIPE, text=True)
+    try:
+        assert hub.stalled.wait(60)
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=100)  # msport itself would wait for five times 30 s
+    finally:
+        child.kill()
+    assert child.returncode in (1, 130), errors
+    assert "Traceback" not in errors
+    assert not list((tmp_path / "home").glob("msport-*"))
 
 
 def test_kept_sources_serve_when_offline(hub: HubServer, sample: Path, tmp_path: Path) -> None:

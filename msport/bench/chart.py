@@ -65,7 +65,7 @@ def bar_chart(groups: Sequence[str], series: Sequence[Series], axis: str, show: 
                 f' style="fill:{_colour(number)}"><title>{title}</title></rect>'
             )
             marks.append(_whisker(x + width / 2, point, top))
-            if width > 30:
+            if width > 42:
                 marks.append(_text(x + width / 2, min(y, _up(point.high, top)) - 4, show(point.value), "middle"))
     return _figure(_HEIGHT, marks, [one.title for one in series])
 
@@ -180,8 +180,10 @@ def _whisker(x: float, point: Point, top: float) -> str:
     return f'<path class="mark" d="M{x:.1f} {low:.1f}V{high:.1f}M{x - 4:.1f} {low:.1f}h8M{x - 4:.1f} {high:.1f}h8"/>'
 
 
-def _below(x: float, text: str) -> str:
-    return _text(x, _HEIGHT - _BOTTOM + 18, text, "middle")
+def _below(x: float, label: str) -> str:
+    """Each line of `label` below the other."""
+    lines = label.split("\n")
+    return "".join(_text(x, _HEIGHT - _BOTTOM + 17 + 14 * row, line, "middle") for row, line in enumerate(lines))
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:

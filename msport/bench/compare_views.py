@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 
 from msport.bench import chart
 from msport.bench.cells import KINDS, Cell
@@ -14,7 +13,7 @@ from msport.bench.text_layout import Row
 from msport.bench.text_layout import table as text_table
 from msport.convert import format_size
 
-_WORDS = {"better": "better", "worse": "WORSE", "noise": "noise", "unknown": "no spread to judge by"}
+_WORDS = {"better": "better", "worse": "WORSE", "noise": "noise", "unknown": "no spread"}
 _CLASSES = {"better": "good", "worse": "bad"}
 _PER_CHART = 8
 
@@ -29,7 +28,7 @@ def render_comparison_page(comparison: Comparison) -> str:
     body = [_files(comparison)]
     for index, (file, changes) in enumerate(zip(comparison.files[1:], comparison.changes, strict=True)):
         parts = [paragraph(_summary(changes)), *(paragraph(note) for note in comparison.notes[index])]
-        parts.append(table(_rows(changes), [_CLASSES.get(each.verdict, "") for each in changes]))
+        parts.append(table(_rows(changes), "<<>>>><", [_CLASSES.get(each.verdict, "") for each in changes]))
         body.append(section(f"{comparison.files[0]} and {file}", "\n".join(parts)))
     body += list(_figures(comparison))
     return render("comparison of runs", "the first run beside each of the others", body)
@@ -81,16 +80,16 @@ def _summary(changes: Sequence[Change]) -> str:
 def _figures(comparison: Comparison) -> Iterator[str]:
     """For each figure a chart with a bar for each run, in groups of workloads that fit a page."""
     for name in COMPARED:
-        titles = [cell.title for cell in comparison.cells[0] if name in cell.figures]
+        cells = [cell for cell in comparison.cells[0] if name in cell.figures]
         charts = []
-        for begin in range(0, len(titles), _PER_CHART):
-            some = titles[begin : begin + _PER_CHART]
+        for begin in range(0, len(cells), _PER_CHART):
+            some = cells[begin : begin + _PER_CHART]
             series = [
-                chart.Series(file, [_point(cells, title, name) for title in some])
-                for file, cells in zip(comparison.files, comparison.cells, strict=True)
+                chart.Series(file, [_point(others, cell, name) for cell in some])
+                for file, others in zip(comparison.files, comparison.cells, strict=True)
             ]
-            labels = [_short(title) for title in some]
-            charts.append(chart.bar_chart(labels, series, KINDS[name].unit, partial(_value, name)))
+            unit, show = _axis(name)
+            charts.append(chart.bar_chart([_label(cell) for cell in some], series, unit, show))
         charts += list(_changes(comparison, name))
         if charts:
             yield section(KINDS[name].title[:1].upper() + KINDS[name].title[1:], "\n".join(charts))
@@ -98,9 +97,10 @@ def _figures(comparison: Comparison) -> Iterator[str]:
 
 def _changes(comparison: Comparison, name: str) -> Iterator[str]:
     """For each run beside the first a chart of how the figure changed."""
+    labels = {cell.title: _label(cell).replace("\n", ", ") for cell in comparison.cells[0]}
     for file, changes in zip(comparison.files[1:], comparison.changes, strict=True):
         judged = [
-            chart.Change(_short(each.cell), each.change, each.noise)
+            chart.Change(labels[each.cell], each.change, each.noise)
             for each in changes
             if each.figure == name and each.noise is not None
         ]
@@ -109,14 +109,28 @@ def _changes(comparison: Comparison, name: str) -> Iterator[str]:
             yield chart.change_chart(judged)
 
 
-def _point(cells: Sequence[Cell], title: str, name: str) -> chart.Point | None:
-    figure = next((cell.figures[name] for cell in cells if cell.title == title and name in cell.figures), None)
+def _point(cells: Sequence[Cell], wanted: Cell, name: str) -> chart.Point | None:
+    figure = next((cell.figures[name] for cell in cells if cell.key == wanted.key and name in cell.figures), None)
     return None if figure is None else chart.Point(figure.value, figure.low, figure.high)
 
 
-def _short(title: str) -> str:
-    """A cell's title without what all cells of a usual comparison share."""
-    return title.removeprefix("msport ").replace("new tokens ", "+").replace("prompt ", "p").replace("batch ", "b")
+def _label(cell: Cell) -> str:
+    """Two short lines: what ran, and on what."""
+    engine = "" if cell.engine == "msport" else f"{cell.engine} "
+    if cell.workload is None:
+        return f"{engine}{cell.dtype}\nbatch {cell.batch}"
+    name = f"{cell.workload.name} " if cell.workload.name else ""
+    return f"{engine}{cell.dtype} batch {cell.batch}\n{name}{cell.workload.prompt_tokens} + {cell.workload.new_tokens}"
+
+
+def _axis(name: str) -> tuple[str, Callable[[float], str]]:
+    """The unit of an axis, and a value on it."""
+    unit = KINDS[name].unit
+    if unit == "s":
+        return "milliseconds", lambda value: f"{1e3 * value:.4g}"
+    if unit == "B":
+        return "bytes", lambda value: format_size(round(value))
+    return unit, "{:.4g}".format
 
 
 def _value(name: str, value: float) -> str:

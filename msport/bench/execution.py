@@ -128,7 +128,7 @@ class Execution:
     def _refusal(self, group: Group, dtype: str, before: Session | None) -> str | None:
         """Why a long context is not worth a try: it does not fit, or takes too long, to judge by the one `before`."""
         costs = make_costs(self._config, self._computed_in(dtype), packed=dtype == PACKED)
-        need = Need.of(costs, group.max_length, group.batch)
+        need = Need.of(costs, group.max_length, group.batch, on_device=self._device.target != "CPU")
         available = self._device.memory or available_memory()
         if need.total > available:
             return f"needs {format_size(need.total)} of {format_size(available)} that are free"

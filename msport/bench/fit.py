@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from msport.architectures import ARCHITECTURES, ModelConfig
@@ -10,11 +11,16 @@ from msport.msmodels.costs import Costs
 
 PREFILL_CHUNK = 128
 
-# MindSpore, NumPy and Python themselves with both graphs of a small model: 560 MB were measured.
+# MindSpore, NumPy and Python themselves with both graphs of a small model, and what each layer's graphs add and keep:
+# 560 MB and 4 MB were measured on the CPU.
 RUNTIME_NBYTES = 6 * 10**8
+LAYER_NBYTES = 5 * 10**6
 
-# What compiling both graphs adds for each layer and stays. In float16 the CPU's products keep copies of their own.
-LAYER_NBYTES = {"float32": 5 * 10**6, "bfloat16": 5 * 10**6, "float16": 8 * 10**7}
+# In float16 on the CPU processes held up to twice the weights more, and 20 to 50 MB for each layer: as if the products
+# kept float32 copies. This is the most that models of 2 to 16 layers took.
+HALF_RUNTIME_NBYTES = 7 * 10**8
+HALF_LAYER_NBYTES = 5 * 10**7
+_HALF_COPIES = 2
 
 # Activations are computed in float32 or kept beside their cast.
 _ACTIVATION_SIZE = 4
@@ -37,24 +43,24 @@ class Need:
         return self.weights + self.caches + self.workspace
 
     @classmethod
-    def of(cls, costs: Costs, max_length: int, batch: int, *, portable: bool = False) -> Need:
+    def of(cls, costs: Costs, max_length: int, batch: int, *, scores: bool = False, on_device: bool = False) -> Need:
         """What the model of `costs` needs for `batch` sequences of `max_length` positions.
 
-        `portable` counts the scores of a chunk with all positions, which MSPORT_OPS=portable and Ascend hold; the CPU's
-        own kernels do not.
+        `scores`: attention holds those of a chunk with all positions, as the portable one does; the CPU's own kernels
+        and the fused ones of Ascend do not. `on_device`: not on the CPU.
         """
         chunk = min(PREFILL_CHUNK, max_length)
         config, rows = costs.config, batch * chunk
         wide = max(_width(name, shape, costs) for name, shape in _shapes(costs))
         activations = rows * (_HIDDEN_COPIES * config.hidden_size + _WIDE_COPIES * wide) + 2 * batch * config.vocab_size
-        scores = 2 * rows * config.num_attention_heads * max_length if portable else 0
-        return cls(
-            costs.weight_bytes,
-            costs.cache_bytes(max_length, batch, chunk),
-            RUNTIME_NBYTES
-            + config.num_hidden_layers * LAYER_NBYTES[costs.dtype]
-            + _ACTIVATION_SIZE * (activations + scores),
-        )
+        if scores:
+            activations += 2 * rows * config.num_attention_heads * max_length
+        fixed = RUNTIME_NBYTES + config.num_hidden_layers * LAYER_NBYTES
+        if costs.dtype == "float16" and not on_device:
+            fixed = HALF_RUNTIME_NBYTES + config.num_hidden_layers * HALF_LAYER_NBYTES
+            fixed += _HALF_COPIES * costs.weight_bytes
+        caches = costs.cache_bytes(max_length, batch, chunk)
+        return cls(costs.weight_bytes, caches, fixed + _ACTIVATION_SIZE * activations)
 
 
 def make_costs(config: ModelConfig, dtype: str, *, packed: bool) -> Costs:
@@ -64,24 +70,16 @@ def make_costs(config: ModelConfig, dtype: str, *, packed: bool) -> Costs:
     return Costs(config, dtype)
 
 
-def longest_that_fits(costs: Costs, most: int, batch: int, available: int, *, portable: bool = False) -> int:
-    """The largest `max_length` up to `most` that needs at most `available` bytes; 0 if none does."""
-    shortest, beyond = 0, most + 1
-    while beyond - shortest > 1:
-        middle = (shortest + beyond) // 2
-        if Need.of(costs, middle, batch, portable=portable).total <= available:
-            shortest = middle
+def most_that_fits(needed: Callable[[int], int], most: int, available: int) -> int:
+    """The largest number up to `most` whose bytes `needed`, which grow with it, are `available`; 0 if none."""
+    fits, beyond = 0, most + 1
+    while beyond - fits > 1:
+        middle = (fits + beyond) // 2
+        if needed(middle) <= available:
+            fits = middle
         else:
             beyond = middle
-    return shortest
-
-
-def largest_batch_that_fits(costs: Costs, max_length: int, most: int, available: int, *, portable: bool = False) -> int:
-    """The largest batch up to `most` of `max_length` positions that needs at most `available` bytes; 0 if none."""
-    fitting = (
-        batch for batch in range(most, 0, -1) if Need.of(costs, max_length, batch, portable=portable).total <= available
-    )
-    return next(fitting, 0)
+    return fits
 
 
 def _shapes(costs: Costs) -> list[tuple[str, tuple[int, ...]]]:

@@ -35,13 +35,13 @@ def render_page(report: Measurements, document: Mapping[str, Any], published: bo
         rows = [
             (part.dtype, str(part.batch), ", ".join(map(str, part.prompts)), part.reason) for part in report.unavailable
         ]
-        body.append(section("Not available", table([("dtype", "batch", "prompts", "why"), *rows])))
+        body.append(section("Not available", table([("dtype", "batch", "prompts", "why"), *rows], "<>><")))
     if report.notes:
         body.append(section("Notes", "".join(paragraph(note) for note in report.notes)))
     if published:
         lines = [(row.model, row.stack, row.figures) for row in published_about(setup.architecture)]
-        body.append(section(HEADING, table([("model", "ran on", "figures"), *lines])))
-    body.append(section("Setup", table([("setting", "value"), *_setup_rows(document["setup"])])))
+        body.append(section(HEADING, table([("model", "ran on", "figures"), *lines], "<<<")))
+    body.append(section("Setup", table([("setting", "value"), *_setup_rows(document["setup"])], "<<")))
     return render(setup.folder, said, body)
 
 
@@ -96,7 +96,7 @@ def _tables(report: Measurements) -> Iterator[str]:
         for kind, each in (("GB/s", limits.memory), ("GFLOP/s", limits.arithmetic))
         for probe in each
     ]
-    yield section("The limits", table([("dtype", "unit", "best", "median", "how it was measured"), *probes]))
+    yield section("The limits", table([("dtype", "unit", "best", "median", "how it was measured"), *probes], "<<>><"))
     if report.baselines:
         yield section("Transformers in float32", table(result_rows(report.baselines)))
         yield section("msport is so many times as fast", table(ratio_rows(report)))

@@ -36,12 +36,18 @@ def paragraph(text: str) -> str:
     return f"<p>{escape(text)}</p>"
 
 
-def table(rows: Sequence[Sequence[str]], classes: Sequence[str] = ()) -> str:
-    """`rows`, the first of them as the head; `classes` are those of the body's rows."""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
+def table(rows: Sequence[Sequence[str]], align: str = "", classes: Sequence[str] = ()) -> str:
+    """`rows`, the first of them as the head; `align` holds ``<`` or ``>`` for each column, by default ``<>>>...``.
+
+    `classes` are those of the body's rows.
+    """
+    sides = (align or "<").ljust(len(rows[0]), ">")
     marks = [f' class="{name}"' if name else "" for name in classes] or [""] * (len(rows) - 1)
-    lines = (
-        f"<tr{mark}>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>"
-        for row, mark in zip(rows[1:], marks, strict=True)
-    )
-    return f'<div class="wide"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
+    head = f"<thead><tr>{_cells(rows[0], sides, 'th')}</tr></thead>"
+    body = "".join(f"<tr{mark}>{_cells(row, sides, 'td')}</tr>" for row, mark in zip(rows[1:], marks, strict=True))
+    return f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>'
+
+
+def _cells(row: Sequence[str], sides: str, tag: str) -> str:
+    words = (' class="word"' if side == "<" else "" for side in sides)
+    return "".join(f"<{tag}{word}>{escape(cell)}</{tag}>" for cell, word in zip(row, words, strict=True))

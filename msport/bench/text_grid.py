@@ -41,7 +41,8 @@ def startup_rows(report: Measurements) -> list[Row]:
     head: Row = ("dtype", "batch", "positions", "load", "compile", "warm cache", "loaded", "peak", "expected")
     rows = [(*head, "device peak") if device else head]
     for session, startup in zip(report.sessions, report.startups, strict=True):
-        need = Need.of(report.costs(session), session.max_length, session.batch)
+        on_device = report.setup.device != "CPU"
+        need = Need.of(report.costs(session), session.max_length, session.batch, on_device=on_device)
         row: Row = (
             session.kind,
             str(session.batch),

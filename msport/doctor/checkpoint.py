@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from msport.architectures import ModelConfig, load_config
-from msport.bench.fit import Need, largest_batch_that_fits, longest_that_fits, make_costs
+from msport.bench.fit import Need, make_costs, most_that_fits
 from msport.checkpoint import open_checkpoint, read_manifest
 from msport.convert import format_size
 from msport.doctor.check import Check, failed, passed, warned
@@ -40,6 +40,14 @@ class Memory:
     def holds_scores(self, config: ModelConfig) -> bool:
         """Whether attention holds its scores: the fused one of a device knows no soft-cap."""
         return self.portable or (self.on_device and getattr(config, "attn_logit_softcapping", None) is not None)
+
+    def need(self, costs: Costs, length: int, batch: int) -> Need:
+        """What the model of `costs` needs here."""
+        return Need.of(costs, length, batch, scores=self.holds_scores(costs.config), on_device=self.on_device)
+
+    def longest(self, costs: Costs, most: int, batch: int, room: int) -> int:
+        """The longest context up to `most` for which `room` bytes are enough; 0 if none is."""
+        return most_that_fits(lambda length: self.need(costs, length, batch).total, most, room)
 
 
 def check_files(folder: Path) -> Check:
@@ -107,9 +115,9 @@ def _choice(
     """The longest context of `batch` sequences, and the largest batch of contexts of a common length, in `dtype`."""
     costs, kind = make_costs(config, dtype, packed=packed), "mxfp4" if packed else dtype
     most = config.max_position_embeddings
-    longest = longest_that_fits(costs, most, batch, room, portable=memory.holds_scores(costs.config))
+    longest = memory.longest(costs, most, batch, room)
     common = min(COMMON_LENGTH, most)
-    widest = largest_batch_that_fits(costs, common, LARGEST_BATCH, room, portable=memory.holds_scores(costs.config))
+    widest = most_that_fits(lambda number: memory.need(costs, common, number).total, LARGEST_BATCH, room)
     if not longest and not widest:
         return None
     limit = "all its positions" if longest == most else "--max-length"
@@ -117,7 +125,7 @@ def _choice(
 
 
 def _fit(costs: Costs, length: int, batch: int, memory: Memory) -> Check:
-    need = Need.of(costs, length, batch, portable=memory.holds_scores(costs.config))
+    need = memory.need(costs, length, batch)
     parts = (
         f"weights {format_size(need.weights)}, caches for {length} tokens x batch {batch} {format_size(need.caches)},"
         f" compiling and computing {format_size(need.workspace)}"
@@ -131,11 +139,9 @@ def _fit(costs: Costs, length: int, batch: int, memory: Memory) -> Check:
 
 
 def _how_to_fit(costs: Costs, length: int, batch: int, available: int, memory: Memory) -> str:
-    shorter = longest_that_fits(costs, length, batch, available, portable=memory.holds_scores(costs.config))
+    shorter = memory.longest(costs, length, batch, available)
     if shorter:
         return f"--max-length {shorter} fits"
-    if batch > 1 and (
-        shorter := longest_that_fits(costs, length, 1, available, portable=memory.holds_scores(costs.config))
-    ):
+    if batch > 1 and (shorter := memory.longest(costs, length, 1, available)):
         return f"--batch 1 with --max-length {shorter} fits"
     return f"the weights alone are too large: free {memory.name}, or use a machine with more"

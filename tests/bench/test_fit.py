@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.made_reports import CONFIG
-from msport.bench.fit import Need, largest_batch_that_fits, longest_that_fits, make_costs
+from msport.bench.fit import Need, make_costs, most_that_fits
 from msport.bench.processes import make_bench
 from msport.bench.workload import Workload
 from msport.msmodels.costs import Costs
@@ -33,7 +33,7 @@ def test_the_workspace_grows_with_layers_batch_and_vocabulary() -> None:
 
 
 def test_portable_attention_holds_the_scores_of_a_chunk_with_every_position() -> None:
-    portable, fused = (Need.of(COSTS, 4096, 2, portable=each).workspace for each in (True, False))
+    portable, fused = (Need.of(COSTS, 4096, 2, scores=each).workspace for each in (True, False))
     assert portable - fused == 2 * 2 * 128 * CONFIG.num_attention_heads * 4096 * 4
 
 
@@ -41,14 +41,16 @@ def test_packed_experts_need_less() -> None:
     assert make_costs(CONFIG, "float32", packed=True).weight_bytes < COSTS.weight_bytes
 
 
+def test_half_precision_keeps_copies_on_the_cpu_and_none_on_a_device() -> None:
+    half = Costs(CONFIG, "float16")
+    assert Need.of(half, 512, 1).workspace > Need.of(half, 512, 1, on_device=True).workspace + 2 * half.weight_bytes
+    assert Need.of(half, 512, 1, on_device=True).total < Need.of(COSTS, 512, 1, on_device=True).total
+
+
 def test_what_fits_is_the_most_that_fits() -> None:
-    available = Need.of(COSTS, 1000, 1).total
-    longest = longest_that_fits(COSTS, 10**5, 1, available)
-    assert Need.of(COSTS, longest, 1).total <= available < Need.of(COSTS, longest + 1, 1).total
-    available = Need.of(COSTS, 512, 5).total
-    assert largest_batch_that_fits(COSTS, 512, 64, available) == 5
-    assert largest_batch_that_fits(COSTS, 512, 3, available) == 3
-    assert (longest_that_fits(COSTS, 512, 1, 1000), largest_batch_that_fits(COSTS, 512, 64, 1000)) == (0, 0)
+    assert most_that_fits(lambda number: 10 * number, 1000, 555) == 55
+    assert most_that_fits(lambda number: 10 * number, 50, 555) == 50
+    assert most_that_fits(lambda number: 10 * number, 1000, 9) == 0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

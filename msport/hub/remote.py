@@ -59,6 +59,7 @@ class RemoteCheckpoint:
         self.headers = read_headers(self.folder, self._read_header, self._has)
         self.tensors = {name: info for header in self.headers.values() for name, info in header.tensors.items()}
         self.files = {name: path for path, header in self.headers.items() for name in header.tensors}
+        self._fetched.clear()
         by_name = {path.name: header for path, header in self.headers.items()}
         self._windows = Windows(by_name, stream.network.window_nbytes)
 

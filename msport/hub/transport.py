@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -25,6 +26,7 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 5
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _CHUNK = 1 << 18
+_FIRST_RETRIES = 2
 _MAX_DOCUMENT = 50_000_000
 _LENGTH = re.compile(r"\d{1,19}", re.ASCII)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
@@ -85,7 +87,9 @@ class Transport:
 
     def document(self, url: str, what: str) -> Any:
         """The JSON document at `url`, on the endpoint, about `what`; raises HubError."""
-        effort = Effort(self._network, what, self._closed.wait)
+        # The first that is asked of a Hub: one that is not there should be told of soon.
+        few = replace(self._network, retries=min(self._network.retries, _FIRST_RETRIES))
+        effort = Effort(few, what, self._closed.wait)
         while True:
             try:
                 with self._send("GET", url, {}) as response:
@@ -141,7 +145,9 @@ class Transport:
         if location is None:
             with self._send("HEAD", file.url, {}, abroad=False) as response:
                 _check_linked(file, response)
-                location = _target(response) or (response.url if response.ok else file.url)
+                location = _target(response) or (response.url if response.ok else None)
+            if location is None:
+                return file.url  # a refusal is told by the request for the content
             with self._lock:
                 self._locations[file.url] = location
         return location
@@ -168,6 +174,8 @@ class Transport:
                     url = target
                 raise HubError(f"{url}: redirects more than {_MAX_REDIRECTS} times; check the endpoint")
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+                if isinstance(error, ValueError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
+                    raise HubError(f"{url}: {error}; check the endpoint, the proxy and the certificates") from error
                 raise TransientError(_reason(error, self._network)) from error
             finally:
                 if response is not None:
@@ -205,6 +213,8 @@ class Transport:
     def _check_same(self, file: RemoteFile, response: Any) -> None:
         """Refuse a file whose ETag differs from that of an earlier answer of the same server."""
         etag = response.headers.get("ETag", "").removeprefix("W/")
+        if not etag:
+            return
         with self._lock:
             known = self._etags.setdefault((file.url, _origin(response.url)), etag)
         if etag != known:
@@ -285,7 +295,7 @@ def _reason(error: Exception, network: Network) -> str:
     if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)):
         return f"nothing arrived for {network.stall_timeout:g} s"
     if isinstance(error, requests.exceptions.SSLError):
-        return f"the server's certificate was not accepted ({error.args[0] if error.args else error})"
+        return "the encrypted connection failed"
     if isinstance(error, requests.exceptions.ProxyError):
         return "the proxy cannot be reached; check HTTPS_PROXY"
     if isinstance(error, requests.ConnectionError):

@@ -156,6 +156,19 @@ def test_answers_that_say_no_in_other_ways(hub: HubServer, body: bytes, message:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("http://127.0.0.1:9", "^org/model at 'master': the connection failed; gave up after 3 attempts"),
+        ("http://", "check the endpoint, the proxy and the certificates"),
+    ],
+)
+def test_an_endpoint_that_is_none(monkeypatch: pytest.MonkeyPatch, address: str, message: str) -> None:
+    monkeypatch.setenv("MODELSCOPE_ENDPOINT", address)
+    with pytest.raises(HubError, match=message):
+        download()
+
+
 def test_a_hub_that_is_not_known_is_refused() -> None:
     with pytest.raises(UsageError, match="source 'github' is not known; choose one of huggingface, modelscope"):
         resolve("org/model", hub="github")

@@ -163,6 +163,13 @@ def test_a_file_that_changes_between_requests_is_refused_at_once(server: HubServ
     assert len(server.gets(NAME)) == 2
 
 
+def test_an_answer_without_an_etag_says_nothing_about_it(server: HubServer) -> None:
+    server.answers[NAME] = deque([Answer(), Answer(headers={"ETag": None}), Answer()])
+    transport, file = open_transport(server), remote_file(server)
+    for _ in range(3):
+        assert read(transport, file) == CONTENT[BEGIN:END]
+
+
 def test_a_whole_file_of_another_size_has_changed(server: HubServer) -> None:
     server.answers[NAME] = deque([Answer(content=CONTENT[1:])])
     with pytest.raises(HubError, match="had 1048576 bytes and now has 1048575"):

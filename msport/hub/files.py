@@ -33,11 +33,7 @@ def check_file(path: Path, file: RemoteFile) -> str:
     try:
         if path.stat().st_size != file.nbytes:
             raise HubError(f"{file}: {path.stat().st_size} of {file.nbytes} bytes arrived; try again")
-        checker = Checker(file)
-        with path.open("rb") as stream:
-            while data := stream.read(_CHUNK):
-                checker.update(data)
-        return checker.finish()
+        return _check_content(path, file)
     except HubError:
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)
@@ -48,15 +44,19 @@ def is_same(path: Path, file: RemoteFile) -> bool:
     """Whether `path` holds `file`, down to its hash if the Hub states one."""
     if not _has(path, file.nbytes):
         return False
-    checker = Checker(file)
     try:
-        with path.open("rb") as stream:
-            while data := stream.read(_CHUNK):
-                checker.update(data)
-        checker.finish()
+        _check_content(path, file)
     except (HubError, OSError):
         return False
     return True
+
+
+def _check_content(path: Path, file: RemoteFile) -> str:
+    checker = Checker(file)
+    with path.open("rb") as stream:
+        while data := stream.read(_CHUNK):
+            checker.update(data)
+    return checker.finish()
 
 
 def _has(path: Path, nbytes: int) -> bool:

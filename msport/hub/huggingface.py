@@ -16,13 +16,12 @@ from typing import Any
 from msport.errors import HubError
 from msport.hub.files import check_file, has_all
 from msport.hub.listing import NEEDED_FILES, Listing, RemoteFile, hexadecimal, is_needed, needed
-from msport.hub.network import Effort, Network, TransientError, parse_retry_after
+from msport.hub.network import PASSING_STATUSES, Effort, Network, TransientError, parse_retry_after
 from msport.hub.source import Source
 from msport.hub.streaming import open_stream
 
 # `original/` and `metal/` hold the same weights once more, in other layouts.
 _PATTERNS: dict[str, Any] = {"allow_patterns": list(NEEDED_FILES), "ignore_patterns": ["*/*"]}
-_PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 
 def stream(repository: str, revision: str | None, network: Network) -> Source:
@@ -81,7 +80,7 @@ def _info(repository: str, revision: str | None, network: Network) -> Any:
             return HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=network.stall_timeout)
         except errors.HfHubHTTPError as error:
             status = error.response.status_code if error.response is not None else 0
-            if status not in _PASSING:
+            if status not in PASSING_STATUSES:
                 raise
             wait = parse_retry_after(error.response.headers.get("Retry-After"))
             effort.failed(TransientError(f"{_endpoint()} answered with status {status}", wait))

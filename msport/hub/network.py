@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from msport.errors import HubError
 
+# Of a server that is overloaded, restarting, or limits how often it is asked.
+PASSING_STATUSES = {408, 425, 429, 500, 502, 503, 504}
+
 
 @dataclass(frozen=True, slots=True)
 class Network:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -19,17 +18,14 @@ from requests.adapters import HTTPAdapter
 from msport import __version__
 from msport.checkpoint import strict_json
 from msport.errors import HubError
-from msport.hub.listing import RemoteFile, hexadecimal
-from msport.hub.network import Effort, Network, TransientError, parse_retry_after
+from msport.hub.answers import changed, check_linked, check_range, origin_of, redirect_target
+from msport.hub.listing import RemoteFile
+from msport.hub.network import PASSING_STATUSES, Effort, Network, TransientError, parse_retry_after
 
-_REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 5
-_PASSING = {408, 425, 429, 500, 502, 503, 504}
 _CHUNK = 1 << 18
 _FIRST_RETRIES = 2
 _MAX_DOCUMENT = 50_000_000
-_LENGTH = re.compile(r"\d{1,19}", re.ASCII)
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,7 +42,7 @@ class Transport:
     """
 
     def __init__(self, endpoint: str, credentials: dict[str, str], network: Network, explain: Explain) -> None:
-        self._origin = _origin(endpoint)
+        self._origin = origin_of(endpoint)
         self._credentials = credentials
         self._network = network
         self._explain = explain
@@ -129,9 +125,9 @@ class Transport:
         try:
             with self._send("GET", location, headers) as response:
                 if response.status_code not in (200, 206):
-                    raise self._refusal(str(file), response, moved=_origin(response.url) != self._origin)
+                    raise self._refusal(str(file), response, moved=origin_of(response.url) != self._origin)
                 self._check_same(file, response)
-                _check_range(file, response, begin, end)
+                check_range(file, response, begin, end)
                 yield lambda buffer: _fill(response, buffer)
         except TransientError:
             with self._lock:
@@ -144,8 +140,8 @@ class Transport:
             location = self._locations.get(file.url)
         if location is None:
             with self._send("HEAD", file.url, {}, abroad=False) as response:
-                _check_linked(file, response)
-                location = _target(response) or (response.url if response.ok else None)
+                check_linked(file, response)
+                location = redirect_target(response) or (response.url if response.ok else None)
             if location is None:
                 return file.url  # a refusal is told by the request for the content
             with self._lock:
@@ -161,10 +157,10 @@ class Transport:
             try:
                 for _ in range(_MAX_REDIRECTS + 1):
                     response = self._send_once(method, url, headers)
-                    target = _target(response)
+                    target = redirect_target(response)
                     if method == "HEAD" or target is not None:
                         response.raw.read(_CHUNK)  # to its end, after which the connection serves the next request
-                    if target is None or not (abroad or _origin(target) == self._origin):
+                    if target is None or not (abroad or origin_of(target) == self._origin):
                         with self._lock:
                             self._active.add(response)
                         self._check_open()  # now: either this sees a close, or the close sees what is active
@@ -184,7 +180,7 @@ class Transport:
                     response.close()
 
     def _send_once(self, method: str, url: str, headers: dict[str, str]) -> Any:
-        own = self._credentials if _origin(url) == self._origin else {}
+        own = self._credentials if origin_of(url) == self._origin else {}
         return self._session.request(
             method,
             url,
@@ -201,13 +197,13 @@ class Transport:
     def _refusal(self, what: str, response: Any, moved: bool = False) -> Exception:
         """A TransientError if the same request may be granted later or elsewhere, else HubError."""
         status = response.status_code
-        if status in _PASSING or (moved and status in (400, 401, 403, 404, 410)):
+        if status in PASSING_STATUSES or (moved and status in (400, 401, 403, 404, 410)):
             return TransientError(
                 f"{urlsplit(response.url).netloc} answered with status {status}",
                 parse_retry_after(response.headers.get("Retry-After")),
             )
         if status == 416:
-            return _changed(what, "is shorter than it was")
+            return changed(what, "is shorter than it was")
         return HubError(f"{what}: {self._explain(status, response.headers)}")
 
     def _check_same(self, file: RemoteFile, response: Any) -> None:
@@ -216,44 +212,9 @@ class Transport:
         if not etag:
             return
         with self._lock:
-            known = self._etags.setdefault((file.url, _origin(response.url)), etag)
+            known = self._etags.setdefault((file.url, origin_of(response.url)), etag)
         if etag != known:
-            raise _changed(str(file), f"had ETag {known} and now has {etag}")
-
-
-def _check_linked(file: RemoteFile, response: Any) -> None:
-    """Refuse a file of which Hugging Face, on redirecting to it, states another SHA-256 than it listed."""
-    linked = hexadecimal(response.headers.get("X-Linked-ETag", "").removeprefix("W/").strip('"'), 64)
-    if linked and file.sha256 and linked != file.sha256:
-        raise _changed(str(file), f"had SHA-256 {file.sha256} and now has {linked}")
-
-
-def _check_range(file: RemoteFile, response: Any, begin: int, end: int) -> None:
-    """Check that the body is bytes ``[begin, end)`` of the file that was listed.
-
-    ModelScope answers a range with status 200 and a right ``Content-Range``, so that this header, and not the status,
-    says what is coming (https://github.com/modelscope/modelscope_hub/issues/50).
-    """
-    headers, nbytes = response.headers, end - begin
-    if headers.get("Content-Encoding", "identity") != "identity":
-        raise TransientError(f"the server compressed the file ({headers['Content-Encoding']})")
-    length = int(headers["Content-Length"]) if _LENGTH.fullmatch(headers.get("Content-Length", "")) else nbytes
-    if "Content-Range" not in headers:
-        if response.status_code == 206:
-            raise TransientError("the server sent a range without saying which")
-        if nbytes != file.nbytes:
-            raise TransientError("the server sent the whole file instead of a range (--keep-source needs no ranges)")
-        if length != file.nbytes:
-            raise _changed(str(file), f"had {file.nbytes} bytes and now has {length}")
-        return
-    match = _CONTENT_RANGE.fullmatch(headers["Content-Range"])
-    if match is None:
-        raise TransientError(f"the server sent the range {headers['Content-Range']!r}")
-    first, last, total = (int(digits) for digits in match.groups())
-    if total != file.nbytes:
-        raise _changed(str(file), f"had {file.nbytes} bytes and now has {total}")
-    if (first, last + 1) != (begin, end) or length != nbytes:
-        raise TransientError(f"the server sent bytes {first} to {last} ({length}) instead of {begin} to {end - 1}")
+            raise changed(str(file), f"had ETag {known} and now has {etag}")
 
 
 def _fill(response: Any, buffer: memoryview) -> int:
@@ -270,25 +231,6 @@ def _whole_body(response: Any) -> bytes:
     return body
 
 
-def _target(response: Any) -> str | None:
-    """Where `response` redirects to, if it does; raises HubError if that is no place for weights to come from."""
-    if response.status_code not in _REDIRECTS or "Location" not in response.headers:
-        return None
-    url: str = response.url
-    target: str = urljoin(url, response.headers["Location"])
-    if urlsplit(target).scheme not in ("http", "https"):
-        raise HubError(f"{url}: redirects to {target!r}, which is not on the web; check the endpoint")
-    if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
-        raise HubError(f"{url}: redirects to {target!r}, which is not encrypted; use another mirror")
-    return target
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    return f"{parts.scheme}://{parts.hostname}:{port}"
-
-
 def _reason(error: Exception, network: Network) -> str:
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {network.connect_timeout:g} s"
@@ -301,7 +243,3 @@ def _reason(error: Exception, network: Network) -> str:
     if isinstance(error, requests.ConnectionError):
         return "the connection failed"
     return "the connection was cut"
-
-
-def _changed(what: str, how: str) -> HubError:
-    return HubError(f"{what}: the source changed while it was read: it {how}; start again, if need be with --restart")

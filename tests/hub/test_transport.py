@@ -15,9 +15,10 @@ from hub.conftest import FAST
 from hub.hub_server import Answer, HubServer, serve
 from msport.errors import HubError
 from msport.hub import Network
+from msport.hub.answers import redirect_target
 from msport.hub.listing import RemoteFile
 from msport.hub.network import Effort, TransientError, parse_retry_after
-from msport.hub.transport import Transport, _target
+from msport.hub.transport import Transport
 
 NAME = "model.safetensors"
 CONTENT = os.urandom(1 << 20)
@@ -238,7 +239,7 @@ def test_redirects_without_end(server: HubServer) -> None:
 def test_redirects_that_lead_off_the_safe_path(location: str, message: str) -> None:
     response = SimpleNamespace(status_code=302, headers={"Location": location}, url="https://a/x")
     with pytest.raises(HubError, match=message):
-        _target(response)
+        redirect_target(response)
 
 
 def test_a_netrc_file_neither_replaces_the_token_nor_goes_elsewhere(

@@ -10,6 +10,7 @@ from html import escape
 _WIDTH, _HEIGHT = 900, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 14, 46
 _MOST_TICKS = 12
+_WIDEST_BAR = 44
 COLOURS = 8  # .s0 to .s7 in the page's style
 
 
@@ -75,10 +76,10 @@ def bar_chart(bars: Sequence[tuple[str, float, str]], *, across: str, floor: flo
         marks.append(f'<text x="{_LEFT - 8}" y="{y}" dy="4" text-anchor="end">{_percent(value, top - floor)}</text>')
     for number, (_label, height, said) in enumerate(bars):
         share = max(0.0, height - floor) / (top - floor)
-        x, tall = _LEFT + width * number, span * share
+        x, tall, wide = _LEFT + width * (number + 0.5), span * share, min(width * 0.84, _WIDEST_BAR)
         marks.append(
-            f'<rect class="bar" x="{x + width * 0.08:.1f}" y="{_HEIGHT - _BOTTOM - tall:.1f}"'
-            f' width="{width * 0.84:.1f}" height="{tall:.1f}"><title>{escape(said)}</title></rect>'
+            f'<rect class="bar" x="{x - wide / 2:.1f}" y="{_HEIGHT - _BOTTOM - tall:.1f}"'
+            f' width="{wide:.1f}" height="{tall:.1f}"><title>{escape(said)}</title></rect>'
         )
     marks += [_tick(f"{_LEFT + width * (place + 0.5):.1f}", bars[place][0]) for place in _places(len(bars) - 1) if bars]
     return _figure(marks, across, ())

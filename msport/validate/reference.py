@@ -140,19 +140,24 @@ def _from_pretrained(folder: Path, dtype: str, attention: str | None) -> tuple[A
             **_dequantization(folder),
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        remedy = "; run it one layer at a time, with --stream" if _quantization_method(folder) == "fp8" else ""
         raise CheckpointError(
-            f"{folder}: Transformers {version('transformers')} cannot load the reference ({error})"
+            f"{folder}: Transformers {version('transformers')} cannot load the reference ({error}){remedy}"
         ) from error
     return loaded
 
 
 def _dequantization(folder: Path) -> dict[str, Any]:
-    quantization = read_config(folder).get("quantization_config") or {}
-    if quantization.get("quant_method") != "mxfp4":
+    if _quantization_method(folder) != "mxfp4":
         return {}
     from transformers import Mxfp4Config
 
     return {"quantization_config": Mxfp4Config(dequantize=True)}
+
+
+def _quantization_method(folder: Path) -> str | None:
+    method: str | None = (read_config(folder).get("quantization_config") or {}).get("quant_method")
+    return method
 
 
 def _check_complete(folder: Path, report: dict[str, Any]) -> None:

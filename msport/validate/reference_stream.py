@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from msport.checkpoint import Checkpoint, mxfp4, open_checkpoint
-from msport.checkpoint.dtypes import BFLOAT16, FLOAT32, Array
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT8_E4M3FN, FLOAT32, Array
 from msport.errors import CheckpointError, UnsupportedError
 from msport.validate.reference import Reference, check_reference_installed, quiet, resolve_math_kernels
 
@@ -96,9 +96,16 @@ class _Source:
                 " experts of some families: stream with Transformers 4.57, or download the checkpoint again"
             )
         values = torch.from_numpy(self._checkpoint.read(name))
+        if tensors[name].dtype == FLOAT8_E4M3FN:
+            values = values.view(torch.float8_e4m3fn).to(torch.float32) * self._scales(name, values.shape)
         if tensors[name].dtype == BFLOAT16:
             values = values.view(torch.int16).view(torch.bfloat16)
         return values.to(dtype)
+
+    def _scales(self, name: str, shape: Any) -> Any:
+        """The scale of each value of an FP8 layer, float32 ``[out, in]``: one for each block of 128 by 128."""
+        blocks = self._read(f"{name}_scale_inv").float()
+        return blocks.repeat_interleave(128, 0).repeat_interleave(128, 1)[: shape[0], : shape[1]]
 
     def _decode(self, name: str) -> Any:
         """MXFP4 experts in float32, ``[experts, in, out]``."""

@@ -52,7 +52,7 @@ def layer_rows(report: Report) -> list[Row]:
             (
                 error.name,
                 f"{error.largest:.2e}",
-                f"x{error.largest / before:.1f}" if before > 0.0 else "",
+                _factor(error.largest / before) if before > 0.0 else "",
                 f"{error.prompt} {error.position}",
                 _number(error.attention),
                 _number(error.feed_forward),
@@ -72,6 +72,10 @@ def operation_rows(error: LayerError) -> list[Row]:
         at = operation.prompt, str(operation.position)
         rows.append((operation.name, f"{operation.largest:.2e}", f"{operation.mean:.2e}", *at, operation.how))
     return rows
+
+
+def _factor(ratio: float) -> str:
+    return f"x{ratio:.1f}" if ratio < 1000 else f"x{ratio:.0e}"
 
 
 def _number(value: float | None) -> str:

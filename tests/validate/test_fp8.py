@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from convert.hub_folder import change_config, change_tensors, read_tensors
 from convert.test_fp8 import QUANTIZATION, SIZES, quantize
+
 from msport.checkpoint import open_checkpoint
 from msport.convert import convert_checkpoint
 from msport.errors import CheckpointError

@@ -7,7 +7,9 @@
 Makes a synthetic checkpoint in the Hub's layout with the real shapes (13.8 GB), writes as many bytes as its bfloat16
 form has (41.8 GB) from one plain loop, and converts it to bfloat16, to ``.ckpt`` and to packed MXFP4, each in a process
 of its own; the plan of the 120b is made from files that have headers only. Every writer ends with fsync, every output
-is removed before the next, and all of it at the end. Peaks are the processes' own VmHWM. The last line is JSON.
+is removed before the next, and all of it at the end. Peaks are the processes' own VmHWM. Where other programs run, wall
+times say little, for a conversion takes more of the processor than a plain loop: CPU seconds are shown, too. The last
+line is JSON.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +62,14 @@ SMALL = {**GPT_OSS_20B, "num_local_experts": 8, "vocab_size": 32768}
 SCALES = (10**9, 4 * 10**9, 16 * 10**9)
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Wall time, and the processor's."""
+
+    seconds: float
+    cpu_seconds: float
+
+
 def main() -> None:
     arguments = parse_arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder is removed
@@ -70,11 +81,13 @@ def main() -> None:
     }
     models = [small_model(nbytes) for nbytes in SCALES] if arguments.scale else [shapes]
     check_disk(arguments.folder, max(map(source_nbytes, models)) + max(map(output_nbytes, models)))
+    load = os.getloadavg()[0]
+    print(f"load average before: {load:.2f} on {os.cpu_count()} CPUs; only an idle machine gives times to compare")
     with tempfile.TemporaryDirectory(prefix="msport-benchmark-", dir=arguments.folder) as parent:
         plan = measure_plan(Path(parent))
         kinds = ["bfloat16"] if arguments.scale else list(CONVERSIONS)
         results = [measure(Path(parent), model, kinds, arguments.max_memory) for model in models]
-    print(json.dumps({"benchmark": "convert_full", "plan_120b": plan, "models": results}))
+    print(json.dumps({"benchmark": "convert_full", "load_average": load, "plan_120b": plan, "models": results}))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -107,7 +120,8 @@ def measure_plan(parent: Path) -> dict[str, Any]:
     write_headers(source, GPT_OSS_120B)
     options = ["convert", str(source), "-o", str(parent / "planned"), "--dry-run", "--json"]
     # It also says, and exits with 2, if the disk could not hold what it planned.
-    document, seconds, peak = run_msport(options, accepted=(0, 2))
+    document, cost, peak = run_msport(options, accepted=(0, 2))
+    seconds = cost.seconds
     shutil.rmtree(source)
     print(
         f"plan of the 120b: {len(document['tensors'])} tensors, {format_size(document['nbytes'])}, from headers in"
@@ -143,10 +157,10 @@ def measure(parent: Path, shapes: Mapping[str, Any], kinds: list[str], max_memor
             writing.append(write_plainly(output, nbytes))
     shutil.rmtree(source)
     report(conversions, nbytes, writing)
-    ratio = conversions["bfloat16"]["seconds"] / (sum(writing) / len(writing))
+    ratio = conversions["bfloat16"]["seconds"] / mean_seconds(writing)
     return {
         "shapes": dict(shapes),
-        "plain_writer": {"nbytes": nbytes, "seconds": [round(seconds, 3) for seconds in writing]},
+        "plain_writer": {"nbytes": nbytes, "runs": [asdict(cost) for cost in writing]},
         "conversions": conversions,
         "convert_to_writing": round(ratio, 3),
         "met": ratio <= MOST_TIMES_WRITING
@@ -154,11 +168,11 @@ def measure(parent: Path, shapes: Mapping[str, Any], kinds: list[str], max_memor
     }
 
 
-def write_plainly(folder: Path, nbytes: int) -> float:
-    """Seconds that a plain loop takes to write and fsync that many bytes, in files as large as msport's."""
+def write_plainly(folder: Path, nbytes: int) -> Cost:
+    """What a plain loop takes to write and fsync that many bytes, in files as large as msport's."""
     os.sync()
     piece = memoryview(os.urandom(WRITE_NBYTES))
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     folder.mkdir()
     for begin in range(0, nbytes, FILE_NBYTES):
         left = min(FILE_NBYTES, nbytes - begin)
@@ -166,22 +180,22 @@ def write_plainly(folder: Path, nbytes: int) -> float:
             while left:
                 left -= file.write(piece[:left])
             os.fsync(file.fileno())
-    seconds = time.perf_counter() - start
+    cost = Cost(time.perf_counter() - start, time.process_time() - cpu)
     shutil.rmtree(folder)
-    return seconds
+    return cost
 
 
 def convert(source: Path, output: Path, options: list[str]) -> dict[str, Any]:
     """Bytes, seconds and peak of `msport convert`; removes what it wrote."""
     os.sync()
-    _, seconds, peak = run_msport(["convert", str(source), "-o", str(output), *options, "--json"])
+    _, cost, peak = run_msport(["convert", str(source), "-o", str(output), *options, "--json"])
     nbytes = sum(file.stat().st_size for file in output.iterdir())
     shutil.rmtree(output)
-    return {"nbytes": nbytes, "seconds": round(seconds, 3), "peak_resident_nbytes": peak}
+    return {"nbytes": nbytes, **asdict(cost), "peak_resident_nbytes": peak}
 
 
-def run_msport(options: list[str], accepted: tuple[int, ...] = (0,)) -> tuple[dict[str, Any], float, int]:
-    """The JSON that a process prints, its wall time from start to end, and the most memory it held."""
+def run_msport(options: list[str], accepted: tuple[int, ...] = (0,)) -> tuple[dict[str, Any], Cost, int]:
+    """The JSON that a process prints, what it cost from start to end, and the most memory it held."""
     with tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as said:
         start = time.perf_counter()
         actions = [(os.POSIX_SPAWN_DUP2, printed.fileno(), 1), (os.POSIX_SPAWN_DUP2, said.fileno(), 2)]
@@ -189,7 +203,7 @@ def run_msport(options: list[str], accepted: tuple[int, ...] = (0,)) -> tuple[di
             sys.executable, [sys.executable, "-c", PROGRAM, *options], os.environ, file_actions=actions
         )
         try:
-            _, status = os.waitpid(child, 0)
+            _, status, usage = os.wait4(child, 0)
         except BaseException:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
@@ -200,19 +214,24 @@ def run_msport(options: list[str], accepted: tuple[int, ...] = (0,)) -> tuple[di
     if code not in accepted or not text:
         sys.exit(f"msport {' '.join(options)} ended with {code}: {errors}")
     peak = re.search(r"VmHWM:\s+(\d+) kB", errors)
-    return json.loads(text), seconds, int(peak[1]) * 1024
+    return json.loads(text), Cost(seconds, usage.ru_utime + usage.ru_stime), int(peak[1]) * 1024
 
 
-def report(conversions: Mapping[str, Mapping[str, Any]], nbytes: int, writing: list[float]) -> None:
-    mean = sum(writing) / len(writing)
-    print(f"{'':24}{'GB':>8}{'seconds':>10}{'GB/s':>8}{'peak MB':>9}{'x writing':>11}")
-    for seconds in writing:
-        print(f"{'plain sequential writer':24}{nbytes / 1e9:>8.2f}{seconds:>10.2f}{nbytes / seconds / 1e9:>8.2f}")
+def mean_seconds(costs: list[Cost]) -> float:
+    return sum(cost.seconds for cost in costs) / len(costs)
+
+
+def report(conversions: Mapping[str, Mapping[str, Any]], nbytes: int, writing: list[Cost]) -> None:
+    print(f"{'':24}{'GB':>8}{'seconds':>10}{'CPU s':>8}{'GB/s':>8}{'peak MB':>9}{'x writing':>11}")
+    for cost in writing:
+        gigabytes, speed = nbytes / 1e9, nbytes / cost.seconds / 1e9
+        print(f"{'plain loop':24}{gigabytes:>8.2f}{cost.seconds:>10.2f}{cost.cpu_seconds:>8.1f}{speed:>8.2f}")
     for kind, result in conversions.items():
-        size, seconds = result["nbytes"], result["seconds"]
-        times = seconds / (mean * size / nbytes)
+        size, seconds, cpu = result["nbytes"], result["seconds"], result["cpu_seconds"]
+        times = seconds / (mean_seconds(writing) * size / nbytes)
         peak = result["peak_resident_nbytes"] / 1e6
-        print(f"{kind:24}{size / 1e9:>8.2f}{seconds:>10.2f}{size / seconds / 1e9:>8.2f}{peak:>9.0f}{times:>11.2f}")
+        speed = size / seconds / 1e9
+        print(f"{kind:24}{size / 1e9:>8.2f}{seconds:>10.2f}{cpu:>8.1f}{speed:>8.2f}{peak:>9.0f}{times:>11.2f}")
     print(f"required of bfloat16: at most {MOST_TIMES_WRITING} times writing, {MOST_MEMORY // 10**6} MB", flush=True)
 
 

@@ -38,13 +38,14 @@ def seeds() -> list[bytes]:
 def check(path: Path, content: bytes) -> None:
     lines = content.split(b"\n")
     journal = b"".join(sealed(line) for line in lines)
-    for boot in (BOOT, "another", None):
-        assert replay(io.BytesIO(journal), boot) == expected(lines, boot)
+    claims = [parsed(line) for line in lines]
+    boot = (BOOT, "another", None)[len(content) % 3]
+    assert replay(io.BytesIO(journal), boot) == expected(claims, boot)
     path.write_bytes(journal)
-    assert read_journal(path) == expected(lines, boot_id())
+    assert read_journal(path) == expected(claims, boot_id())
     cut = zlib.crc32(content) % (len(journal) + 1)
     whole = journal[:cut].count(b"\n")
-    assert replay(io.BytesIO(journal[:cut]), BOOT) == expected(lines[:whole], BOOT)
+    assert replay(io.BytesIO(journal[:cut]), BOOT) == expected(claims[:whole], BOOT)
     assert replay(io.BytesIO(content), BOOT) is None
 
 
@@ -52,9 +53,8 @@ def sealed(line: bytes) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(line), line)
 
 
-def expected(lines: list[bytes], boot: str | None) -> Replay | None:
-    """What the journal's description says of these lines, if their checksums are right."""
-    claims = [parsed(line) for line in lines]
+def expected(claims: list[Any], boot: str | None) -> Replay | None:
+    """What the journal's description says of these claims, whose lines are whole and undamaged."""
     head, *claims = claims or [None]
     if not (isinstance(head, list) and len(head) == 4 and head[:2] == ["journal", 1] and isinstance(head[3], dict)):
         return None

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from msport import convert_checkpoint
+from msport.architectures import ARCHITECTURES
 from msport.sample import write_sample
 
 
@@ -82,3 +83,25 @@ def test_it_runs_without_numpy(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "numpy is broken" in result.stdout
     assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_ascend_graphs_are_inferred_on_any_machine_from_a_config_alone(tmp_path: Path) -> None:
+    config = ARCHITECTURES["MixtralForCausalLM"].sample_config() | {"num_hidden_layers": 1}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    result = _doctor("--ascend", str(tmp_path), "--max-length", "64", "--json")
+    assert result.returncode == 0, result.stdout + result.stderr
+    checks = {check["name"]: check["finding"] for check in json.loads(result.stdout)["checks"]}
+    assert "not run" in checks["Ascend model"]
+    assert "attention: FlashAttentionScore x 1" in checks["prefill graph"]
+    assert "attention: FusedInferAttentionScore x 1" in checks["decode graph"]
+    assert "expert products: GroupedMatmulV4 x 2" in checks["decode graph"]
+
+
+def test_ascend_graphs_that_cannot_be_built_fail_in_a_line(tmp_path: Path) -> None:
+    result = _doctor("--ascend", str(tmp_path))
+    assert result.returncode == 1
+    assert result.stdout.startswith("fail  Ascend graphs")
+    assert "config.json: no such file" in result.stdout
+    result = _doctor("--ascend")
+    assert result.returncode == 2
+    assert result.stderr.strip().endswith("--ascend needs DIR, a folder with a model's config.json")

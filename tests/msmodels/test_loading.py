@@ -106,9 +106,9 @@ def test_a_scale_that_overflows_is_refused(hub_folder: Path, tmp_path: Path) -> 
     convert_checkpoint(hub_folder, converted, dtype="mxfp4")
     name = "model.layers.1.mlp.experts.down_proj_scales"
     with open_checkpoint(converted) as checkpoint:
-        file, (extent,) = checkpoint.files[name], checkpoint.tensors[name].extents
+        file, ((offset, _),) = checkpoint.files[name], checkpoint.tensors[name].extents
     with Path(file).open("r+b") as shard:
-        shard.seek(extent.offset)
+        shard.seek(offset)
         shard.write(bytes([253]))
     with pytest.raises(CheckpointError, match="holds a scale of 253, which overflows float32"):
         load_model(converted, "mxfp4")

@@ -4,9 +4,9 @@
     python benchmarks/passthrough.py --size 16GB --folder /data
 
 Writes a synthetic Llama checkpoint and copies it with `cp -r` and with `msport convert`, several times in turn, each
-followed by `sync`. msport hashes every tensor on the way, `cp` nothing: the row `hashes` is the time that the hashes alone
-take on as many threads, of files that are in the cache. Where the filesystem clones, `cp` takes no time at all, and the
-hashes are all that msport's takes. The last line is JSON.
+followed by `sync`. msport hashes every tensor on the way, `cp` nothing: the row `hashes` is the time that the hashes
+alone take on as many threads, of files that are in the cache. Where the filesystem clones, `cp` takes no time at all,
+and the hashes are all that msport's takes. The last line is JSON.
 """
 
 from __future__ import annotations

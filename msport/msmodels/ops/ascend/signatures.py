@@ -1,9 +1,11 @@
-"""MindSpore's Ascend operators under one signature each, whatever the version of MindSpore (2.7 to 2.10).
+"""MindSpore's Ascend operators under one signature each: the one place that knows how MindSpore calls them.
 
-The functions of ``mindspore.ops`` change: `rms_norm` gets another signature and result after 2.9, and
-`rotary_position_embedding` is to go. The primitives below them have kept theirs, so those are called, with every
-argument that has no default in some version. What each operator promises is written down as NumPy in
-``tests/msmodels/ops/ascend/contracts.py``.
+The functions of ``mindspore.ops`` change: `rms_norm` is announced to get another signature and result after 2.9, and
+`rotary_position_embedding` to go. The primitives below them stay for the sake of saved graphs, so those are called,
+with every argument stated. Read from the wheel of 2.10, which msport requires; the published documents of 2.7 to 2.11
+differ in announcements only where they were compared (rms_norm, fused_infer_attention_score).
+
+What each operator promises is written down as NumPy in ``contracts``.
 """
 
 from __future__ import annotations

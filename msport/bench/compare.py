@@ -1,7 +1,8 @@
 """Several benchmarks side by side: what changed, and what is noise.
 
 A change is noise where it is no larger than the larger of the two spreads that the benchmarks themselves state: the
-range of their repeats, which were spread over several processes. Less than a hundredth is never called a change.
+range of their repeats, which were spread over several processes. Less than a hundredth is never called a change, and
+where the machine's own speed moved between the measurements in both, no less than it did.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from msport.bench.cells import KINDS, Cell, Figure, document_cells
+from msport.bench.notes import UNSTEADY
 from msport.errors import UsageError
 
 SCHEMA = "msport.bench.compare/1"
@@ -50,7 +52,7 @@ class Change:
 
     `change` says by which share the larger value exceeds the smaller one, positive where the second run is better: the
     same for 2 after 1 as, with the other sign, for 1 after 2. `noise` is the larger of both spreads, at least
-    `SMALLEST`; None where a run had one repeat and no spread.
+    `SMALLEST` and the drift of an unsteady machine; None where a run had one repeat and no spread.
     """
 
     cell: str
@@ -125,12 +127,13 @@ def compare(files: Sequence[str], documents: Sequence[Mapping[str, Any]]) -> Com
     """The same for documents that are read already."""
     first, *others = documents
     cells = [tuple(document_cells(document)) for document in documents]
+    drifts = [_drift(first, other) for other in others]
     return Comparison(
         tuple(files),
         tuple(document["setup"]["started"] for document in documents),
         tuple(cells),
-        tuple(tuple(_changes(cells[0], each)) for each in cells[1:]),
-        tuple(tuple(_notes(first, other)) for other in others),
+        tuple(tuple(_changes(cells[0], each, drift)) for each, drift in zip(cells[1:], drifts, strict=True)),
+        tuple((*_notes_on_drift(drift), *_notes(first, other)) for other, drift in zip(others, drifts, strict=True)),
     )
 
 
@@ -156,19 +159,36 @@ def relative_change(kind: str, before: float, after: float) -> float:
     return share if better else -share
 
 
-def _changes(before: Sequence[Cell], after: Sequence[Cell]) -> Iterator[Change]:
+def _changes(before: Sequence[Cell], after: Sequence[Cell], drift: float) -> Iterator[Change]:
     others = {cell.key: cell for cell in after}
     for cell in before:
         other = others.get(cell.key)
         for name in COMPARED if other else ():
             if name in cell.figures and other and name in other.figures:
-                yield _change(cell.title, name, cell.figures[name], other.figures[name])
+                yield _change(cell.title, name, cell.figures[name], other.figures[name], drift)
 
 
-def _change(cell: str, name: str, before: Figure, after: Figure) -> Change:
-    spreads = (before.spread, after.spread)
-    noise = None if None in spreads else max(SMALLEST, *(each for each in spreads if each is not None))
+def _change(cell: str, name: str, before: Figure, after: Figure, drift: float) -> Change:
+    spreads = [each.spread for each in (before, after) if each.spread is not None]
+    floor = SMALLEST if KINDS[name].unit == "B" else max(SMALLEST, drift)
+    noise = max(floor, *spreads) if len(spreads) == 2 else None
     return Change(cell, name, before.value, after.value, relative_change(name, before.value, after.value), noise)
+
+
+def _drift(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
+    """By which share the machine's own speed moved over the measurements of both; 0 where it kept it as usual."""
+    speeds: dict[tuple[str, str], list[float]] = {}
+    for document in (before, after):
+        for dtype, limits in document["limits"].items():
+            for probe in (*limits["memory"], *limits["arithmetic"]):
+                speeds.setdefault((dtype, probe["method"]), []).append(probe["best"])
+    drift = max((max(each) / min(each) - 1.0 for each in speeds.values()), default=0.0)
+    return drift if drift > UNSTEADY else 0.0
+
+
+def _notes_on_drift(drift: float) -> Iterator[str]:
+    if drift:
+        yield f"the machine's own speed moved by {drift:.0%} between these measurements: less than that is called noise"
 
 
 def _notes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

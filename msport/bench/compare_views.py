@@ -53,8 +53,8 @@ def _rows(changes: Sequence[Change]) -> list[Row]:
     for each in changes:
         rows.append(
             (
-                "" if each.cell == last else each.cell,
-                KINDS[each.figure].title,
+                "" if each.cell == last else each.cell.removeprefix("msport "),
+                KINDS[each.figure].title.removesuffix(", prefill included"),
                 _value(each.figure, each.before),
                 _value(each.figure, each.after),
                 f"{each.after / each.before - 1:+.1%}",

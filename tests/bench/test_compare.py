@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.made_reports import GRID, REPORT, SESSION
+from bench.made_reports import GRID, LIMITS, REPORT, SESSION
 from bench.test_grid import check_schema
 from msport.bench.compare import Change, Comparison, compare, compare_files, relative_change
 from msport.bench.compare_views import render_comparison, render_comparison_page
+from msport.bench.limits import Limits
 from msport.bench.loop import Run
 from msport.bench.report import BenchReport
 from msport.bench.session import Result
@@ -86,6 +87,17 @@ def test_a_change_is_as_large_as_its_reverse_and_a_tiny_one_is_none() -> None:
     equal = replace(SESSION, peaks=(3_000_000_000,) * 2)
     runs = [replace(REPORT, sessions=(session,)) for session in (equal, larger)]
     assert _verdicts(_compare(*runs))["peak_resident"] == "noise"
+
+
+def test_a_machine_whose_speed_moved_excuses_no_more_than_it_moved() -> None:
+    slower = Limits(tuple(replace(p, best=p.best / 2) for p in LIMITS.memory), LIMITS.arithmetic)
+    other = replace(REPORT, limits={"float32": slower})
+    comparison = _compare(REPORT, other)
+    noise = {each.figure: each.noise for each in comparison.changes[0]}
+    assert noise["first_token"] == pytest.approx(1.0)
+    assert noise["peak_resident"] < 0.1
+    assert "the machine's own speed moved by 100%" in comparison.notes[0][0]
+    assert _compare(REPORT, REPORT).notes == ((),)
 
 
 def test_without_a_spread_there_is_no_verdict() -> None:

@@ -57,6 +57,8 @@ class _Source:
     def __init__(self, checkpoint: Checkpoint, dtype: str) -> None:
         self._checkpoint = checkpoint
         self._dtype = dtype
+        # Decoded experts of one layer lie where those of the last one lay: fresh pages would cost more than decoding.
+        self._decoded: dict[tuple[str, tuple[int, ...]], Array] = {}
 
     @contextmanager
     def provide(self, module: Any, prefix: str) -> Iterator[None]:
@@ -113,7 +115,10 @@ class _Source:
 
         blocks, scales = (self._checkpoint.read(f"{name}_{part}") for part in ("blocks", "scales"))
         experts, rows, groups = scales.shape
-        values = np.empty((experts, groups * mxfp4.BLOCK_VALUES, rows), np.float32)
+        place = name.rpartition(".")[2], (experts, groups * mxfp4.BLOCK_VALUES, rows)
+        if place not in self._decoded:
+            self._decoded[place] = np.empty(place[1], np.float32)
+        values = self._decoded[place]
         for expert in range(experts):
             mxfp4.decode_transposed(blocks[expert], scales[expert], FLOAT32, out=values[expert], where=name)
         self._check_decoded(name, blocks[-1:, :_CHECKED_ROWS], scales[-1:, :_CHECKED_ROWS], values[-1:])

@@ -87,7 +87,7 @@ def test_no_fault_of_a_family_is_left_out(family: str) -> None:
     assert set(import_module(f"msmodels.test_{family}").FAULTS) == set(WHERE[family])
 
 
-@pytest.mark.parametrize(("family", "fault"), _cases())
+@pytest.mark.parametrize(("family", "fault"), list(_cases()))
 def test_a_fault_is_located_at_its_layer_and_operation(family: str, fault: str, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     from msmodels.parity import convert_random

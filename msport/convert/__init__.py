@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from msport.convert.conversion import Conversion, convert_checkpoint, prepare, run
     from msport.convert.inspection import Inspection, inspect_path
-    from msport.convert.plan import OutputTensor, Plan, make_plan
+    from msport.convert.plan import Plan, make_plan
     from msport.convert.sizes import format_size, parse_size
+    from msport.convert.tensors import OutputTensor
     from msport.convert.verify import verify_folder
 
 _HOMES = {
     "Conversion": "conversion",
     "Inspection": "inspection",
-    "OutputTensor": "plan",
+    "OutputTensor": "tensors",
     "Plan": "plan",
     "convert_checkpoint": "conversion",
     "format_size": "sizes",

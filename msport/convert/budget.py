@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from msport.convert.plan import OutputTensor
 from msport.convert.sizes import format_size
+from msport.convert.tensors import OutputTensor
 from msport.convert.transforms import TRANSFORMS, Grid
 from msport.errors import UsageError
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8
 from msport.convert.budget import Budget, least_scratch
-from msport.convert.plan import OutputTensor
 from msport.convert.progress import Counter, Progress
 from msport.convert.sinks import NullSink
+from msport.convert.tensors import OutputTensor
 from msport.convert.transforms import Array, Reader
 from msport.convert.walk import Walk
 from msport.errors import UsageError

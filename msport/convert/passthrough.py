@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from msport.checkpoint import Layout, TensorInfo
-from msport.convert.plan import Catalog, OutputTensor
+from msport.convert.tensors import Catalog, OutputTensor
 
 _SUFFIX = ".safetensors"
 

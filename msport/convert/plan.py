@@ -7,18 +7,19 @@ parallel.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from msport.architectures import Architecture, Dropped, get_architecture, read_config
-from msport.checkpoint import DType, Layout, TensorInfo, ckpt, fp8, safetensors
-from msport.checkpoint.dtypes import BFLOAT16, FLOAT8_E4M3FN, FLOAT16, FLOAT32
-from msport.convert.matching import FLOATING, Match, is_packed, match
+from msport.checkpoint import Layout, ckpt, fp8, safetensors
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32
+from msport.convert.matching import Match, is_packed, match
+from msport.convert.passthrough import kept_files, kept_layout
 from msport.convert.sharding import cut, shard_names
 from msport.convert.sizes import parse_size
+from msport.convert.tensors import Catalog, OutputTensor, SourceTensor
 from msport.errors import CheckpointError, UnsupportedError, UsageError
 
 # MXFP4 packs the experts; everything else in such a model is bfloat16.
@@ -27,54 +28,6 @@ FORMATS = {"safetensors": safetensors.plan_layout, "ckpt": ckpt.plan_layout}
 MAX_SHARD_SIZE = "5GB"
 
 _FP8_BLOCK = [fp8.BLOCK, fp8.BLOCK]
-
-
-class Catalog(Protocol):
-    """A checkpoint as its headers describe it; `files` says which file holds each tensor."""
-
-    @property
-    def folder(self) -> Path: ...
-    @property
-    def tensors(self) -> Mapping[str, TensorInfo]: ...
-    @property
-    def files(self) -> Mapping[str, Path]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class SourceTensor:
-    """A tensor of the checkpoint that is converted, in its shard `file`."""
-
-    name: str
-    dtype: DType
-    shape: tuple[int, ...]
-    file: str
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
-
-@dataclass(frozen=True, slots=True)
-class OutputTensor:
-    """A tensor to write: the named `transform` makes it from `sources`; `extents` are its bytes in `file`."""
-
-    name: str
-    dtype: DType
-    shape: tuple[int, ...]
-    transform: str
-    sources: tuple[SourceTensor, ...]
-    file: str = ""
-    extents: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    @property
-    def rounded(self) -> bool:
-        """Whether the cast may change values: every one between floating dtypes except to float32."""
-        casts = {source.dtype for source in self.sources if source.dtype in (*FLOATING, FLOAT8_E4M3FN)} - {self.dtype}
-        return bool(casts) and self.dtype != FLOAT32
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +146,6 @@ def _place(
     outputs: Sequence[OutputTensor], file_format: str, max_shard_size: int, catalog: Catalog
 ) -> tuple[tuple[OutputTensor, ...], tuple[Shard, ...]]:
     """`outputs` in shards, each with its place: first the source's files that can be kept, then the rest in order."""
-    from msport.convert.passthrough import kept_files, kept_layout
-
     kept = kept_files(outputs, catalog, max_shard_size) if file_format == "safetensors" else {}
     layouts: list[tuple[Layout, str | None]] = [
         (kept_layout(path, tensors), path.name) for path, tensors in kept.items()

@@ -12,8 +12,9 @@ from typing import Protocol
 
 from msport.checkpoint import Header, ShardWriter, TensorFile
 from msport.convert.journal import Claims, Done
-from msport.convert.plan import OutputTensor, Plan
+from msport.convert.plan import Plan
 from msport.convert.resume import sync_file
+from msport.convert.tensors import OutputTensor
 from msport.convert.transforms import Array
 
 # Bytes written between two rounds of making everything durable, so that a power failure costs no more than a minute.

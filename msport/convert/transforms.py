@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from msport.checkpoint import DType, fp8, mxfp4
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT32, cast
 from msport.convert.arena import Arena, aligned
-from msport.convert.plan import OutputTensor, SourceTensor
+from msport.convert.tensors import OutputTensor, SourceTensor
 
 Array = NDArray[Any]
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from msport.checkpoint import Manifest, TensorInfo, TensorRecord, open_checkpoint, read_manifest
 from msport.checkpoint.index import INDEX_NAME, NAME_MAP_NAME, read_weight_map
 from msport.convert.budget import MAX_MEMORY, Budget, make_budget
-from msport.convert.plan import OutputTensor, Plan, SourceTensor
+from msport.convert.plan import Plan
 from msport.convert.progress import Counter, Progress
 from msport.convert.sinks import NullSink
 from msport.convert.sizes import parse_size
+from msport.convert.tensors import OutputTensor, SourceTensor
 from msport.convert.transforms import Reader
 from msport.convert.walk import Walk
 from msport.errors import CheckpointError

@@ -13,9 +13,9 @@ import numpy as np
 
 from msport.convert.arena import Arena
 from msport.convert.budget import Budget, slab_rows
-from msport.convert.plan import OutputTensor
 from msport.convert.progress import Counter
 from msport.convert.sinks import Sink
+from msport.convert.tensors import OutputTensor
 from msport.convert.transforms import TRANSFORMS, Array, Reader
 
 # Small enough to be hashed while it is in the cache.

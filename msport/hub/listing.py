@@ -11,12 +11,12 @@ from typing import Any
 
 from msport.errors import HubError
 
-NEEDED_FILES = (
+# What a model needs beside its weights.
+SMALL_FILES = (
     "config.json",
     "generation_config.json",
-    "model*.safetensors",
-    "model.safetensors.index.json",
-    "tokenizer*.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
     "tokenizer.model",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -25,6 +25,7 @@ NEEDED_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
+NEEDED_FILES = (*SMALL_FILES, "model*.safetensors", "model.safetensors.index.json")
 WEIGHTS = ".safetensors"
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SHA1 = re.compile("[0-9a-f]{40}")

@@ -6,7 +6,7 @@ import pytest
 
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT32, UINT8
 from msport.convert.budget import NETWORK_NBYTES, PROCESS_NBYTES, WORKER_NBYTES, least_scratch, make_budget, slab_rows
-from msport.convert.plan import OutputTensor, SourceTensor
+from msport.convert.tensors import OutputTensor, SourceTensor
 from msport.convert.transforms import TRANSFORMS
 from msport.errors import UsageError
 

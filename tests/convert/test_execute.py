@@ -70,7 +70,8 @@ def memory_plan(tmp_path: Path, arrays: dict[str, Array]) -> tuple[Plan, MemoryC
     """A plan that copies float32 arrays to float16, and its reader."""
     from msport.checkpoint import safetensors
     from msport.checkpoint.dtypes import FLOAT16
-    from msport.convert.plan import OutputTensor, Shard, SourceTensor
+    from msport.convert.plan import Shard
+    from msport.convert.tensors import OutputTensor, SourceTensor
 
     layout = safetensors.plan_layout((name, FLOAT16, values.shape) for name, values in arrays.items())
     tensors = tuple(

@@ -9,7 +9,7 @@ from convert.hub_folder import MemoryCatalog, to_bfloat16
 from msport.checkpoint import DType, mxfp4
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8, Array, cast
 from msport.convert.arena import Arena
-from msport.convert.plan import OutputTensor, SourceTensor
+from msport.convert.tensors import OutputTensor, SourceTensor
 from msport.convert.transforms import TRANSFORMS
 
 FLOATING = (BFLOAT16, FLOAT16, FLOAT32)

@@ -1,0 +1,61 @@
+"""What a conversion is about: the tensors of the checkpoint that is read, and those that are written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from msport.checkpoint import DType, TensorInfo
+from msport.checkpoint.dtypes import FLOAT8_E4M3FN, FLOAT32
+from msport.convert.matching import FLOATING
+
+
+class Catalog(Protocol):
+    """A checkpoint as its headers describe it; `files` says which file holds each tensor."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]: ...
+    @property
+    def files(self) -> Mapping[str, Path]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTensor:
+    """A tensor of the checkpoint that is converted, in its shard `file`."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    file: str
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTensor:
+    """A tensor to write: the named `transform` makes it from `sources`; `extents` are its bytes in `file`."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    transform: str
+    sources: tuple[SourceTensor, ...]
+    file: str = ""
+    extents: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def rounded(self) -> bool:
+        """Whether the cast may change values: every one between floating dtypes except to float32."""
+        casts = {source.dtype for source in self.sources if source.dtype in (*FLOATING, FLOAT8_E4M3FN)} - {self.dtype}
+        return bool(casts) and self.dtype != FLOAT32

@@ -50,6 +50,7 @@ def execute(
         sink = ShardSink(plan, folder, done, journal or Forgetful(), source.headers, stack)
         try:
             hashes |= Walk(tensors, source, budget, sink, counter).run()
+            sink.settle()
         except OverflowError as error:
             (first,) = error.args
             affected = overflowing(tensors if survey else [first], source, budget, progress)

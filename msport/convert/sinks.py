@@ -116,6 +116,10 @@ class ShardSink:
         if complete:
             self._close(tensor.file)
 
+    def settle(self) -> None:
+        """Wait for what is still being made durable; raises OSError if that fails."""
+        self._durability.settle()
+
     def _claim(self, tensor: OutputTensor, end: int, size: int) -> None:
         self._durability.count(tensor.file, 0)  # first: whatever is claimed before a mark must be among its files
         self._journal.written(self._numbers[tensor.name], end)
@@ -168,6 +172,11 @@ class _Durability:
             self._round = self._pool.submit(self._sync, files)
         if earlier:
             earlier.result()
+
+    def settle(self) -> None:
+        """Wait for the last round; raises OSError if it failed."""
+        if self._round:
+            self._round.result()
 
     def _sync(self, files: set[str]) -> None:
         for file in files:

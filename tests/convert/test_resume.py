@@ -203,11 +203,12 @@ def test_after_a_fault_of_the_disk_the_same_call_goes_on(
 ) -> None:
     original = getattr(os, call)
     calls = 0
+    allowed = 1 if call == "fdatasync" else 12  # rounds of it are as many as the disk is quick, but one in any case
 
     def fail(*arguments: object) -> object:
         nonlocal calls
         calls += 1
-        if calls > 12:
+        if calls > allowed:
             raise OSError(code, os.strerror(code))
         return original(*arguments)
 

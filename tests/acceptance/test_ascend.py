@@ -36,6 +36,7 @@ def test_a_machine_without_an_npu_is_told_so_and_the_exit_code_is_2(tmp_path: Pa
     assert all(line.startswith("make") for line in rest)
 
 
+@pytest.mark.slow
 def test_the_script_itself_passes_on_the_cpu(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--rehearse", "--family", "gpt-oss", "--output", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env={**os.environ, "PYTHONPATH": ""})

@@ -140,6 +140,7 @@ def test_a_grid_measures_each_batch_and_prompt_and_says_which_dtype_is_not_avail
     check_schema(json.loads(report.to_json()), "bench.schema.json")
 
 
+@pytest.mark.slow
 def test_the_memory_suite_measures_what_a_longer_context_takes(tiny_checkpoint: Path) -> None:
     report = benchmark(tiny_checkpoint, suite="memory", batch=1, prompt_tokens=16, new_tokens=2, max_length=1024)
     short, long = report.sessions

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from msport.checkpoint import open_checkpoint
-from msport.errors import CheckpointError, MissingDependencyError
+from msport.errors import CheckpointError, MissingDependencyError, MsportError
 from msport.sample import write_sample
 from msport.validate import reference, reference_walk
 from msport.validate.metrics import relative_l2
@@ -22,6 +24,14 @@ from msport.validate.recording import Recording, RecordingWriter, layer_name
 from msport.validate.reference import Reference, load_reference, reference_versions, steps_of
 from msport.validate.reference_stream import stream_reference
 from msport.validate.weights import decode_mxfp4
+
+# Transformers 5 has modules that it fills from several tensors, and buffers that it computes; the error says so.
+refused_by_5 = pytest.mark.xfail(
+    find_spec("transformers") is not None and version("transformers").startswith("5"),
+    reason="this family streams with Transformers 4.57 alone",
+    raises=MsportError,
+    strict=True,
+)
 
 IDS = [int(token) for token in np.random.default_rng(0).integers(0, 1000, 100)]
 
@@ -100,7 +110,10 @@ def test_layer_by_layer_gives_the_bits_of_a_whole_forward_pass(loaded: Reference
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("family", ["gpt-oss", "Gemma2", "Mixtral", "Qwen3-MoE", "Qwen2"])
+@pytest.mark.parametrize(
+    "family",
+    ["gpt-oss", "Qwen2", *(pytest.param(family, marks=refused_by_5) for family in ("Gemma2", "Mixtral", "Qwen3-MoE"))],
+)
 def test_a_streamed_reference_gives_the_bits_of_a_loaded_one(family: str, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     hub = write_sample(family, tmp_path / "hub", overrides={"num_hidden_layers": 2})

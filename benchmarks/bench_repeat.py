@@ -3,8 +3,9 @@
     python benchmarks/bench_repeat.py [--model qwen2] [--runs 2] [--repeats 5] [--processes 2] [--folder /data]
 
 Writes a random checkpoint of the model's shape, converts it, runs the benchmark several times, one after the other, and
-compares each run with the first as `msport bench --compare` does. Only an idle machine can show agreement: the load
-average and the drift of the machine's own speed stand beside the verdict. The last line is JSON.
+compares each run with the first as `msport bench --compare` does. That excuses as much as the machine's own speed
+moved; beside its verdict stands how many figures agree within the spread of the repeats alone. Only an idle machine can
+show agreement, so the load average is printed too. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import os
 from comparison import SHAPES, checkpoint, print_progress
 
 from msport import benchmark
-from msport.bench.compare import compare
+from msport.bench.compare import SMALLEST, compare
 from msport.bench.compare_views import render_comparison
 
 
@@ -39,15 +40,18 @@ def main() -> None:
     comparison = compare([f"run {number}" for number in range(1, arguments.runs + 1)], documents)
     print(render_comparison(comparison))
     changes = [change for several in comparison.changes for change in several if change.noise is not None]
+    within_spread = sum(abs(change.change) <= max(SMALLEST, change.spread or 0.0) for change in changes)
     result = {
         "benchmark": "bench_repeat",
         "model": arguments.model,
         "judged": len(changes),
         "agree": sum(change.verdict == "noise" for change in changes),
+        "agree_within_the_repeats": within_spread,
         "disagree": [f"{change.cell}: {change.figure}" for change in changes if change.verdict != "noise"],
         "load_average_before": load,
         **comparison.to_document(),
     }
+    print(f"{within_spread} of {len(changes)} agree within the spread of their repeats alone")
     print(f"\nload average before: {load:.2f} on {os.cpu_count()} processors")
     print(json.dumps(result))
 

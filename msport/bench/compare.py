@@ -51,8 +51,9 @@ class Change:
     """One figure of the first run and of another one.
 
     `change` says by which share the larger value exceeds the smaller one, positive where the second run is better: the
-    same for 2 after 1 as, with the other sign, for 1 after 2. `noise` is the larger of both spreads, at least
-    `SMALLEST` and the drift of an unsteady machine; None where a run had one repeat and no spread.
+    same for 2 after 1 as, with the other sign, for 1 after 2. `spread` is the larger of the two that the runs state,
+    and `noise` the same but at least `SMALLEST` and the drift of an unsteady machine; both are None where a run had one
+    repeat and no spread.
     """
 
     cell: str
@@ -60,6 +61,7 @@ class Change:
     before: float
     after: float
     change: float
+    spread: float | None
     noise: float | None
 
     @property
@@ -169,10 +171,11 @@ def _changes(before: Sequence[Cell], after: Sequence[Cell], drift: float) -> Ite
 
 
 def _change(cell: str, name: str, before: Figure, after: Figure, drift: float) -> Change:
-    spreads = [each.spread for each in (before, after) if each.spread is not None]
+    spread = None if before.spread is None or after.spread is None else max(before.spread, after.spread)
     floor = SMALLEST if KINDS[name].unit == "B" else max(SMALLEST, drift)
-    noise = max(floor, *spreads) if len(spreads) == 2 else None
-    return Change(cell, name, before.value, after.value, relative_change(name, before.value, after.value), noise)
+    noise = None if spread is None else max(floor, spread)
+    change = relative_change(name, before.value, after.value)
+    return Change(cell, name, before.value, after.value, change, spread, noise)
 
 
 def _drift(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:

@@ -96,6 +96,7 @@ def test_a_machine_whose_speed_moved_excuses_no_more_than_it_moved() -> None:
     noise = {each.figure: each.noise for each in comparison.changes[0]}
     assert noise["first_token"] == pytest.approx(1.0)
     assert noise["peak_resident"] < 0.1
+    assert all(each.spread is not None and each.spread < 1.0 for each in comparison.changes[0])
     assert "the machine's own speed moved by 100%" in comparison.notes[0][0]
     assert _compare(REPORT, REPORT).notes == ((),)
 
@@ -105,7 +106,7 @@ def test_without_a_spread_there_is_no_verdict() -> None:
         REPORT, sessions=(replace(SESSION, results=(replace(SESSION.results[0], runs=SESSION.results[0].runs[:1]),)),)
     )
     assert _verdicts(_compare(REPORT, one))["decode_p50"] == "unknown"
-    assert Change("a", "load", 1.0, 2.0, -1.0, None).verdict == "unknown"
+    assert Change("a", "load", 1.0, 2.0, -1.0, None, None).verdict == "unknown"
 
 
 def test_what_differs_between_the_runs_is_said() -> None:

@@ -24,6 +24,16 @@ int64_t elements(const int* dims, int64_t* const* shapes, int index) {
   return count;
 }
 
+// params[0] [...] -> params[to] [...]: `map` of every value, a vector at a time.
+template <typename Map>
+int each(void** params, int to, int* dims, int64_t** shapes, Map map) {
+  const float* x = static_cast<const float*>(params[0]);
+  float* y = static_cast<float*>(params[to]);
+  parallel(elements(dims, shapes, 0), kExponential,
+           [=](int64_t begin, int64_t end) { msport::transform(x, y, begin, end, map); });
+  return 0;
+}
+
 }  // namespace
 
 // x [..., size], weight [size], epsilon [1] -> x / sqrt(mean(x^2) + epsilon) * weight.
@@ -79,37 +89,22 @@ extern "C" int apply_rotary(int count, void** params, int*, int64_t** shapes, co
 // x [...], cap [1] -> cap * tanh(x / cap).
 extern "C" int soft_cap(int count, void** params, int* dims, int64_t** shapes, const char**, void*, void*) {
   if (count != 3) return 1;
-  const float* x = static_cast<const float*>(params[0]);
   const float cap = *static_cast<const float*>(params[1]);
-  float* y = static_cast<float*>(params[2]);
-  parallel(elements(dims, shapes, 0), kExponential, [=](int64_t begin, int64_t end) {
-    msport::transform(x, y, begin, end, [=](Vector v) { return cap * msport::tanh(v / cap); });
-  });
-  return 0;
+  return each(params, 2, dims, shapes, [=](Vector v) { return cap * msport::tanh(v / cap); });
 }
 
 // x [...] -> x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))).
 extern "C" int gelu_tanh(int count, void** params, int* dims, int64_t** shapes, const char**, void*, void*) {
   if (count != 2) return 1;
-  const float* x = static_cast<const float*>(params[0]);
-  float* y = static_cast<float*>(params[1]);
-  parallel(elements(dims, shapes, 0), kExponential, [=](int64_t begin, int64_t end) {
-    msport::transform(x, y, begin, end, [](Vector v) {
-      return 0.5f * v * (1.0f + msport::tanh(0.797884560802865356f * (v + 0.044715f * v * v * v)));
-    });
+  return each(params, 1, dims, shapes, [](Vector v) {
+    return 0.5f * v * (1.0f + msport::tanh(0.797884560802865356f * (v + 0.044715f * v * v * v)));
   });
-  return 0;
 }
 
 // x [...] -> x * sigmoid(x).
 extern "C" int silu(int count, void** params, int* dims, int64_t** shapes, const char**, void*, void*) {
   if (count != 2) return 1;
-  const float* x = static_cast<const float*>(params[0]);
-  float* y = static_cast<float*>(params[1]);
-  parallel(elements(dims, shapes, 0), kExponential, [=](int64_t begin, int64_t end) {
-    msport::transform(x, y, begin, end, [](Vector v) { return v * msport::sigmoid(v); });
-  });
-  return 0;
+  return each(params, 1, dims, shapes, [](Vector v) { return v * msport::sigmoid(v); });
 }
 
 // x [rows, 2 * size], the gate first -> [rows, size]: gate * sigmoid(gate) * up.

@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
+#include "groups.h"
 #include "parallel.h"
 #include "vector.h"
 
@@ -120,16 +120,8 @@ extern "C" int grouped_matmul(int count, void** params, int*, int64_t** shapes, 
   Problem problem{static_cast<const float*>(params[0]), static_cast<const float*>(params[2]),
                   static_cast<float*>(params[count - 1]), shapes[2][1], shapes[2][2], rows / shapes[0][0],
                   std::vector<std::vector<int64_t>>(groups)};
-  const size_t row_bytes = sizeof(float) * problem.columns;
-  for (int64_t r = 0; r < rows; ++r) {
-    if (group[r] < 0 || group[r] >= groups) return 2;
-    problem.groups[group[r]].push_back(r);
-    float* y = problem.y + r * problem.columns;
-    if (bias)
-      std::memcpy(y, bias + group[r] * problem.columns, row_bytes);
-    else
-      std::memset(y, 0, row_bytes);
-  }
+  if (!msport::gather(group, rows, problem.groups)) return 2;
+  msport::start(group, bias, rows, problem.columns, problem.y);
   // Threads take disjoint tiles of columns.
   const int64_t tiles = (problem.columns + kTile - 1) / kTile;
   msport::parallel(tiles, double(rows) * problem.depth * kTile, [&](int64_t begin, int64_t end) {

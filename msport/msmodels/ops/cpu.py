@@ -16,7 +16,6 @@ from msport.msmodels.ops.portable import (
     arrange_gate_up,
     cache_slots,
     embedding,
-    packed_experts,
     softmax_top_k,
     top_k_softmax,
     update_cache,
@@ -81,6 +80,10 @@ def _row_per_group(_x: Shape, group: Shape, weight: Shape, *_bias: Shape) -> Sha
     return [group[0], weight[2]]
 
 
+def _packed_row_per_group(_x: Shape, group: Shape, blocks: Shape, *_others: Shape) -> Shape:
+    return [group[0], blocks[1]]
+
+
 _linear = _kernel("linear", _row_per_token)
 _rms_norm = _kernel("rms_norm", _as_first)
 _apply_rotary = _kernel("apply_rotary", _as_first)
@@ -91,6 +94,7 @@ _clamped_swiglu = _kernel("clamped_swiglu", _half_of_first)
 _soft_cap = _kernel("soft_cap", _as_first)
 _attention = _kernel("attention", _heads_joined)
 _grouped_matmul = _kernel("grouped_matmul", _row_per_group)
+_packed_matmul = _kernel("packed_matmul", _packed_row_per_group)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -196,14 +200,39 @@ def experts(
     """As ``portable.experts``; every expert that has tokens is read once, in place, and no other."""
     if not _NATIVE or x.dtype != ms.float32:
         return portable.experts(x, indices, weights, gate_up, gate_up_bias, down, down_bias, activation)
-    tokens, k = indices.shape
     group = indices.astype(ms.int32).reshape(-1)
     projected = _grouped(x, group, gate_up, gate_up_bias)  # [tokens * k, 2 * intermediate]
-    y = _grouped(activation(projected), group, down, down_bias)
-    return ops.BatchMatMul()(weights.reshape(tokens, 1, k), y.reshape(tokens, k, -1)).reshape(tokens, -1)
+    return _weighted(_grouped(activation(projected), group, down, down_bias), weights)
+
+
+def packed_experts(
+    x: Tensor,
+    indices: Tensor,
+    weights: Tensor,
+    gate_up_blocks: Tensor,
+    gate_up_scales: Tensor,
+    gate_up_bias: Tensor,
+    down_blocks: Tensor,
+    down_scales: Tensor,
+    down_bias: Tensor,
+    activation: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """As ``portable.packed_experts``; weights are decoded in registers, and only those of experts that have tokens."""
+    gate_up, down = (gate_up_blocks, gate_up_scales, gate_up_bias), (down_blocks, down_scales, down_bias)
+    if not _NATIVE or x.dtype != ms.float32:
+        return portable.packed_experts(x, indices, weights, *gate_up, *down, activation)
+    group = indices.astype(ms.int32).reshape(-1)
+    projected = _packed_matmul(x, group, *gate_up)
+    return _weighted(_packed_matmul(activation(projected), group, *down), weights)
 
 
 def _grouped(x: Tensor, group: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if bias is None:
         return _grouped_matmul(x, group, weight)
     return _grouped_matmul(x, group, weight, bias)
+
+
+def _weighted(y: Tensor, weights: Tensor) -> Tensor:
+    """The sum of each token's k rows of ``y [tokens * k, hidden]`` by ``weights [tokens, k]``: ``[tokens, hidden]``."""
+    tokens, k = weights.shape
+    return ops.BatchMatMul()(weights.reshape(tokens, 1, k), y.reshape(tokens, k, -1)).reshape(tokens, -1)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
+from msport.checkpoint import mxfp4
+from msport.checkpoint.dtypes import FLOAT32
 from msport.msmodels.ops import cpu, portable
 
 # Relative L2 to float64 over whole outputs, twice the worst measured: 7.2e-7 and 3.9e-7.
@@ -240,18 +242,16 @@ class Experts(nn.Cell):
         super().__init__()
         self.ops = ops.experts
         self.bias = bias
-        self.activation = FirstHalf()
 
     def construct(self, *t: Tensor) -> Tensor:
         x, indices, weights, gate_up, gate_up_bias, down, down_bias = t
         if self.bias:
-            return self.ops(x, indices, weights, gate_up, gate_up_bias, down, down_bias, self.activation)
-        return self.ops(x, indices, weights, gate_up, None, down, None, self.activation)
+            return self.ops(x, indices, weights, gate_up, gate_up_bias, down, down_bias, first_half)
+        return self.ops(x, indices, weights, gate_up, None, down, None, first_half)
 
 
-class FirstHalf(nn.Cell):
-    def construct(self, x: Tensor) -> Tensor:
-        return x[..., : x.shape[-1] // 2]
+def first_half(x: Tensor) -> Tensor:
+    return x[..., : x.shape[-1] // 2]
 
 
 @implementations
@@ -275,6 +275,49 @@ def test_experts_sum_what_each_token_was_routed_to(ops: Any, tokens: int, bias: 
     ms.set_context(mode=ms.GRAPH_MODE, jit_syntax_level=ms.STRICT)
     tensors = [Tensor(a) for a in (x, indices, weights, gate_up, gate_up_bias, down, down_bias)]
     assert_close(ops, Experts(ops, bias)(*tensors).asnumpy(), truth)
+
+
+@implementations
+@pytest.mark.parametrize("tokens", [1, 2, 30])
+@pytest.mark.parametrize("routing", ["spread", "one expert takes all"])
+def test_packed_experts_decode_what_each_token_was_routed_to(ops: Any, tokens: int, routing: str) -> None:
+    count, k, hidden, intermediate = 6, 2, 96, 64
+    x, rng = normal(tokens, hidden), np.random.default_rng(5)
+    layers = [packed_layer(rng, count, 2 * intermediate, hidden), packed_layer(rng, count, hidden, intermediate)]
+    spread = [rng.permutation(count)[:k] for _ in range(tokens)]
+    indices = np.array(spread if routing == "spread" else [[4, 1]] * tokens, np.int32)
+    weights = np.abs(normal(tokens, k, seed=6))
+    (gate_up, up_bias), (down, down_bias) = ((mxfp4.decode(b, s, FLOAT32), bias) for b, s, bias in layers)
+    truth = np.zeros((tokens, hidden))
+    for t, j in np.ndindex(tokens, k):
+        e = indices[t, j]
+        up = gate_up[e] @ x[t].astype(np.float64) + up_bias[e]
+        truth[t] += weights[t, j] * (down[e] @ up[:intermediate] + down_bias[e])
+
+    def mix(*tensors: Tensor) -> Tensor:
+        return ops.packed_experts(*tensors, first_half)
+
+    assert_close(ops, run(mix, x, indices, weights, *layers[0], *layers[1]), truth)
+
+
+def packed_layer(rng: np.random.Generator, count: int, outputs: int, inputs: int) -> tuple[np.ndarray, ...]:
+    """All codes, and scales of four orders of magnitude."""
+    groups = inputs // mxfp4.BLOCK_VALUES
+    blocks = rng.integers(0, 256, (count, outputs, groups, mxfp4.BLOCK_BYTES), np.uint8)
+    scales = rng.integers(114, 128, (count, outputs, groups), np.uint8)
+    return blocks, scales, rng.standard_normal((count, outputs), np.float32)
+
+
+@needs_kernels
+@pytest.mark.parametrize("columns", [1, 4, 7])
+@pytest.mark.parametrize("scale", [2, 127, 252])  # below, MindSpore's threads flush subnormal values to zero
+def test_every_code_is_decoded_exactly_at_every_scale(columns: int, scale: int) -> None:
+    """One-hot rows read single values out of the weight: all 32 of a block, with its neighbour full of the largest."""
+    blocks = np.random.default_rng(columns).integers(0, 256, (1, columns, 2, 16), np.uint8)
+    scales = np.full((1, columns, 2), scale, np.uint8)
+    x, group = np.eye(64, dtype=np.float32), np.zeros(64, np.int32)
+    ours = run(cpu._packed_matmul, x, group, blocks, scales, np.zeros((1, columns), np.float32))
+    np.testing.assert_array_equal(ours.T, mxfp4.decode(blocks[0], scales[0], FLOAT32))
 
 
 @needs_kernels

@@ -2,7 +2,7 @@
 
 A change is noise where it is no larger than the larger of the two spreads that the benchmarks themselves state: the
 range of their repeats, which were spread over several processes. Less than a hundredth is never called a change, and
-where the machine's own speed moved between the measurements in both, no less than it did.
+where the machine's own speed was another in the second, no less than it differs.
 """
 
 from __future__ import annotations
@@ -179,19 +179,29 @@ def _change(cell: str, name: str, before: Figure, after: Figure, drift: float) -
 
 
 def _drift(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
-    """By which share the machine's own speed moved over the measurements of both; 0 where it kept it as usual."""
-    speeds: dict[tuple[str, str], list[float]] = {}
-    for document in (before, after):
-        for dtype, limits in document["limits"].items():
-            for probe in (*limits["memory"], *limits["arithmetic"]):
-                speeds.setdefault((dtype, probe["method"]), []).append(probe["best"])
-    drift = max((max(each) / min(each) - 1.0 for each in speeds.values()), default=0.0)
+    """By which share the machine's own speed differs between the two; 0 where it kept it as usual.
+
+    What moved it within one of them moved its repeats too, and stands in their spread.
+    """
+    speeds, others = _speeds(before), _speeds(after)
+    changes = [max(speeds[key], others[key]) / min(speeds[key], others[key]) for key in speeds.keys() & others.keys()]
+    drift = max(changes, default=1.0) - 1.0
     return drift if drift > UNSTEADY else 0.0
+
+
+def _speeds(document: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """The best that each probe of the machine reached, by dtype and method."""
+    speeds: dict[tuple[str, str], float] = {}
+    for dtype, limits in document["limits"].items():
+        for probe in (*limits["memory"], *limits["arithmetic"]):
+            key = (dtype, probe["method"])
+            speeds[key] = max(speeds.get(key, 0.0), probe["best"])
+    return speeds
 
 
 def _notes_on_drift(drift: float) -> Iterator[str]:
     if drift:
-        yield f"the machine's own speed moved by {drift:.0%} between these measurements: less than that is called noise"
+        yield f"the machine's own speed differs by {drift:.0%} between these runs: less than that is called noise"
 
 
 def _notes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

@@ -93,12 +93,18 @@ def test_a_machine_whose_speed_moved_excuses_no_more_than_it_moved() -> None:
     slower = Limits(tuple(replace(p, best=p.best / 2) for p in LIMITS.memory), LIMITS.arithmetic)
     other = replace(REPORT, limits={"float32": slower})
     comparison = _compare(REPORT, other)
-    noise = {each.figure: each.noise for each in comparison.changes[0]}
-    assert noise["first_token"] == pytest.approx(1.0)
-    assert noise["peak_resident"] < 0.1
-    assert all(each.spread is not None and each.spread < 1.0 for each in comparison.changes[0])
-    assert "the machine's own speed moved by 100%" in comparison.notes[0][0]
+    changes = {each.figure: each for each in comparison.changes[0]}
+    assert changes["first_token"].noise == pytest.approx(1.0)
+    assert changes["first_token"].spread == pytest.approx(0.1, abs=0.1)
+    assert changes["peak_resident"].noise < 0.1
+    assert "the machine's own speed differs by 100%" in comparison.notes[0][0]
     assert _compare(REPORT, REPORT).notes == ((),)
+
+
+def test_what_moved_within_a_run_stands_in_its_spread_and_excuses_nothing_more() -> None:
+    disturbed = Limits(tuple(replace(p, best=p.best / 2) for p in LIMITS.memory), LIMITS.arithmetic)
+    other = replace(REPORT, limits={"float32": LIMITS + disturbed})
+    assert _compare(REPORT, other).notes == ((),)
 
 
 def test_without_a_spread_there_is_no_verdict() -> None:

@@ -13,7 +13,8 @@ from typing import Any
 from msport.architectures.config import ModelConfig, parse_decoder
 from msport.architectures.decoder import attention, embedding_and_head, linear, norms
 from msport.architectures.fields import ConfigFields
-from msport.architectures.tensors import MXFP4_BLOCK, Weight, mxfp4_experts, packed_experts, plain
+from msport.architectures.tensors import Weight, mxfp4_experts, packed_experts, plain
+from msport.checkpoint.mxfp4 import BLOCK_VALUES
 
 NAME = "GptOssForCausalLM"
 
@@ -44,8 +45,8 @@ def parse(data: Mapping[str, Any], where: Path) -> GptOssConfig:
     if experts_per_tok > experts:
         raise fields.error("num_experts_per_tok", f"({experts_per_tok}) exceeds num_local_experts ({experts})")
     for name in ("hidden_size", "intermediate_size"):
-        if shared[name] % MXFP4_BLOCK:
-            raise fields.error(name, f"is {shared[name]}; MXFP4 needs a multiple of {MXFP4_BLOCK}")
+        if shared[name] % BLOCK_VALUES:
+            raise fields.error(name, f"is {shared[name]}; MXFP4 needs a multiple of {BLOCK_VALUES}")
     return GptOssConfig(
         architecture=NAME,
         **shared,

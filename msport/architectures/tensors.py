@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-Shape = tuple[int, ...]
+from msport.checkpoint import fp8, mxfp4
 
-MXFP4_BLOCK = 32
-FP8_BLOCK = 128
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +67,8 @@ def packed_experts(name: str, experts: int, inputs: int, outputs: int) -> list[W
 
 def _packed_sources(name: str, experts: int, inputs: int, outputs: int) -> tuple[tuple[str, Shape], ...]:
     return (
-        (f"{name}_blocks", (experts, outputs, inputs // MXFP4_BLOCK, MXFP4_BLOCK // 2)),
-        (f"{name}_scales", (experts, outputs, inputs // MXFP4_BLOCK)),
+        (f"{name}_blocks", (experts, outputs, inputs // mxfp4.BLOCK_VALUES, mxfp4.BLOCK_BYTES)),
+        (f"{name}_scales", (experts, outputs, inputs // mxfp4.BLOCK_VALUES)),
     )
 
 
@@ -106,6 +105,6 @@ def _stacks(
 
 def _fp8_sources(layers: Sequence[str], outputs: int, inputs: int) -> tuple[tuple[str, Shape], ...]:
     """Each weight and behind it its scales."""
-    scales = (-(-outputs // FP8_BLOCK), -(-inputs // FP8_BLOCK))
+    scales = (-(-outputs // fp8.BLOCK), -(-inputs // fp8.BLOCK))
     pairs = [((layer, (outputs, inputs)), (f"{layer}_scale_inv", scales)) for layer in layers]
     return tuple(source for pair in pairs for source in pair)

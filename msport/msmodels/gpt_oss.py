@@ -9,6 +9,7 @@ import mindspore as ms
 from mindspore import Tensor, nn
 
 from msport.architectures.gpt_oss import GptOssConfig
+from msport.checkpoint.mxfp4 import BLOCK_BYTES, BLOCK_VALUES
 from msport.msmodels import ops
 from msport.msmodels.layers.activations import ClampedSwiGLU
 from msport.msmodels.layers.attention import Attention
@@ -58,11 +59,12 @@ class PackedGptOssExperts(nn.Cell):
         super().__init__()
         experts, hidden, intermediate = config.num_local_experts, config.hidden_size, config.intermediate_size
         up, down = 2 * intermediate, hidden
-        self.gate_up_proj_blocks = weight(experts, up, hidden // 32, 16, dtype=ms.uint8, interleaved=1)
-        self.gate_up_proj_scales = weight(experts, up, hidden // 32, dtype=ms.uint8, interleaved=1)
+        up_blocks, down_blocks = hidden // BLOCK_VALUES, intermediate // BLOCK_VALUES
+        self.gate_up_proj_blocks = weight(experts, up, up_blocks, BLOCK_BYTES, dtype=ms.uint8, interleaved=1)
+        self.gate_up_proj_scales = weight(experts, up, up_blocks, dtype=ms.uint8, interleaved=1)
         self.gate_up_proj_bias = weight(experts, up, dtype=cache.dtype, interleaved=1)
-        self.down_proj_blocks = weight(experts, down, intermediate // 32, 16, dtype=ms.uint8)
-        self.down_proj_scales = weight(experts, down, intermediate // 32, dtype=ms.uint8)
+        self.down_proj_blocks = weight(experts, down, down_blocks, BLOCK_BYTES, dtype=ms.uint8)
+        self.down_proj_scales = weight(experts, down, down_blocks, dtype=ms.uint8)
         self.down_proj_bias = weight(experts, down, dtype=cache.dtype)
         self.activation = ClampedSwiGLU(config.swiglu_limit, config.swiglu_alpha)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -72,14 +73,7 @@ def make_costs(config: ModelConfig, dtype: str, *, packed: bool) -> Costs:
 
 def most_that_fits(needed: Callable[[int], int], most: int, available: int) -> int:
     """The largest number up to `most` whose bytes `needed`, which grow with it, are `available`; 0 if none."""
-    fits, beyond = 0, most + 1
-    while beyond - fits > 1:
-        middle = (fits + beyond) // 2
-        if needed(middle) <= available:
-            fits = middle
-        else:
-            beyond = middle
-    return fits
+    return bisect_right(range(1, most + 1), available, key=needed)
 
 
 def _shapes(costs: Costs) -> list[tuple[str, tuple[int, ...]]]:

@@ -1,10 +1,11 @@
-"""Files that are either absent or complete."""
+"""Files that are either absent or complete, and errors that name them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -30,6 +31,16 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
             error.filename, error.filename2 = str(path), None
         raise
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def naming_the_file(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Every OSError of what is done through a descriptor of ``path``, which knows no name, carries it."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def sync_folder(folder: Path) -> None:

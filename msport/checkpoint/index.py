@@ -16,7 +16,7 @@ from types import TracebackType
 from msport.checkpoint import strict_json
 from msport.checkpoint.layout import Header
 from msport.checkpoint.pool import FilePool
-from msport.checkpoint.quoting import quote
+from msport.checkpoint.quoting import enumerate_some, quote
 from msport.checkpoint.reader import Array, read_header
 from msport.errors import CheckpointError
 
@@ -26,8 +26,7 @@ SINGLE_NAMES = ("model.safetensors", "model.ckpt")
 
 _MAX_NAME = 255  # bytes, on every file system in use
 _SUFFIXES = (".safetensors", ".ckpt")
-# Names listed in one message, per kind of problem and shard; and problems.
-_NAMES_SHOWN = _PROBLEMS_SHOWN = 8
+_PROBLEMS_SHOWN = 8
 
 
 class Checkpoint:
@@ -116,7 +115,7 @@ def read_weight_map(path: Path) -> dict[str, str]:
         raise CheckpointError(f"{path}: its weight_map is empty; download it again")
     strays = sorted({name for name in weight_map.values() if not is_plain_name(name)})
     if strays:
-        fault = f"names shards that are not plain file names in its folder: {_listed(strays)}"
+        fault = f"names shards that are not plain file names in its folder: {_quoted(strays)}"
         raise CheckpointError(f"{path}: {fault}; download it from a source you trust")
     return weight_map
 
@@ -183,9 +182,8 @@ def _unnamed_singles(folder: Path, weight_map: dict[str, str], exists: Callable[
 
 def _problem(path: Path, fault: str, names: set[str]) -> Iterator[str]:
     if names:
-        yield f"{path.name} {fault}: {_listed(sorted(names))}"
+        yield f"{path.name} {fault}: {_quoted(sorted(names))}"
 
 
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(quote(name) for name in names[:_NAMES_SHOWN])
-    return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"
+def _quoted(names: list[str]) -> str:
+    return enumerate_some([quote(name) for name in names])

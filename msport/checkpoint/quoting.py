@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Sequence
 from typing import Any
 
 _REPR = reprlib.Repr()
@@ -14,3 +15,9 @@ _REPR.maxlong = 40
 def quote(value: Any) -> str:
     """``repr(value)`` with control characters escaped and the middle of anything long left out."""
     return _REPR.repr(value)
+
+
+def enumerate_some(items: Sequence[str], shown: int = 8) -> str:
+    """The first `shown` of `items` with commas between them, and how many more there are."""
+    rest = f" and {len(items) - shown} more" if len(items) > shown else ""
+    return ", ".join(items[:shown]) + rest

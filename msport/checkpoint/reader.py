@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msport.checkpoint import ckpt, safetensors
+from msport.checkpoint.atomic import naming_the_file
 from msport.checkpoint.layout import Header, TensorInfo, version_on_disk
 from msport.checkpoint.quoting import quote
 from msport.errors import CheckpointError
@@ -132,11 +133,8 @@ class TensorFile:
 
     def _fill(self, name: str, buffer: memoryview, offset: int) -> None:
         while buffer:
-            try:
+            with naming_the_file(self.path):
                 count = os.preadv(self._descriptor, [buffer], offset)
-            except OSError as error:
-                error.filename = str(self.path)
-                raise
             if not count:
                 raise CheckpointError(
                     f"{self.path}: tensor {quote(name)} ends early: the file shrank; download it again"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msport.checkpoint import kernel_copy
+from msport.checkpoint.atomic import naming_the_file
 from msport.checkpoint.ckpt import crc_trailer
 from msport.checkpoint.layout import Extent, Layout
 
@@ -43,7 +42,7 @@ class ShardWriter:
         if resume:
             return
         try:
-            with self._naming_the_file():
+            with naming_the_file(self.path):
                 _reserve(self._descriptor, layout.file_size)
         except BaseException:
             self._release()
@@ -53,7 +52,7 @@ class ShardWriter:
     def write(self, name: str, offset_in_tensor: int, buffer: Buffer) -> None:
         """Write the bytes of ``buffer`` (C-contiguous) at a byte offset within tensor ``name``, across its slices."""
         data = _bytes_of(buffer)
-        with self._naming_the_file():
+        with naming_the_file(self.path):
             for start, stop in self._locate(name, offset_in_tensor, len(data)):
                 _write_all(self._descriptor, data[: stop - start], start)
                 data = data[stop - start :]
@@ -61,14 +60,14 @@ class ShardWriter:
     def read_into(self, name: str, offset_in_tensor: int, buffer: NDArray[Any]) -> None:
         """Fill ``buffer`` (C-contiguous) with what has been written of tensor ``name`` from a byte offset on."""
         data = _bytes_of(buffer)
-        with self._naming_the_file():
+        with naming_the_file(self.path):
             for start, stop in self._locate(name, offset_in_tensor, len(data)):
                 _read_all(self._descriptor, data[: stop - start], start)
                 data = data[stop - start :]
 
     def copy_file(self, source: int) -> bool:
         """Let this file share all of its bytes with the file open as ``source``; False if the filesystem cannot."""
-        with self._naming_the_file():
+        with naming_the_file(self.path):
             return kernel_copy.clone(source, self._descriptor)
 
     def copy_range(self, source: int, name: str, offset_in_tensor: int, size: int) -> bool:
@@ -76,7 +75,7 @@ class ShardWriter:
 
         False, and nothing is said of what was written, if the kernel cannot.
         """
-        with self._naming_the_file():
+        with naming_the_file(self.path):
             return all(
                 kernel_copy.copy_range(source, self._descriptor, start, stop - start)
                 for start, stop in self._locate(name, offset_in_tensor, size)
@@ -87,7 +86,7 @@ class ShardWriter:
         if self._descriptor < 0:
             return
         try:
-            with self._naming_the_file():
+            with naming_the_file(self.path):
                 os.fsync(self._descriptor)
                 if os.fstat(self._descriptor).st_size != self.layout.file_size:
                     raise OSError(errno.EIO, _SHRANK)
@@ -121,14 +120,6 @@ class ShardWriter:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-    @contextlib.contextmanager
-    def _naming_the_file(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            error.filename = str(self.path)
-            raise
 
 
 def _reserve(descriptor: int, size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -80,14 +81,8 @@ def slab_rows(tensor: OutputTensor, arena_nbytes: int) -> int:
     most = max(min(grid.period, _MAX_SLAB_NBYTES // grid.row_nbytes) // grid.step, 1)
     if _is_made_by_expert(grid):
         most = _steps_of_period(grid)
-    fewest = 1
-    while fewest < most:
-        middle = (fewest + most + 1) // 2
-        if _scratch(tensor, middle * grid.step) <= arena_nbytes:
-            fewest = middle
-        else:
-            most = middle - 1
-    return fewest * grid.step
+    steps = bisect_right(range(1, most + 1), arena_nbytes, key=lambda steps: _scratch(tensor, steps * grid.step))
+    return max(steps, 1) * grid.step
 
 
 def least_scratch(tensor: OutputTensor) -> int:

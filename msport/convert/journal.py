@@ -15,7 +15,6 @@ down lost what was not on disk: then only synced and closed claims count. The ke
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from msport.checkpoint import strict_json, write_atomically
+from msport.checkpoint.atomic import naming_the_file
 
 VERSION = 1
 
@@ -127,7 +127,7 @@ class Journal:
     def synced(self) -> None:
         """All that was claimed before the last mark is on disk; the journal is made durable too."""
         self._append(["synced"])
-        with self._naming_the_file():
+        with naming_the_file(self.path):
             os.fdatasync(self._descriptor)
 
     def close(self) -> None:
@@ -138,18 +138,10 @@ class Journal:
 
     def _append(self, claim: list[Any]) -> None:
         line = _line(claim)
-        with self._lock, self._naming_the_file():
+        with self._lock, naming_the_file(self.path):
             count = os.write(self._descriptor, line)
             if count != len(line):  # the disk is full, and the next call says so
                 os.write(self._descriptor, line[count:])
-
-    @contextlib.contextmanager
-    def _naming_the_file(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            error.filename = str(self.path)
-            raise
 
 
 def read_journal(path: Path) -> Replay | None:

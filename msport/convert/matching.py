@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from msport.architectures import Dropped, Recipe, Weight
 from msport.checkpoint import DType, TensorInfo
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT8_E4M3FN, FLOAT16, FLOAT32, UINT8
+from msport.checkpoint.quoting import enumerate_some
 
 FLOATING = (FLOAT32, FLOAT16, BFLOAT16)
 FP8_SCALES = "_scale_inv"
 _PACKED = (UINT8,)
 _FP8 = (FLOAT8_E4M3FN,)
-_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Problems:
             "wrong shape": self.misshapen,
             "wrong dtype": self.wrong_dtype,
         }
-        return "; ".join(f"{kind}: {_enumerate(names)}" for kind, names in kinds.items() if names)
+        return "; ".join(f"{kind}: {enumerate_some(names)}" for kind, names in kinds.items() if names)
 
 
 def match(
@@ -102,9 +102,3 @@ def _check(
         allowed = ", ".join(dtype.name for dtype in dtypes)
         missing = f" (no {name}{FP8_SCALES} beside it)" if tensor.dtype in _FP8 else ""
         problems.wrong_dtype.append(f"{name} is {tensor.dtype.name}{missing}, msport reads {allowed}")
-
-
-def _enumerate(names: list[str]) -> str:
-    """`names` in natural order, cut after a screenful."""
-    rest = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

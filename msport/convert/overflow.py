@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8
+from msport.checkpoint.quoting import enumerate_some
 from msport.convert.budget import Budget, least_scratch
 from msport.convert.progress import Counter, Progress
 from msport.convert.sinks import NullSink
@@ -20,7 +21,6 @@ from msport.errors import UsageError
 _LIMITS = {FLOAT16: 65520.0, BFLOAT16: float(np.uint32(0x7F7F8000).view(np.float32))}
 
 _CHUNK = 1 << 16
-_SHOWN = 8
 
 
 def overflowing(
@@ -49,11 +49,10 @@ def overflow_error(affected: Sequence[tuple[OutputTensor, float]]) -> UsageError
             f"{tensor.sources[0].file}: {tensor.dtype.name} cannot hold tensor {tensor.name!r}, whose largest magnitude"
             f" is {value:.6g}; {remedy}"
         )
-    names = ", ".join(f"{tensor.name!r} ({value:.6g})" for tensor, value in affected[:_SHOWN])
-    rest = f" and {len(affected) - _SHOWN} more" if len(affected) > _SHOWN else ""
+    names = enumerate_some([f"{tensor.name!r} ({value:.6g})" for tensor, value in affected])
     return UsageError(
         f"{tensor.dtype.name} cannot hold {len(affected)} tensors, whose largest magnitude is {value:.6g}:"
-        f" {names}{rest}; {remedy}"
+        f" {names}; {remedy}"
     )
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from msport import __version__
-from msport.checkpoint.atomic import sync_folder
+from msport.checkpoint.atomic import naming_the_file, sync_folder
+from msport.checkpoint.quoting import enumerate_some
 from msport.convert.journal import Done, Journal, read_journal
 from msport.convert.plan import Plan
 from msport.convert.staging import JOURNAL_NAME, Staging, partial_folder, remove
 from msport.errors import OutputError, UsageError
 
-_SHOWN = 8
 _KEPT = "msport_kept"
 
 # The parts of a fingerprint as a user knows them; a part that follows from others is named only if those are the same.
@@ -117,8 +117,7 @@ def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     files = files if isinstance(files, dict) else {}
     changed = sorted(name for name in {*files, *now["files"]} if files.get(name) != now["files"].get(name))
     if changed:
-        rest = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
-        parts.append(f"{', '.join(changed[:_SHOWN])}{rest} changed since")
+        parts.append(f"{enumerate_some(changed)} changed since")
     if not parts and earlier.get("shards") != now["shards"]:
         parts.append("--max-shard-size was another")
     if not parts and earlier.get("tensors") != now["tensors"]:
@@ -165,9 +164,7 @@ def sync_file(path: Path) -> None:
     """Make all that any process has written to the file `path` durable; raises OSError with its name."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.fdatasync(descriptor)
-    except OSError as error:
-        error.filename = str(path)
-        raise
+        with naming_the_file(path):
+            os.fdatasync(descriptor)
     finally:
         os.close(descriptor)

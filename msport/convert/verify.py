@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from msport.checkpoint import Manifest, TensorInfo, TensorRecord, open_checkpoint, read_manifest
 from msport.checkpoint.index import INDEX_NAME, NAME_MAP_NAME, read_weight_map
+from msport.checkpoint.quoting import enumerate_some
 from msport.convert.budget import MAX_MEMORY, Budget, make_budget
 from msport.convert.plan import Plan
 from msport.convert.progress import Counter, Progress
@@ -16,8 +17,6 @@ from msport.convert.tensors import OutputTensor, SourceTensor
 from msport.convert.transforms import Reader
 from msport.convert.walk import Walk
 from msport.errors import CheckpointError
-
-_SHOWN = 8
 
 
 def verify_folder(
@@ -49,9 +48,8 @@ def verify_folder(
                 if hashes[name] != manifest.tensors[name].sha256
             }
     if problems:
-        raise CheckpointError(
-            f"{folder}: does not match msport.json: {_listed(problems.values())}; convert the model again"
-        )
+        faults = enumerate_some(sorted(problems.values()))
+        raise CheckpointError(f"{folder}: does not match msport.json: {faults}; convert the model again")
     return manifest
 
 
@@ -64,7 +62,7 @@ def verify_source(
     differing = [name for name, digest in again.items() if digest != hashes[name]]
     if differing:
         raise CheckpointError(
-            f"computing a second time from the source gave other bytes for {_listed(differing)};"
+            f"computing a second time from the source gave other bytes for {enumerate_some(sorted(differing))};"
             " the source changed meanwhile, or memory or disk are faulty: convert again"
         )
 
@@ -95,8 +93,3 @@ def _compare_indices(manifest: Manifest, folder: Path) -> dict[str, str]:
 def _as_it_is(tensor: TensorInfo, record: TensorRecord) -> OutputTensor:
     source = SourceTensor(tensor.name, tensor.dtype, tensor.shape, record.file)
     return OutputTensor(tensor.name, tensor.dtype, tensor.shape, "copy", (source,), record.file, record.extents)
-
-
-def _listed(items: Iterable[str]) -> str:
-    names = sorted(items)
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -12,6 +12,8 @@ from msport.validate.metrics import Floats, relative_l2
 # How well one of the simple explanations must fit, as a share of the departure.
 _FIT = 0.05
 _NEARLY_ALL = 0.98
+# How well lengths agree after a rotation, in any dtype; vectors of many features that differ otherwise agree less.
+_LENGTH = 1e-4
 
 
 def describe_departure(
@@ -61,4 +63,34 @@ def _what(reference: Array, ours: Array, wrong: Array, threshold: float, others:
     strongest = int(columns.argmax())
     if difference.shape[1] > 2 and columns[strongest] >= (1 - _FIT) * columns.sum():
         return f"only feature {strongest}"
+    if difference.shape[1] > 2 and len(theirs) > 2:
+        return _of_scales(theirs, mine, size) or _of_order(theirs, mine, threshold) or _of_lengths(theirs, mine)
     return ""
+
+
+def _of_scales(theirs: Floats, mine: Floats, size: float) -> str:
+    """A norm with another epsilon, or shares that were normalised otherwise, multiply each token by its own number."""
+    scales = (mine * theirs).sum(axis=-1) / np.maximum((theirs * theirs).sum(axis=-1), 1e-300)
+    if np.linalg.norm(mine - scales[:, None] * theirs) > _FIT * size:
+        return ""
+    return f"{scales.min():.4g} to {scales.max():.4g} times the reference, by token"
+
+
+def _of_order(theirs: Floats, mine: Floats, threshold: float) -> str:
+    """Heads or halves of heads in another order: the same columns in other places."""
+    weights = np.random.default_rng(0).standard_normal(len(theirs))
+    ranked, reference = np.argsort(weights @ mine), np.argsort(weights @ theirs)
+    distance = np.linalg.norm(mine[:, ranked] - theirs[:, reference], axis=0)
+    alike = distance <= threshold * np.linalg.norm(theirs) / np.sqrt(theirs.shape[1])
+    if alike.mean() < _NEARLY_ALL:  # numbers that nearly tie may have been ranked otherwise
+        return ""
+    order = np.empty_like(ranked)
+    order[ranked] = reference  # column i of ours is column order[i] of theirs
+    moved = int((order != np.arange(len(order))).argmax())
+    return f"the reference's features in another order, number {moved} being its {order[moved]}"
+
+
+def _of_lengths(theirs: Floats, mine: Floats) -> str:
+    """Another angle, as of RoPE, turns a vector and leaves its length."""
+    lengths, others = np.linalg.norm(theirs, axis=-1), np.linalg.norm(mine, axis=-1)
+    return "turned, of the same length as the reference" if np.allclose(others, lengths, rtol=_LENGTH, atol=0) else ""

@@ -62,3 +62,28 @@ def test_values_that_are_not_finite_are_counted() -> None:
     ours = REFERENCE.copy()
     ours[2, 3] = np.nan
     assert _describe(ours) == "not finite at 1 of 20 tokens"
+
+
+def test_a_factor_of_each_token_s_own_is_told_as_a_range() -> None:
+    factors = np.linspace(1.1, 1.5, 20, dtype=np.float32)[:, None]
+    assert _describe(REFERENCE * factors) == "every token, 1.1 to 1.5 times the reference, by token"
+
+
+def test_heads_in_another_order_are_recognised() -> None:
+    assert _describe(REFERENCE[:, [0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7]]) == (
+        "every token, the reference's features in another order, number 4 being its 8"
+    )
+
+
+def test_features_in_order_that_are_wrong_otherwise_are_not_taken_for_another_order() -> None:
+    ours = REFERENCE[:, ::-1].copy()
+    ours[:, :6] += np.random.default_rng(5).standard_normal((20, 6)).astype(np.float32)
+    assert _describe(ours) == "every token"
+
+
+def test_other_angles_are_told_from_other_values() -> None:
+    angles = np.arange(20, dtype=np.float32)[:, None] * np.array([0.5, 0.3, 0.1, 0.05, 0.01, 0.005], np.float32)
+    first, second = REFERENCE[:, :6], REFERENCE[:, 6:]
+    cos, sin = np.cos(angles), np.sin(angles)
+    ours = np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    assert _describe(ours) == "every token from position 1 on, turned, of the same length as the reference"

@@ -11,6 +11,7 @@ import click
 
 from msport.architectures import load_config
 from msport.cli.folders import find_folder
+from msport.cli.parameters import parse_ids
 from msport.errors import UsageError
 from msport.msmodels.sampling import SamplingConfig
 from msport.msmodels.tokenizer import Tokenizer, load_tokenizer
@@ -69,20 +70,13 @@ def command(
     SamplingConfig(temperature=temperature, top_p=top_p)  # refuses bad values before anything is loaded
     checkpoint = find_folder(folder)
     tokenizer = load_tokenizer(checkpoint)
-    tokens = _parse_ids(ids) if ids is not None else _encode(prompt, tokenizer, checkpoint, chat, system)
+    tokens = parse_ids(ids) if ids is not None else _encode(prompt, tokenizer, checkpoint, chat, system)
     length = _choose_length(len(tokens), max_new_tokens, max_length, load_config(checkpoint).max_position_embeddings)
     model = load_model(checkpoint, dtype=dtype, max_length=length)
     began = time.perf_counter()
     generated = model.generate(tokens, max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
     times = _print_tokens(generated, tokenizer, model.stop_ids)
     click.echo(_statistics(len(tokens), [when - began for when in times]), err=True)
-
-
-def _parse_ids(ids: str) -> list[int]:
-    try:
-        return [int(token) for token in ids.split(",")]
-    except ValueError:
-        raise UsageError(f"--ids {ids}: write token ids with commas between them, as in --ids 1,2,3") from None
 
 
 def _encode(

@@ -1,4 +1,4 @@
-"""What a user reads when a conversion stops before its end."""
+"""What a command does, and a user reads, when it is stopped before its end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def resumable() -> Iterator[None]:
     Raises OutputError for an error after which something is kept; Ctrl-C and SIGTERM print a line and go on their way.
     """
     try:
-        with _stopping_on_sigterm():
+        with stopping_on_sigterm():
             yield
     except Exception as error:
         if kept := kept_after(error):
@@ -38,7 +38,9 @@ def resumable() -> Iterator[None]:
 
 
 @contextmanager
-def _stopping_on_sigterm() -> Iterator[None]:
+def stopping_on_sigterm() -> Iterator[None]:
+    """Lets SIGTERM raise SystemExit, so that temporary files are removed on the way out."""
+
     def stop(number: int, frame: FrameType | None) -> None:
         raise SystemExit(TERMINATED)
 

@@ -5,8 +5,22 @@ from __future__ import annotations
 import click
 
 from msport.convert.sizes import parse_size
+from msport.errors import UsageError
 
 
 def size(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
     """Callback of an option that is a size, such as 5GB or 400MB."""
     return None if value is None else parse_size(value)
+
+
+def parse_ids(text: str) -> list[int]:
+    """Token ids from ``1,2,3``."""
+    try:
+        return [int(token) for token in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--ids {text}: write token ids with commas between them, as in --ids 1,2,3") from None
+
+
+def token_ids(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> list[list[int]]:
+    """Callback of an option of token ids that may be repeated."""
+    return [parse_ids(text) for text in value]

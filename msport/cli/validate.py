@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from msport.checkpoint import write_atomically
 from msport.cli.folders import find_folder
+from msport.cli.interruption import stopping_on_sigterm
+from msport.cli.outputs import STDOUT, check_outputs, write_output
+from msport.cli.parameters import token_ids
 from msport.cli.progress import PhaseBar
-from msport.errors import OutputError
 
 if TYPE_CHECKING:
     from msport.validate import Report
@@ -21,6 +21,7 @@ Examples:
   msport validate gpt-oss-20b-ms --reference ./gpt-oss-20b --tol 1e-3
   msport validate --level layers --max-length 4400 --html report.html
   msport validate --level weights --json - | jq .passed
+  msport validate --dtype mxfp4 --ids 1,2,3 --ids 4,5
   msport validate gpt-oss-20b-ms --save-reference golden.safetensors
   msport validate gpt-oss-20b-ms --reference golden.safetensors
 
@@ -62,7 +63,14 @@ Exit status: 0 passed, 1 failed, 2 could not be judged.
 @click.option(
     "-p", "--prompt", "prompts", multiple=True, metavar="TEXT", help="Use this prompt instead; may be repeated."
 )
-@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="What DIR computes in.")
+@click.option(
+    "--ids", multiple=True, metavar="1,2,3", callback=token_ids, help="The same as token ids; may be repeated."
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16", "bfloat16", "mxfp4"]),
+    help="What DIR computes in; mxfp4: experts stay packed.  [default: the device's best]",
+)
 @click.option(
     "--reference-dtype",
     type=click.Choice(["float32", "float16", "bfloat16", "model"]),
@@ -84,6 +92,7 @@ def command(
     stream: bool | None,
     max_length: int | None,
     prompts: tuple[str, ...],
+    ids: list[list[int]],
     dtype: str | None,
     reference_dtype: str,
     save_reference: str | None,
@@ -98,9 +107,8 @@ def command(
     from msport.validate import validate_model
 
     checkpoint = find_folder(folder)
-    for path in (json_file, html_file):
-        _check_writable(path)
-    with PhaseBar() as progress:
+    check_outputs({"--json": json_file, "--html": html_file, "--save-reference": save_reference})
+    with stopping_on_sigterm(), PhaseBar() as progress:
         report = validate_model(
             checkpoint,
             reference,
@@ -109,7 +117,7 @@ def command(
             dtype=dtype,
             reference_dtype=reference_dtype,
             stream=stream,
-            prompts=prompts or None,
+            prompts=[*prompts, *ids] or None,
             max_length=max_length,
             seed=seed,
             save_reference=save_reference,
@@ -119,19 +127,12 @@ def command(
     return 0 if report.passed else 1
 
 
-def _check_writable(path: str | None) -> None:
-    """Before anything has run for minutes."""
-    if path is not None and path != "-" and not Path(path).absolute().parent.is_dir():
-        raise OutputError(f"{path}: its folder does not exist; make it first")
-
-
 def _write(report: Report, json_file: str | None, html_file: str | None) -> None:
+    from msport.validate.html import render_html
     from msport.validate.text import render_text
 
-    click.echo(report.to_json() if json_file == "-" else render_text(report))
-    if json_file is not None and json_file != "-":
-        write_atomically(Path(json_file), report.to_json() + "\n")
-    if html_file is not None:
-        from msport.validate.html import render_html
-
-        write_atomically(Path(html_file), render_html(report))
+    try:
+        write_output(json_file, report.to_json() + "\n")
+        write_output(html_file, render_html(report))
+    finally:  # the verdict of a long run, whatever became of the files
+        click.echo(report.to_json() if json_file == STDOUT else render_text(report))

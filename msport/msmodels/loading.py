@@ -62,17 +62,13 @@ def load_model(
     `UnsupportedError` or `UsageError`.
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)  # a folder without one is not a finished conversion
-    config = load_config(folder)
-    device: str = ms.get_context("device_target")
-    if dtype == PACKED or (dtype is None and device == "Ascend" and manifest.dtype == PACKED):
-        config, dtype = keep_packed(config, folder), None
-    dtype = choose_dtype(dtype, device)
+    config, dtype = choose_computation(folder, dtype)
     warn_of_overflow(config, dtype)
     for name, value in (("max_length", max_length), ("batch_size", batch_size), ("prefill_chunk", prefill_chunk)):
         if value < 1:
             raise UsageError(f"{name} must be at least 1, not {value}")
     max_length = min(max_length, config.max_position_embeddings)
+    device: str = ms.get_context("device_target")
     cache = CacheShape(batch_size, max_length, min(prefill_chunk, max_length), DTYPES[dtype])
     configure(device)
     operators = ops.bind(device)
@@ -90,6 +86,16 @@ def load_model(
         device=device,
         operators=operators,
     )
+
+
+def choose_computation(folder: Path, dtype: str | None) -> tuple[ModelConfig, str]:
+    """The config of the network for the checkpoint in `folder`, and the dtype that it computes in; see `load_model`."""
+    manifest = read_manifest(folder)  # a folder without one is not a finished conversion
+    config = load_config(folder)
+    device: str = ms.get_context("device_target")
+    if dtype == PACKED or (dtype is None and device == "Ascend" and manifest.dtype == PACKED):
+        config, dtype = keep_packed(config, folder), None
+    return config, choose_dtype(dtype, device)
 
 
 def place_weights(network: CausalLM, config: ModelConfig, checkpoint: Checkpoint, dtype: DType) -> None:

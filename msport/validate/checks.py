@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from msport.architectures import ModelConfig, load_config, read_config
 from msport.errors import ConfigError, UsageError
@@ -27,6 +28,14 @@ def check_arguments(
         raise UsageError(f"max_length is {max_length}; give a positive number of tokens")
     if seed < 0:
         raise UsageError(f"seed is {seed}; give 0 or a positive integer")
+
+
+def check_no_effect(why: str, **options: Any) -> None:
+    """Raises `UsageError` for options that were given, not None, and would be ignored."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        flags = ", ".join("--" + name.removesuffix("s").replace("_", "-") for name in given)
+        raise UsageError(f"{why}, so that {flags} would have no effect; leave it out")
 
 
 def check_same_sizes(folder: Path, source: Source) -> None:

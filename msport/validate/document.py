@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from msport.validate.findings import Findings, PromptResult
+from msport.validate.layers import LayerError, OperationError
 from msport.validate.metrics import DIFFERENCE_EDGES
+from msport.validate.prompts import Prompt
+from msport.validate.weights import TensorCheck
 
-if TYPE_CHECKING:
-    from msport.validate.layers import LayerError, OperationError
-    from msport.validate.prompts import Prompt
-    from msport.validate.report import PromptResult, Report
-    from msport.validate.weights import TensorCheck
-
-SCHEMA = "msport.validate/2"
+SCHEMA = "msport.validate/3"
 
 
-def document_of(report: Report) -> dict[str, Any]:
+def document_of(report: Findings) -> dict[str, Any]:
     """`report` as JSON values; an error that is not finite is null."""
     tolerance = report.setup.tolerance
     prompts = {result.prompt.name: result.prompt for result in report.results}
@@ -60,6 +58,8 @@ def _result(result: PromptResult, tolerance: float) -> dict[str, Any]:
         "kl": _finite_list(errors.kl),
         "max_abs": _finite_list(errors.max_abs),
         "margin": _finite_list(errors.margin),
+        "likeliest": errors.likeliest.tolist(),
+        "likeliest_ours": errors.likeliest_ours.tolist(),
         "token_passed": errors.passed(tolerance).tolist(),
         "differences": errors.differences.sum(axis=0).tolist(),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
+from msport.validate.findings import Findings
 from msport.validate.pictures import (
     differences_picture,
     layers_picture,
@@ -12,7 +13,6 @@ from msport.validate.pictures import (
     positions_picture,
     routing_picture,
 )
-from msport.validate.report import Report
 from msport.validate.style import STYLE
 from msport.validate.tables import Row, layer_rows, operation_rows, result_rows, weight_rows
 from msport.validate.verdict import describe_sides, verdict
@@ -20,7 +20,7 @@ from msport.validate.verdict import describe_sides, verdict
 _WORDS = frozenset({"how", "prompt", "operation", "transform", "value", "first to depart", "wrong"})
 
 
-def render_html(report: Report) -> str:
+def render_html(report: Findings) -> str:
     """The page; it opens without a network and holds everything but the token ids and the single errors."""
     state = "passed" if report.passed else "failed"
     headline, *details = verdict(report).splitlines()
@@ -48,7 +48,7 @@ def render_html(report: Report) -> str:
     )
 
 
-def _cards(report: Report) -> str:
+def _cards(report: Findings) -> str:
     """The few numbers that a reader looks for first."""
     cards: list[tuple[str, str]] = []
     if report.worst is not None:
@@ -73,7 +73,7 @@ def _cards(report: Report) -> str:
     return f'<dl class="cards">{"".join(items)}</dl>'
 
 
-def _sections(report: Report) -> Iterator[str]:
+def _sections(report: Findings) -> Iterator[str]:
     tolerance = report.setup.tolerance
     if report.layers:
         yield "<section><h2>Error by layer</h2>"
@@ -106,14 +106,14 @@ def _sections(report: Report) -> Iterator[str]:
         yield "</section>"
 
 
-def _remarks(report: Report) -> Iterator[str]:
+def _remarks(report: Findings) -> Iterator[str]:
     for title, lines in (("Rounding", report.rounding), ("What this run could not show", report.notes)):
         if lines:
             items = "".join(f"<li>{escape(line)}</li>" for line in lines)
             yield f'<section><h2>{title}</h2><ul class="remarks">{items}</ul></section>'
 
 
-def _setup_rows(report: Report) -> list[Row]:
+def _setup_rows(report: Findings) -> list[Row]:
     setup = report.setup
     stated = [(name, getattr(setup, name)) for name in type(setup).__slots__ if name != "versions"]
     seconds = [(phase, f"{value:.1f} s") for phase, value in (report.seconds or {}).items()]

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from msport.validate.findings import PromptResult
 from msport.validate.metrics import TokenErrors, concatenate, measure
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording
-from msport.validate.report import PromptResult
 
 Floats = npt.NDArray[np.float32]
 

@@ -17,14 +17,19 @@ _ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
 _SLACK_BYTES = 2 * 10**9
 
 
-def too_large(config: ModelConfig, dtype: str, available: int | None = None) -> bool:
-    """Whether the weights of the larger side would not fit in `available` bytes (None: what is free now).
+def weight_nbytes(config: ModelConfig, dtype: str) -> int:
+    """Bytes of all weights of `config` in `dtype`; experts that stay packed take what they take."""
+    weights = ARCHITECTURES[config.architecture].weights(config)
+    return sum(prod(weight.shape) * (1 if weight.packed else _ITEMSIZE[dtype]) for weight in weights)
 
-    The reference holds float32, we hold `dtype`; the two sides stand in memory one after the other.
+
+def too_large(nbytes: int, available: int | None = None) -> bool:
+    """Whether so many bytes of weights would not fit in `available` bytes (None: what is free now).
+
+    The two sides stand in memory one after the other: `nbytes` are the larger one's.
     """
     available = psutil.virtual_memory().available if available is None else available
-    elements = sum(prod(weight.shape) for weight in ARCHITECTURES[config.architecture].weights(config))
-    return elements * max(4, _ITEMSIZE[dtype]) + _SLACK_BYTES > available
+    return nbytes + _SLACK_BYTES > available
 
 
 def peak_bytes() -> int:

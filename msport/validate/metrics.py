@@ -33,9 +33,10 @@ class TokenErrors:
     `relative_l2` is ``|ours - reference| / |reference|`` over the vocabulary, `max_abs` the largest difference, `kl`
     the divergence KL(reference || ours) in nats, `top1` whether ours ranks the reference's top-1 first, `clear` whether
     the margin rule asks for that, `margin` how far the reference's top-1 leads its top-2, `overlap` the share of the
-    reference's top 5 that is in ours. Where logits are not finite, the errors are infinite and `finite` is false.
-    `differences` ``[n, bins]`` counts the logits by how much they differ, as a share of the root mean square of the
-    reference's logits at that token; bin i begins at 10 to the power of ``DIFFERENCE_EDGES[i]``, the first one at 0.
+    reference's top 5 that is in ours, `likeliest` and `likeliest_ours` the token that each ranks first. Where logits
+    are not finite, the errors are infinite and `finite` is false. `differences` ``[n, bins]`` counts the logits by how
+    much they differ, as a share of the root mean square of the reference's logits at that token; bin i begins at 10 to
+    the power of ``DIFFERENCE_EDGES[i]``, the first one at 0.
     """
 
     relative_l2: Floats
@@ -46,6 +47,8 @@ class TokenErrors:
     overlap: Floats
     finite: Bools
     margin: Floats
+    likeliest: Counts
+    likeliest_ours: Counts
     differences: Counts
 
     def __len__(self) -> int:
@@ -60,6 +63,7 @@ _NO_TOKENS = TokenErrors(
     **{
         **{field.name: np.empty(0) for field in fields(TokenErrors)},
         **{name: np.empty(0, bool) for name in ("top1", "clear", "finite")},
+        **{name: np.empty(0, np.int64) for name in ("likeliest", "likeliest_ours")},
         "differences": np.empty((0, len(DIFFERENCE_EDGES)), np.int64),
     }
 )
@@ -112,6 +116,8 @@ def _measure(reference: Logits, ours: Logits) -> TokenErrors:
         overlap=np.where(finite, _top_overlap(theirs, mine), 0.0),
         finite=finite,
         margin=np.where(finite, theirs[rows, first] - theirs[rows, second], 0.0),
+        likeliest=first,
+        likeliest_ours=mine.argmax(axis=-1),
         differences=_count_differences(error, theirs),
     )
 

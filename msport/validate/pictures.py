@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from msport.validate.chart import Series, bar_chart, error_chart
+from msport.validate.findings import Findings
 from msport.validate.layers import LayerError
 from msport.validate.metrics import DIFFERENCE_EDGES
-from msport.validate.report import Report
 
 _SHORT = {"embed_tokens": "embed", "lm_head": "head"}
 
 
-def layers_picture(report: Report) -> str:
+def layers_picture(report: Findings) -> str:
     """Drift of our own trajectory, and the error of each isolated half, station by station."""
     names = [_SHORT.get(error.name, error.name.removeprefix("layers.")) for error in report.layers]
     series = [
@@ -21,7 +21,7 @@ def layers_picture(report: Report) -> str:
     return error_chart(series, report.setup.tolerance, across="layer", names=names)
 
 
-def operations_picture(report: Report, error: LayerError) -> str:
+def operations_picture(report: Findings, error: LayerError) -> str:
     """The operations of one isolated layer, in the order in which they run."""
     names = [operation.name for operation in error.operations]
     values = Series(
@@ -31,13 +31,13 @@ def operations_picture(report: Report, error: LayerError) -> str:
     return error_chart([values], report.setup.tolerance, across="operation, in order", names=short)
 
 
-def positions_picture(report: Report) -> str:
+def positions_picture(report: Findings) -> str:
     """The error of every token, a line for each prompt and path."""
     series = [Series(each.title, each.start, each.errors.relative_l2.tolist()) for each in report.results]
     return error_chart(series, report.setup.tolerance, across="position in the prompt")
 
 
-def routing_picture(report: Report) -> str:
+def routing_picture(report: Findings) -> str:
     """The share of tokens whose experts are the reference's, layer by layer."""
     checks = [(error.name, error.routing) for error in report.layers if error.routing is not None]
     bars = [
@@ -53,7 +53,7 @@ def routing_picture(report: Report) -> str:
     return bar_chart(bars, across="layer", floor=0.0 if lowest < 0.9 else (0.9 if lowest < 0.99 else 0.99))
 
 
-def differences_picture(report: Report) -> str:
+def differences_picture(report: Findings) -> str:
     """A histogram of the differences of single logits."""
     counts = sum(result.errors.differences.sum(axis=0) for result in report.results)
     total = max(1, int(counts.sum()))

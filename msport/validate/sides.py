@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msport.architectures import ModelConfig
 from msport.checkpoint.dtypes import Array
+from msport.validate.findings import PromptResult
 from msport.validate.layers import LayerComparison, LayerError, Numbered
 from msport.validate.logits import (
     BATCH,
@@ -20,10 +19,10 @@ from msport.validate.logits import (
     measure_rows,
     tokens_to_compare,
 )
+from msport.validate.ours import Ours
 from msport.validate.phases import Phases
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording
-from msport.validate.report import PromptResult
 from msport.validate.tolerance import rounding
 
 if TYPE_CHECKING:
@@ -40,20 +39,25 @@ class Outcome:
     results: tuple[PromptResult, ...]
     layers: tuple[LayerError, ...]
     device: str
-    dtype: str
     operators: str
 
 
 def judge_loaded(
-    folder: Path, recording: Recording, prompts: Sequence[Prompt], *, dtype: str, level: str, tolerance: float,
-    reference_dtype: str, phases: Phases,
-) -> Outcome:  # fmt: skip
+    ours: Ours,
+    recording: Recording,
+    prompts: Sequence[Prompt],
+    *,
+    level: str,
+    tolerance: float,
+    reference_dtype: str,
+    phases: Phases,
+) -> Outcome:
     """The model as a user runs it; its layers are compared if asked for, or for the worst prompt if it fails."""
     from msport.msmodels.loading import load_model
 
     with phases.phase("load model"):
         longest = max(len(prompt.ids) for prompt in prompts)
-        model = load_model(folder, dtype=dtype, max_length=longest, prefill_chunk=PREFILL_CHUNK)
+        model = load_model(ours.folder, ours.load_dtype, max_length=longest, prefill_chunk=PREFILL_CHUNK)
     with phases.phase("run model", tokens_to_compare(prompts)) as advance:
         results = compare_logits(model, recording, prompts, advance)
         if batched_prompts(prompts):
@@ -66,22 +70,21 @@ def judge_loaded(
         threshold = rounding(model.dtype, reference_dtype)
         with phases.phase("compare layers", model.config.num_hidden_layers + 2) as advance:
             layers = _compare_layers(model, recording, chosen, results, threshold, advance)
-    return Outcome(results, layers, model.device, model.dtype, model.operators)
+    return Outcome(results, layers, model.device, model.operators)
 
 
 def judge_streamed(
-    folder: Path, recording: Recording, prompts: Sequence[Prompt], *, dtype: str, config: ModelConfig,
-    reference_dtype: str, phases: Phases,
-) -> Outcome:  # fmt: skip
+    ours: Ours, recording: Recording, prompts: Sequence[Prompt], *, reference_dtype: str, phases: Phases
+) -> Outcome:
     """The model's layers one at a time, each prompt's prefill and decode beside what isolates a fault."""
     from msport.validate.stream import Streamed
 
     longest = max(len(prompt.ids) for prompt in prompts)
-    layers = config.num_hidden_layers
+    layers = ours.config.num_hidden_layers
     with phases.phase("run model by layers", layers + 2) as advance:
-        blocks = Streamed(folder, config, dtype, longest, PREFILL_CHUNK)
+        blocks = Streamed(ours, longest, PREFILL_CHUNK)
         numbered = list(enumerate(prompts))
-        comparison = LayerComparison(blocks, recording, numbered, rounding(blocks.dtype, reference_dtype))
+        comparison = LayerComparison(blocks, recording, numbered, rounding(ours.dtype, reference_dtype))
         decoding = _Decoding(comparison, numbered)
         errors = []
         for error in comparison.run(layers, decoding.after_layer):
@@ -99,7 +102,7 @@ def judge_streamed(
             errors.append(comparison.head(layers, head, _logit_errors(results, numbered)))
         blocks.close()
         advance(1)
-    return Outcome(tuple(results), tuple(errors), blocks.device, blocks.dtype, blocks.operators)
+    return Outcome(tuple(results), tuple(errors), blocks.device, blocks.operators)
 
 
 class _Decoding:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import mindspore as ms
 from mindspore import nn
 from mindspore.nn.utils import no_init_parameters
 
-from msport.architectures import ARCHITECTURES, ModelConfig
+from msport.architectures import ARCHITECTURES
 from msport.checkpoint import dtypes, open_checkpoint
 from msport.checkpoint.dtypes import Array
 from msport.msmodels import ops
@@ -24,20 +23,22 @@ from msport.msmodels.layers.cache import CacheShape
 from msport.msmodels.loading import DTYPES, configure, place_weight
 from msport.msmodels.registry import build_network
 from msport.validate.blocks import Block, Embed, Features, HeadRunner, LayerRunner, run_embed
+from msport.validate.ours import Ours
 from msport.validate.sharing import share_weights, weights_of
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 class Streamed:
-    """The blocks of the converted checkpoint in `folder`, whose weights are read when their turn comes."""
+    """The blocks of our side, whose weights are read when their turn comes."""
 
-    def __init__(self, folder: Path, config: ModelConfig, dtype: str, max_length: int, chunk: int) -> None:
-        self.dtype = dtype
+    def __init__(self, ours: Ours, max_length: int, chunk: int) -> None:
+        config = ours.config
         self.device: str = ms.get_context("device_target")
-        self.cache = CacheShape(1, max_length, min(chunk, max_length), DTYPES[dtype])
+        self.cache = CacheShape(1, max_length, min(chunk, max_length), DTYPES[ours.dtype])
         self._config = config
-        self._checkpoint = open_checkpoint(folder)
+        self._dtype = dtypes.by_name(ours.dtype)
+        self._checkpoint = open_checkpoint(ours.folder)
         configure(self.device)
         self.operators = ops.bind(self.device)
         with no_init_parameters():
@@ -105,7 +106,7 @@ class Streamed:
 
     def _place(self, prefix: str, cell: nn.Cell) -> None:
         for name, parameter in weights_of(cell).items():
-            place_weight(parameter, self._weights[prefix + name], self._checkpoint, dtypes.by_name(self.dtype))
+            place_weight(parameter, self._weights[prefix + name], self._checkpoint, self._dtype)
 
     def close(self) -> None:
         self._checkpoint.close()

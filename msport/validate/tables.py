@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from msport.validate.layers import LayerError
-    from msport.validate.report import Report
-    from msport.validate.weights import TensorCheck
+from msport.validate.findings import Findings
+from msport.validate.layers import LayerError
+from msport.validate.weights import TensorCheck
 
 Row = tuple[str, ...]
 
 _WRONG_TENSORS_SHOWN = 20
 
 
-def result_rows(report: Report) -> list[Row]:
+def result_rows(report: Findings) -> list[Row]:
     """One row a prompt and path."""
     rows: list[Row] = [
         ("prompt", "tokens", "rel L2 max", "mean", "at", "max abs", "KL mean", "KL max", "top-1", "top-5", "failed")
@@ -40,7 +38,7 @@ def result_rows(report: Report) -> list[Row]:
     return rows
 
 
-def layer_rows(report: Report) -> list[Row]:
+def layer_rows(report: Findings) -> list[Row]:
     """One row a station: our own trajectory, the two isolated halves, the router, and the first operation to depart."""
     head: Row = ("after", "drift", "growth", "at", "attention", "feed-forward", "experts", "first to depart", "how")
     rows: list[Row] = [head]

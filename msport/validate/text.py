@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from msport.validate.findings import Findings
 from msport.validate.tables import Row, layer_rows, operation_rows, result_rows, weight_rows
 from msport.validate.verdict import describe_sides, verdict
-
-if TYPE_CHECKING:
-    from msport.validate.report import Report
 
 _LAST_TO_THE_LEFT = ("first to depart", "how")
 
 
-def render_text(report: Report) -> str:
+def render_text(report: Findings) -> str:
     """What was compared, tables, notes and, on the last lines, the verdict."""
     blocks = [_header(report)]
     if report.results:
@@ -33,7 +30,7 @@ def render_text(report: Report) -> str:
     return "\n\n".join(blocks)
 
 
-def _header(report: Report) -> str:
+def _header(report: Findings) -> str:
     lines = [describe_sides(report), f"checkpoint {report.setup.checkpoint[:16]}  seed {report.setup.seed}"]
     if report.seconds:
         lines.append("  ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.seconds.items()))

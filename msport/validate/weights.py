@@ -46,20 +46,29 @@ class TensorCheck:
 
 
 def compare_weights(
-    source: Checkpoint, converted: Checkpoint, advance: Callable[[int], None] = lambda nbytes: None
+    source: Checkpoint,
+    converted: Checkpoint,
+    advance: Callable[[int], None] = lambda nbytes: None,
+    prefixes: tuple[str, ...] = ("",),
 ) -> tuple[TensorCheck, ...]:
     """Compares every tensor of `converted` with what `source` makes it; `advance` is told the bytes compared.
+
+    `prefixes` choose tensors by the beginnings of their names.
 
     Raises `CheckpointError`, `ConfigError` or `UnsupportedError` if `source` is not a complete checkpoint.
     """
     _, matches, _ = match_checkpoint(source)
     rows = [row for match in matches for row in _expected_tensors(match.weight, match.recipe, converted)]
     expected = {name for name, _, _ in rows}
-    checks = [_check(name, shape, recipe, source, converted, advance) for name, shape, recipe in rows]
+    checks = [
+        _check(name, shape, recipe, source, converted, advance)
+        for name, shape, recipe in rows
+        if name.startswith(prefixes)
+    ]
     checks += [
         TensorCheck(name, "", 0, fault="is not in the architecture's table")
         for name in converted.tensors
-        if name not in expected
+        if name not in expected and name.startswith(prefixes)
     ]
     return tuple(checks)
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from msport.cli import main
+from msport.cli import main, outputs
 from msport.convert import convert_checkpoint
 from msport.sample import write_sample
-from msport.validate import runner
+from msport.validate import judge, runner
+from msport.validate.findings import PromptResult, Setup
 from msport.validate.metrics import measure
 from msport.validate.prompts import Prompt
-from msport.validate.report import PromptResult, Report, Setup
+from msport.validate.report import Report
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +49,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     result = PromptResult(Prompt("random", (1, 2, 3)), "prefill", 0, measure(reference, reference * np.float32(1.01)))
     versions = {"mindspore": "2.10.0", "transformers": "4.57.1", "torch": "2.13.0"}
 
-    def judge(folder: Path, reference: str | None, tol: float | None, *, level: str, **options: Any) -> Report:
+    def fake(folder: Path, reference: str | None, tol: float | None, *, level: str, **options: Any) -> Report:
         calls.update(folder=folder, reference=reference, tol=tol, level=level, **options)
         tolerance = 1e-3 if tol is None else tol
         setup = Setup(
@@ -50,7 +57,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         )
         return Report(setup, (result,))
 
-    monkeypatch.setattr(runner, "validate_model", judge)
+    monkeypatch.setattr(runner, "validate_model", fake)
     return calls
 
 
@@ -84,16 +91,67 @@ def test_files_are_written_beside_the_text(
 ) -> None:
     _run(converted, "--json", tmp_path / "report.json", "--html", tmp_path / "report.html")
     assert "rel L2 max" in capsys.readouterr().out
-    assert json.loads((tmp_path / "report.json").read_text())["schema"] == "msport.validate/2"
+    assert json.loads((tmp_path / "report.json").read_text())["schema"] == "msport.validate/3"
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
 
 def test_a_report_that_could_not_be_written_is_refused_beforehand(
     converted: Path, judged: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _run(converted, "--json", tmp_path / "absent" / "report.json") == 2
-    assert "its folder does not exist" in capsys.readouterr().err
+    (tmp_path / "folder").mkdir()
+    for options, reason in (
+        (("--json", tmp_path / "absent" / "report.json"), "its folder does not exist"),
+        (("--html", tmp_path / "folder"), "is a folder"),
+        (("--html", "-"), "only --json can go to stdout"),
+        (("--json", tmp_path / "report", "--html", tmp_path / "report"), "both --json and --html"),
+    ):
+        assert _run(converted, *options) == 2
+        assert reason in capsys.readouterr().err
     assert not judged
+
+
+def test_the_text_is_printed_although_a_file_could_not_be_written(
+    converted: Path,
+    judged: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(outputs, "write_atomically", fail)
+    assert _run(converted, "--json", tmp_path / "report.json") == 2
+    printed = capsys.readouterr()
+    assert "rel L2 max" in printed.out
+    assert "report.json: the disk is full" in printed.err
+
+
+def test_a_report_goes_through_a_pipe_or_a_link_and_does_not_take_its_place(
+    converted: Path, judged: dict[str, Any], tmp_path: Path
+) -> None:
+    link, pipe = tmp_path / "link.json", tmp_path / "pipe"
+    link.symlink_to(tmp_path / "report.json")
+    os.mkfifo(pipe)
+    read = threading.Thread(target=lambda: received.append(pipe.read_text()), daemon=True)
+    received: list[str] = []
+    read.start()
+    _run(converted, "--json", link, "--html", pipe)
+    read.join(timeout=60)
+    assert link.is_symlink()
+    assert json.loads((tmp_path / "report.json").read_text())["passed"] is False
+    assert pipe.is_fifo()
+    assert received[0].startswith("<!doctype html>")
+
+
+def test_texts_and_token_ids_are_prompts_alike(
+    converted: Path, judged: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _run(converted, "-p", "hello", "--ids", "1,2,3", "--ids", "4", "--dtype", "mxfp4")
+    assert judged["prompts"] == ["hello", [1, 2, 3], [4]]
+    assert judged["dtype"] == "mxfp4"
+    assert _run(converted, "--ids", "1,x") == 2
+    assert "write token ids with commas" in capsys.readouterr().err
 
 
 def test_what_cannot_be_judged_exits_2_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,6 +159,26 @@ def test_what_cannot_be_judged_exits_2_with_one_line(tmp_path: Path, capsys: pyt
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "msport.json" in error
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--save-reference", "golden.safetensors"),
+        ("-p", "hello"),
+        ("--max-length", "100"),
+        ("--dtype", "mxfp4"),
+        ("--no-stream",),
+        ("--reference-dtype", "bfloat16"),
+    ],
+)
+def test_options_that_weights_would_ignore_are_refused(
+    options: tuple[str, ...], converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(tmp_path / option) if option.endswith(".safetensors") else option for option in options]
+    assert _run(converted, "--level", "weights", *given) == 2
+    flag = {"-p": "--prompt", "--no-stream": "--stream"}.get(options[0], options[0])
+    assert f"so that {flag} would have no effect" in capsys.readouterr().err
 
 
 def test_an_unknown_level_is_a_usage_error(converted: Path) -> None:
@@ -125,6 +203,26 @@ def test_a_dtype_the_device_lacks_is_refused_before_the_reference_runs(
     converted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("transformers")
-    monkeypatch.setattr(runner, "load_reference", lambda *arguments: pytest.fail("the reference was loaded"))
+    monkeypatch.setattr(judge, "load_reference", lambda *arguments: pytest.fail("the reference was loaded"))
     assert _run(converted, "--dtype", "bfloat16") == 2
     assert "no bfloat16 kernels on CPU" in capsys.readouterr().err
+
+
+# A process that is told to end while the reference is being loaded, its temporary folder made.
+STOPPED = """
+import os, signal, sys
+from msport.cli import main
+from msport.validate import judge
+judge.load_reference = lambda *arguments: os.kill(os.getpid(), signal.SIGTERM)
+main(["validate", sys.argv[1]])
+"""
+
+
+def test_a_validation_that_is_stopped_leaves_no_temporary_files(converted: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", STOPPED, str(converted)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith("msport-")]
+    assert "Traceback" not in done.stderr

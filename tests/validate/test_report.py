@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from msport.validate.chart import Series, bar_chart, error_chart
+from msport.validate.findings import PromptResult, Setup
 from msport.validate.html import render_html
 from msport.validate.layers import LayerError, OperationError
 from msport.validate.metrics import measure
 from msport.validate.prompts import Prompt
-from msport.validate.report import PromptResult, Report, Setup
+from msport.validate.report import Report
 from msport.validate.routing import RoutingCheck
 from msport.validate.weights import TensorCheck
 
@@ -138,7 +139,7 @@ def test_json_is_strict_and_holds_what_the_verdict_rests_on() -> None:
     report = _report(_result(wrong={0: np.nan}), layers=LAYERS, notes=("a note",), seconds={"run model": 1.5})
     document = json.loads(report.to_json(), parse_constant=pytest.fail)
     assert document["passed"] is False
-    assert document["schema"] == "msport.validate/2"
+    assert document["schema"] == "msport.validate/3"
     assert document["prompts"] == [{"name": "random", "ids": [1, 2, 3, 4, 5]}]
     (result,) = document["results"]
     assert result["relative_l2"][0] is None

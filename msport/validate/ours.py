@@ -1,0 +1,34 @@
+"""Our side before it runs: which network, in which dtype."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from msport.architectures import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """The converted checkpoint in `folder` as a network of `config`, which computes in `dtype`."""
+
+    folder: Path
+    config: ModelConfig
+    dtype: str
+
+    @property
+    def packed(self) -> bool:
+        """Whether experts stay packed as MXFP4, and are decoded in the graph."""
+        return bool(getattr(self.config, "packed_experts", False))
+
+    @property
+    def load_dtype(self) -> str:
+        """What `load_model` is to be asked for."""
+        return "mxfp4" if self.packed else self.dtype
+
+
+def choose_ours(folder: Path, dtype: str | None) -> Ours:
+    """What `load_model` makes of `folder` and `dtype`, refused as there, and before the reference runs for minutes."""
+    from msport.msmodels.loading import choose_computation
+
+    return Ours(folder, *choose_computation(folder, dtype))

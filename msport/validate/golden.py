@@ -7,7 +7,7 @@ checkpoint's source and hash.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,15 @@ from typing import Any
 from msport.architectures import ModelConfig
 from msport.checkpoint.reader import read_header
 from msport.errors import CheckpointError, ConfigError, OutputError
+from msport.validate.operations import ATTENDED, EMBEDDING, FINAL_NORM, OUTPUT
 from msport.validate.prompts import Prompt
-from msport.validate.recording import Recording, pack
+from msport.validate.recording import Recording, layer_name, logits_name, pack
+from msport.validate.tolerance import SIGNIFICAND
 
 FORMAT = "msport.reference/1"
 SUFFIX = ".safetensors"
 _KEY = "msport"
+_MAKE = "make them by msport validate --save-reference"
 # What must be the same in a model that is judged by golden values.
 _SIZES = ("architecture", "vocab_size", "hidden_size", "num_hidden_layers")
 
@@ -47,7 +50,7 @@ class Golden:
 
 def is_golden(reference: str | Path | None) -> bool:
     """Whether `reference` names a file of golden values rather than a folder or a Hub id."""
-    return reference is not None and Path(reference).suffix == SUFFIX
+    return reference is not None and Path(reference).suffix == SUFFIX and not Path(reference).is_dir()
 
 
 def sizes_of(config: ModelConfig) -> dict[str, Any]:
@@ -79,32 +82,57 @@ def save_golden(recording: Recording, path: Path, golden: Golden) -> None:
 def read_golden(path: Path, config: ModelConfig) -> Golden:
     """How the values in `path` were made.
 
-    Raises `CheckpointError` if it holds no golden values, and `ConfigError` if they are another model's.
+    Raises `CheckpointError` if it holds no golden values or lacks some, and `ConfigError` if they are another model's.
     """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; {_MAKE} FILE, or copy it here")
+    header = read_header(path)
     try:
-        document = json.loads(read_header(path).metadata.get(_KEY, "null"))
+        document = json.loads(header.metadata.get(_KEY, "null"))
         if document["format"] != FORMAT:
             raise ValueError(f"format {document['format']}")
         del document["format"]
         document["prompts"] = tuple(_prompt(prompt) for prompt in document["prompts"])
         golden = Golden(**document)
     except (TypeError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"{path}: holds no golden values of {FORMAT} ({error}); make them by msport validate --save-reference"
-        ) from None
+        raise CheckpointError(f"{path}: holds no golden values of {FORMAT} ({error}); {_MAKE}") from None
     for name, value in golden.sizes.items():
-        if value != getattr(config, name):
+        if value != getattr(config, name, None):
             raise ConfigError(
-                f"{path}: golden values of another model: {name} is {value}, not {getattr(config, name)};"
+                f"{path}: golden values of another model: {name} is {value}, not {getattr(config, name, None)};"
                 " save them from the model that this was converted from"
             )
+    if fault := next(_faults(golden, config, {name: info.shape for name, info in header.tensors.items()}), None):
+        raise CheckpointError(f"{path}: its golden values cannot be used: {fault}; {_MAKE}")
     return golden
+
+
+def _faults(golden: Golden, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    """What is missing or wrong in golden values whose tensors have `shapes`."""
+    if not golden.prompts:
+        yield "there are no prompts"
+    if not {golden.dtype, golden.source_dtype} <= SIGNIFICAND.keys():
+        yield f"they were computed in {golden.dtype} from {golden.source_dtype}"
+    if missing := {"torch", "transformers"} - golden.versions.keys():
+        yield f"the version of {min(missing)} is missing"
+    for number, prompt in enumerate(golden.prompts):
+        tokens = len(prompt.ids)
+        if not 0 <= prompt.decoded < tokens <= config.max_position_embeddings:
+            yield f"prompt '{prompt.name}' has {tokens} tokens, of which {prompt.decoded} are decoded"
+        if not all(isinstance(token, int) and 0 <= token < config.vocab_size for token in prompt.ids):
+            yield f"prompt '{prompt.name}' has ids that are none from 0 to {config.vocab_size - 1}"
+        stream = [layer_name(n, part, number) for n in range(config.num_hidden_layers) for part in (ATTENDED, OUTPUT)]
+        widths = dict.fromkeys((f"{EMBEDDING}.{number}", f"{FINAL_NORM}.{number}", *stream), config.hidden_size)
+        for name, width in (widths | {logits_name(number): config.vocab_size}).items():
+            if name not in shapes:
+                yield f"{name} is missing"
+            elif shapes[name] != (tokens, width):
+                yield f"{name} is {shapes[name]}, not {(tokens, width)}"
+    lengths = {str(number): len(prompt.ids) for number, prompt in enumerate(golden.prompts)}
+    for name, shape in shapes.items():
+        if len(shape) != 2 or shape[0] != lengths.get(name.rpartition(".")[2]):
+            yield f"{name} is {shape}, of another number of tokens than its prompt"
 
 
 def _prompt(document: dict[str, Any]) -> Prompt:
     return Prompt(document["name"], tuple(document["ids"]), document["decoded"])
-
-
-def numbered(prompts: Sequence[Prompt]) -> list[tuple[int, Prompt]]:
-    """`prompts` with their numbers in a recording of them all."""
-    return list(enumerate(prompts))

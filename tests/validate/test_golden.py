@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from msport.architectures import load_config
+from msport.checkpoint.reader import read_header
 from msport.errors import CheckpointError, ConfigError, OutputError, UsageError
 from msport.sample import write_sample
 from msport.validate import validate_model
@@ -98,10 +100,79 @@ def test_a_file_without_golden_values_is_refused(converted: Path, sample: Path) 
         validate_model(converted, shard)
 
 
+def _drop(prefix: str) -> Callable[[dict[str, Any], dict[str, Any]], None]:
+    def change(document: dict[str, Any], tensors: dict[str, Any]) -> None:
+        for name in [name for name in tensors if name.startswith(prefix)]:
+            del tensors[name]
+
+    return change
+
+
+def _put(key: str, value: Any) -> Callable[[dict[str, Any], dict[str, Any]], None]:
+    return lambda document, tensors: document.update({key: value})
+
+
+def _prompt(key: str, value: Any) -> Callable[[dict[str, Any], dict[str, Any]], None]:
+    return lambda document, tensors: document["prompts"][0].update({key: value})
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_drop("logits.1"), "logits.1 is missing"),
+        (_drop("layers.1."), r"layers.1.attention residual.0 is missing"),
+        (_prompt("ids", [1, 2, 3]), "has 3 tokens, of which 16 are decoded"),
+        (_prompt("ids", [10**9] * 40), "has ids that are none from 0 to 1023"),
+        (_prompt("decoded", 2), None),
+        (
+            lambda document, tensors: tensors.update({"logits.0": tensors["logits.0"][:, 1:]}),
+            r"logits.0 is \(40, 1023\)",
+        ),
+        (lambda document, tensors: tensors.update({"q_proj.7": tensors["norm.0"]}), "q_proj.7 is"),
+        (_put("prompts", []), "there are no prompts"),
+        (_put("dtype", "float8"), "float8"),
+        (_put("versions", {}), "version of torch"),
+        (_put("sizes", {"no_such_size": 1}), "another model"),
+    ],
+)
+def test_golden_values_that_lack_something_are_refused_before_anything_runs(
+    change: Callable[[dict[str, Any], dict[str, Any]], None],
+    reason: str | None,
+    golden: Path,
+    converted: Path,
+    tmp_path: Path,
+) -> None:
+    numpy = pytest.importorskip("safetensors.numpy")
+    document, tensors = json.loads(read_header(golden).metadata["msport"]), numpy.load_file(golden)
+    change(document, tensors)
+    numpy.save_file(tensors, tmp_path / "changed.safetensors", {"msport": json.dumps(document)})
+    if reason is None:
+        read_golden(tmp_path / "changed.safetensors", load_config(converted))
+        return
+    with pytest.raises((CheckpointError, ConfigError), match=reason):
+        read_golden(tmp_path / "changed.safetensors", load_config(converted))
+
+
+def test_a_golden_file_that_is_absent_is_not_looked_for_elsewhere(converted: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no such file; make them by msport validate --save-reference"):
+        validate_model(converted, tmp_path / "absent.safetensors")
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("options", [{"seed": 3}, {"max_length": 10}, {"reference_dtype": "bfloat16"}])
+def test_options_that_golden_values_would_ignore_are_refused(
+    options: dict[str, Any], golden: Path, converted: Path
+) -> None:
+    with pytest.raises(UsageError, match="would have no effect"):
+        validate_model(converted, golden, **options)
+
+
+@pytest.mark.reference
 @pytest.mark.parametrize("options", [{"level": "weights"}, {"prompts": [[1]]}, {"save_reference": "x.safetensors"}])
-def test_what_golden_values_cannot_answer_is_refused(options: dict[str, Any], converted: Path, sample: Path) -> None:
+def test_what_golden_values_cannot_answer_is_refused(options: dict[str, Any], converted: Path, golden: Path) -> None:
     with pytest.raises(UsageError, match="golden values"):
-        validate_model(converted, next(sample.glob("*.safetensors")), **options)
+        validate_model(converted, golden, **options)
 
 
 def test_names_that_cannot_take_golden_values_are_refused_beforehand(tmp_path: Path) -> None:

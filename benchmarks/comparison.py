@@ -16,22 +16,33 @@ from msport.bench.processes import Bench
 from msport.bench.session import Session
 from msport.sample import write_sample
 
-# gpt-oss with 8 layers; the others with hidden size 1024, 12 layers, and the proportions of Qwen2.5 7B, Mistral 7B
-# v0.1, Gemma 2 2B, and Qwen3 30B-A3B with a quarter of its experts.
+# gpt-oss with eight small layers, and with two as wide as the 20b's; the others with hidden size 1024, 12 layers, and
+# the proportions of Qwen2.5 7B, Mistral 7B v0.1, Gemma 2 2B, and Qwen3 30B-A3B with a quarter of its experts.
+_GPT_OSS = {
+    "head_dim": 64,
+    "num_local_experts": 32,
+    "num_experts_per_tok": 4,
+    "experts_per_token": 4,
+    "sliding_window": 128,
+    "vocab_size": 32000,
+}
 _LARGE = {"hidden_size": 1024, "num_hidden_layers": 12, "vocab_size": 32000}
 SHAPES: dict[str, Mapping[str, Any]] = {
     "gpt-oss": {
+        **_GPT_OSS,
         "hidden_size": 768,
         "intermediate_size": 768,
         "num_hidden_layers": 8,
         "num_attention_heads": 12,
         "num_key_value_heads": 4,
-        "head_dim": 64,
-        "num_local_experts": 32,
-        "num_experts_per_tok": 4,
-        "experts_per_token": 4,
-        "sliding_window": 128,
-        "vocab_size": 32000,
+    },
+    "gpt-oss-20b": {
+        **_GPT_OSS,
+        "hidden_size": 2880,
+        "intermediate_size": 2880,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
     },
     "qwen2": {
         **_LARGE,
@@ -88,13 +99,14 @@ def add_arguments(parser: ArgumentParser, model: str) -> None:
 
 @contextmanager
 def checkpoint(
-    model: str, folder: str | None, overrides: Mapping[str, Any] | None = None
+    model: str, folder: str | None, overrides: Mapping[str, Any] | None = None, dtype: str = "float32"
 ) -> Iterator[tuple[Path, Path]]:
-    """A random checkpoint of the model's shape and its conversion to float32, in two folders that last as long."""
+    """A random checkpoint of the model's shape and its conversion to `dtype`, in two folders that last as long."""
     with tempfile.TemporaryDirectory(prefix="msport-benchmark-", dir=folder) as parent:
         source, converted = Path(parent) / "source", Path(parent) / "converted"
-        write_sample(model, source, overrides={**SHAPES[model], **(overrides or {})})
-        convert_checkpoint(source, converted, dtype="float32")
+        family = model.removesuffix("-20b")
+        write_sample(family, source, overrides={**SHAPES[model], **(overrides or {})})
+        convert_checkpoint(source, converted, dtype=dtype)
         yield source, converted
 
 

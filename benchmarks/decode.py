@@ -1,6 +1,7 @@
 """Decoding and prefill of msport's graph mode beside Transformers in float32 and beside what the memory allows.
 
     python benchmarks/decode.py [--model gpt-oss] [--rounds 2] [--new-tokens 64] [--folder /data]
+    python benchmarks/decode.py --model gpt-oss-20b --packed    # msport computes from MXFP4, Transformers from float32
 
 Writes a random checkpoint of the model's shape, converts it, and measures the two in turn (msport, Transformers,
 msport, Transformers), each time in a fresh process on the same cores; ratios are those of neighbouring processes.
@@ -22,6 +23,7 @@ from comparison import Pairs, add_arguments, checkpoint, measure_in_turn, print_
 from msport.architectures import load_config
 from msport.bench.baseline import check_installed
 from msport.bench.figures import decode_share
+from msport.bench.fit import make_costs
 from msport.bench.limits import Limits
 from msport.bench.machine import processor
 from msport.bench.notes import on_machine
@@ -37,13 +39,20 @@ def main() -> None:
     arguments = parse_arguments()
     check_installed()
     workload, load = Workload(arguments.prompt, arguments.new_tokens), os.getloadavg()[0]
-    with checkpoint(arguments.model, arguments.folder) as (source, converted):
+    dtype = "mxfp4" if arguments.packed else "float32"
+    with checkpoint(arguments.model, arguments.folder, dtype=dtype) as (source, converted):
         bench = make_bench(
-            converted, [workload], warmup=arguments.warmup, repeats=arguments.repeats, progress=print_progress
+            converted,
+            [workload],
+            dtype=dtype,
+            warmup=arguments.warmup,
+            repeats=arguments.repeats,
+            progress=print_progress,
         )
         limits, pairs = measure_in_turn(bench, source, arguments.rounds)
-        costs = Costs(load_config(converted), pairs[0][0].dtype)
+        costs = make_costs(load_config(converted), "float32", packed=arguments.packed)
     result = {**summarise(arguments.model, workload, limits, pairs, costs), "load_average_before": load}
+    result["experts"] = "MXFP4" if arguments.packed else "float32"
     report(result)
     for note in on_machine(limits):
         print(f"note: {note}")
@@ -53,6 +62,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add_arguments(parser, "gpt-oss")
+    parser.add_argument("--packed", action="store_true", help="experts of gpt-oss stay packed as MXFP4")
     parser.add_argument("--prompt", type=int, default=128, help="tokens (default 128)")
     parser.add_argument("--new-tokens", type=int, default=64, help="after the prompt (default 64)")
     return parser.parse_args()
@@ -101,7 +111,8 @@ def prefill_ms(session: Session) -> float:
 
 
 def report(result: Mapping[str, Any]) -> None:
-    print(f"{result['model']} on {result['processor']}, prompt {result['workload']['prompt_tokens']}, float32\n")
+    prompt = f"prompt {result['workload']['prompt_tokens']}"
+    print(f"{result['model']} on {result['processor']}, {prompt}, float32, our experts in {result['experts']}\n")
     print(f"{'':14}{'decode ms/token':>16}{'prefill ms':>12}{'peak':>10}   decode by process")
     for name in ("transformers", "msport"):
         each = result[name]

@@ -27,8 +27,10 @@ def run(name: str, *arguments: str, folder: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.reference
-def test_decode_gives_the_tokens_that_transformers_gives(tmp_path: Path) -> None:
-    document = run("decode", "--model", "gpt-oss", *ONCE, "--repeats", "1", "--warmup", "1", folder=tmp_path)
+@pytest.mark.parametrize("packed", [[], ["--packed"]], ids=["float32", "packed"])
+def test_decode_gives_the_tokens_that_transformers_gives(packed: list[str], tmp_path: Path) -> None:
+    options = ("--model", "gpt-oss", *packed, *ONCE, "--repeats", "1", "--warmup", "1")
+    document = run("decode", *options, folder=tmp_path)
     assert document["same_tokens"]
     assert all(ratio > 0 for ratio in document["times_as_fast"]["decode"])
 

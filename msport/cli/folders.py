@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from msport.checkpoint.manifest import FILE_NAME
@@ -30,10 +31,12 @@ def find_folder(given: str | None, current: Path | None = None) -> Path:
 
 def _checked(folder: Path) -> Path:
     if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such folder; name the folder of a converted checkpoint")
+        what = "is a file" if folder.exists() else "no such folder"
+        raise CheckpointError(f"{folder}: {what}; name the folder of a converted checkpoint")
     if not _is_converted(folder):
         raise CheckpointError(
-            f"{folder}: not a converted checkpoint ({FILE_NAME} is missing); run msport convert first"
+            f"{folder}: not a converted checkpoint ({FILE_NAME} is missing);"
+            f" convert it first: msport convert {shlex.quote(str(folder))}"
         )
     return folder
 

@@ -54,7 +54,10 @@ def inspect_path(path: str | Path) -> Inspection:
     if path.is_dir():
         return _inspect_folder(path)
     if not path.exists():
-        raise UsageError(f"{path}: no such file or folder; give a checkpoint's folder or one of its files")
+        raise UsageError(
+            f"{path}: no such file or folder; give a checkpoint's folder or one of its files"
+            " (a model on a Hub: msport convert ID --dry-run)"
+        )
     tensors = read_header(path).tensors
     return Inspection(path, tensors, dict.fromkeys(tensors, path), _stored_parameters(tensors))
 

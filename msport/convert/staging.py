@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from msport.checkpoint.atomic import sync_folder
+from msport.checkpoint.manifest import FILE_NAME
 from msport.convert.sizes import format_size
 from msport.errors import OutputError
 
@@ -23,15 +24,20 @@ SUFFIX = ".msport-partial"
 JOURNAL_NAME = "journal"
 
 
-def resolve_output(output: Path) -> Path:
-    """`output` without symbolic links; raises OutputError unless it is absent or an empty folder."""
+def resolve_output(output: Path, elsewhere: str = "name another with -o") -> Path:
+    """`output` without symbolic links; raises OutputError unless it is absent or an empty folder.
+
+    `elsewhere` is what the message tells the user to do.
+    """
     resolved = output.resolve()
     if resolved.exists() and not resolved.is_dir():
-        raise OutputError(f"{output}: is a file; name a new folder with -o")
+        raise OutputError(f"{output}: is a file; {elsewhere}")
     if resolved.is_mount():
         raise OutputError(f"{output}: is a mount point, which cannot be replaced; name a folder below it with -o")
+    if (resolved / FILE_NAME).is_file():
+        raise OutputError(f"{output}: is a finished conversion already; use it, remove it, or {elsewhere}")
     if resolved.is_dir() and any(resolved.iterdir()):
-        raise OutputError(f"{output}: the folder is not empty; name another with -o, or empty it")
+        raise OutputError(f"{output}: the folder is not empty; {elsewhere}, or empty it")
     return resolved
 
 

@@ -43,6 +43,8 @@ def resolve(
         raise UsageError(f"source {hub!r} is not known; choose one of {', '.join(HUBS)}")
     if isinstance(model, str) and model.startswith(_MODELSCOPE):
         hub, model = "modelscope", model.removeprefix(_MODELSCOPE)
+    if isinstance(model, str) and "://" in model:
+        raise UsageError(f"{model!r}: is an address; give the model's id alone, such as openai/gpt-oss-20b")
     if isinstance(model, Path) or not _HUB_ID.fullmatch(model):
         raise UsageError(f"{str(model)!r}: no such folder, nor a Hub id such as openai/gpt-oss-20b")
     fetch = getattr(import_module(f"msport.hub.{hub}"), "stream" if stream else "download")

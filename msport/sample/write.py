@@ -70,7 +70,7 @@ def write_sample(
     tensors = [tensor for weight in family.weights(parsed) for tensor in _hub_tensors(weight, dtype)]
     tensors.sort(key=lambda tensor: tensor.name)
     choose = partial(distribution, model_type=family.model_type, tied=parsed.tie_word_embeddings)
-    with Staging(resolve_output(Path(folder))) as staging:
+    with Staging(resolve_output(Path(folder), "name another folder")) as staging:
         staging.clear()
         check_space(staging.folder, sum(tensor.nbytes for tensor in tensors))
         _write_weights(tensors, choose, staging.folder, seed, _shard_nbytes(tensors, max_shard_size))

@@ -46,8 +46,13 @@ def test_without_any_conversion_the_remedy_is_named(tmp_path: Path) -> None:
 
 
 def test_a_named_folder_that_is_no_conversion_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"msport\.json is missing"):
-        find_folder(str(tmp_path))
+    folder = tmp_path / "a model"
+    folder.mkdir()
+    with pytest.raises(CheckpointError, match=rf"msport\.json is missing.*: msport convert '{folder}'$"):
+        find_folder(str(folder))
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="is a file; name the folder"):
+        find_folder(str(tmp_path / "file"))
 
 
 def test_a_named_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:

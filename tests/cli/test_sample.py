@@ -49,7 +49,7 @@ def test_every_option_has_its_effect(sample: Run, tmp_path: Path) -> None:
         (["gpt-oss", "{folder}", "--set", "hidden_size=33"], "multiple of 32"),
         (["gpt-oss", "{folder}", "--set", "vocab_size=10"], "vocab_size is 10"),
         (["gpt-oss", "{folder}", "--max-shard-size", "x"], "not a size"),
-        (["gpt-oss", "{folder}/.."], "not empty"),
+        (["gpt-oss", "{folder}/.."], "not empty; name another folder, or empty it"),
     ],
 )
 def test_bad_requests_end_in_one_line_and_write_nothing(

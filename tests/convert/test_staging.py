@@ -136,7 +136,12 @@ def test_a_folder_that_is_not_empty_a_file_and_a_mount_point_are_refused(tmp_pat
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="not empty; name another with -o"):
         resolve_output(tmp_path)
-    with pytest.raises(OutputError, match="is a file"):
+    (tmp_path / "msport.json").touch()
+    with pytest.raises(
+        OutputError, match="is a finished conversion already; use it, remove it, or name another with -o"
+    ):
+        resolve_output(tmp_path)
+    with pytest.raises(OutputError, match="is a file; name another with -o"):
         resolve_output(tmp_path / "file")
     with pytest.raises(OutputError, match="mount point"):
         resolve_output(Path("/proc"))

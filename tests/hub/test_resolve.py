@@ -125,6 +125,11 @@ def test_what_is_neither_folder_nor_hub_id_is_refused_without_asking_the_hub(mod
         resolve(model)
 
 
+def test_an_address_is_refused_in_favour_of_the_id() -> None:
+    with pytest.raises(UsageError, match="is an address; give the model's id alone, such as openai/gpt-oss-20b"):
+        resolve("https://huggingface.co/openai/gpt-oss-20b/tree/main")
+
+
 def test_a_file_and_a_folder_with_a_revision_are_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(UsageError, match="is a file; give the folder"):

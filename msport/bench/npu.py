@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from msport.bench.memory import DeviceMemory
@@ -24,10 +25,10 @@ class Card:
 
 
 def read_device_memory(number: int) -> DeviceMemory:
-    """The memory of the NPU `number` that this process computes on, as MindSpore and ``npu-smi`` see it."""
+    """The memory of the NPU that this process calls `number`, as MindSpore and ``npu-smi`` see it."""
     import mindspore as ms
 
-    card = read_card(number, os.getpid())
+    card = read_card(logic_number(number), os.getpid())
     return DeviceMemory(
         int(ms.runtime.max_memory_allocated()),
         int(ms.runtime.max_memory_reserved()),
@@ -37,9 +38,16 @@ def read_device_memory(number: int) -> DeviceMemory:
     )
 
 
-def read_card(number: int, process: int) -> Card:
-    """Asks ``npu-smi`` for card `number`, and for what `process` holds there; without the tool nothing is known."""
-    usages, processes = (_ask(kind, number) for kind in ("usages", "proc-mem"))
+def logic_number(number: int, environ: Mapping[str, str] = os.environ) -> int:
+    """The machine's number of the NPU that is `number` among those which ASCEND_RT_VISIBLE_DEVICES leaves visible."""
+    visible = environ.get("ASCEND_RT_VISIBLE_DEVICES", "").split(",")
+    return int(visible[number]) if number < len(visible) and visible[number].strip().isdecimal() else number
+
+
+def read_card(logic: int, process: int) -> Card:
+    """Asks ``npu-smi`` for the chip numbered `logic`, and for what `process` holds there; None without the tool."""
+    place = _place(_ask("-m"), logic)
+    usages, processes = (_ask("-t", kind, *place) for kind in ("usages", "proc-mem"))
     total, share = (_number(usages, name) for name in ("HBM Capacity(MB)", "HBM Usage Rate(%)"))
     own = re.findall(rf"Process id\s*:\s*{process}\b.*?Process memory\(MB\)\s*:\s*(\d+)", processes)
     return Card(
@@ -49,11 +57,20 @@ def read_card(number: int, process: int) -> Card:
     )
 
 
-def _ask(kind: str, number: int) -> str:
+def _place(table: str, logic: int) -> tuple[str, ...]:
+    """The options that name a chip. A card may have two, and in a container its number is another than the chip's.
+
+    `table` has a line of card, chip, logic number and name for each chip; without it the card is taken for the chip.
+    """
+    found = re.search(rf"^\s*(\d+)\s+(\d+)\s+{logic}\s", table, re.MULTILINE)
+    return ("-i", found[1], "-c", found[2]) if found else ("-i", str(logic))
+
+
+def _ask(*options: str) -> str:
     tool = shutil.which("npu-smi")
     if tool is None:
         return ""
-    command = [tool, "info", "-t", kind, "-i", str(number)]
+    command = [tool, "info", *options]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):

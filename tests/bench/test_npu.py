@@ -8,7 +8,7 @@ import pytest
 
 from msport.bench.loop import Array
 from msport.bench.memory import DeviceMemory, Memory, read_memory
-from msport.bench.npu import Card, read_card
+from msport.bench.npu import Card, logic_number, read_card
 from msport.bench.subject import Synchronised
 
 # As in the documents of Atlas 800I A2; %s is the process of the test.
@@ -20,6 +20,13 @@ USAGES = """\
 \tHBM Usage Rate(%)              : 25
 \tAicore Usage Rate(%)           : 71
 """
+# As on an 8-card Atlas 800T A2, and with two chips a card: card, chip, logic number, name.
+ONE_CHIP = """\
+\tNPU ID                         Chip ID                        Chip Logic ID                  Chip Name
+\t3                              0                              3                              Ascend 910B3
+\t3                              1                              -                              Mcu
+"""
+TWO_CHIPS = ONE_CHIP.replace("  3   ", "  6   ") + "\t1                              1        3        Ascend910\n"
 PROCESSES = """\
 \tNPU ID                         : 3
 \tProcess id:41 Process name:python            Process memory(MB):177
@@ -40,6 +47,25 @@ def test_capacity_use_and_the_processes_own_memory_are_read(tmp_path: Path, monk
     _tool(tmp_path, f'[ "$1 $2 $4 $5" = "info -t -i 3" ] && cat "{tmp_path}/$3"', monkeypatch)
     assert read_card(3, process=41) == Card(65536 << 20, (65536 << 20) // 4, 177 << 20)
     assert read_card(3, process=5).process is None
+
+
+@pytest.mark.parametrize(("table", "place"), [(ONE_CHIP, "-i 3 -c 0"), (TWO_CHIPS, "-i 1 -c 1")])
+def test_a_chip_is_asked_for_by_its_card_and_its_place_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, place: str
+) -> None:
+    (tmp_path / "table").write_text(table)
+    (tmp_path / "usages").write_text(USAGES)
+    script = (
+        f'if [ "$2" = -m ]; then cat "{tmp_path}/table"; else [ "$4 $5 $6 $7" = "{place}" ] && cat "{tmp_path}/$3"; fi'
+    )
+    _tool(tmp_path, script, monkeypatch)
+    assert read_card(3, process=1).total == 65536 << 20
+
+
+def test_the_first_visible_npu_is_not_the_machines_first() -> None:
+    assert logic_number(1, {"ASCEND_RT_VISIBLE_DEVICES": "6,3"}) == 3
+    assert logic_number(1, {"ASCEND_RT_VISIBLE_DEVICES": ""}) == 1
+    assert logic_number(1, {}) == 1
 
 
 @pytest.mark.parametrize("body", ["exit 1", "echo 'no such command'", "echo 'HBM Capacity(MB) : unknown'"])

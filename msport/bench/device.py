@@ -16,12 +16,13 @@ PACKED = "mxfp4"
 class Device:
     """Where MindSpore computes.
 
-    `memory` is the device's own in bytes; None where it has none, or does not tell. `dtype` is its best, and
-    `refusals` says of each dtype that it cannot compute in why.
+    `memory` is the device's own in bytes, `free` what nobody has taken of it; None where it has none, or does not tell.
+    `dtype` is its best, and `refusals` says of each dtype that it cannot compute in why.
     """
 
     target: str
     memory: int | None
+    free: int | None
     dtype: str
     refusals: Mapping[str, str]
 
@@ -49,19 +50,21 @@ def describe(dtypes: Sequence[str], *, progress: Progress) -> dict[str, Any]:
             refusals[dtype] = str(error)
     return {
         "target": target,
-        "memory": own_memory(target),
+        **own_memory(target),
         "dtype": choose_dtype(None, target),
         "refusals": refusals,
     }
 
 
-def own_memory(target: str) -> int | None:
-    """Bytes of the device that MindSpore computes on; None for the CPU, and where it does not tell."""
+def own_memory(target: str) -> dict[str, int | None]:
+    """Bytes that MindSpore's device has, ``memory``, and has ``free``; None for the CPU, and where it does not tell."""
     if target == "CPU":
-        return None
+        return {"memory": None, "free": None}
     import mindspore as ms
 
+    ms.ops.zeros((1,), ms.float32).asnumpy()  # an NPU says 0 until the first operator has initialised it
     try:
-        return int(ms.hal.get_device_properties(0, target).total_memory)
+        found = ms.hal.get_device_properties(0, target)  # of the current device, whatever the number
+        return {"memory": int(found.total_memory) or None, "free": int(found.free_memory) or None}
     except (AttributeError, RuntimeError, ValueError, TypeError):
-        return None
+        return {"memory": None, "free": None}

@@ -129,7 +129,7 @@ class Execution:
         """Why a long context is not worth a try: it does not fit, or takes too long, to judge by the one `before`."""
         costs = make_costs(self._config, self._computed_in(dtype), packed=dtype == PACKED)
         need = Need.of(costs, group.max_length, group.batch, on_device=self._device.target != "CPU")
-        available = self._device.memory or available_memory()
+        available = self._device.free or available_memory()
         if need.total > available:
             return f"needs {format_size(need.total)} of {format_size(available)} that are free"
         if before is None:

@@ -64,6 +64,11 @@ class Need:
         return cls(costs.weight_bytes, caches, fixed + _ACTIVATION_SIZE * activations)
 
 
+def holds_scores(config: ModelConfig, *, portable: bool, on_device: bool) -> bool:
+    """Whether attention holds its scores: the portable one does, and a device's fused one knows no soft-cap."""
+    return portable or (on_device and getattr(config, "attn_logit_softcapping", None) is not None)
+
+
 def make_costs(config: ModelConfig, dtype: str, *, packed: bool) -> Costs:
     """The costs of `config` in `dtype`; `packed` experts, where the family has them, stay MXFP4 in memory."""
     if packed and isinstance(config, GptOssConfig):

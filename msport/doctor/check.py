@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from msport.doctor.fitting import Fit  # which needs a working NumPy
 
 SCHEMA = "msport.doctor/1"
 
@@ -48,9 +51,10 @@ def failed(name: str, finding: str, remedy: str) -> Check:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All checks, in the order in which they were made."""
+    """All checks, in the order in which they were made, and, if a model was given, how it fits."""
 
     checks: tuple[Check, ...]
+    fit: Fit | None = None
 
     @property
     def passed(self) -> bool:
@@ -58,7 +62,10 @@ class Diagnosis:
         return all(check.status is not Status.FAIL for check in self.checks)
 
     def to_document(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, "passed": self.passed, "checks": [asdict(check) for check in self.checks]}
+        """As JSON values; docs/schemas/doctor.schema.json describes them."""
+        checks = [asdict(check) for check in self.checks]
+        fit = None if self.fit is None else self.fit.to_document()
+        return {"schema": SCHEMA, "passed": self.passed, "checks": checks, "fit": fit}
 
     def to_json(self) -> str:
         """`to_document` as one JSON text."""

@@ -25,7 +25,7 @@ def describe_device(dtype: str | None, *, progress: Progress) -> dict[str, Any]:
         "target": target,
         "number": ms.get_context("device_id"),
         "count": ms.hal.device_count(target),
-        "memory": own_memory(target),
+        **own_memory(target),
         "dtype": choose_dtype(None, target),
         "refusal": _refusal(dtype, target),
     }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from msport.child import call_in_child
+from msport.convert import format_size
 from msport.doctor.check import Check, failed, passed
 from msport.errors import MsportError
 
@@ -22,14 +23,15 @@ _REINSTALL = (
 class Device:
     """Where MindSpore computes.
 
-    `memory` is the device's own in bytes, None on the CPU or if it does not tell; `dtype` is its best, and `refusal`
-    says why it cannot compute in the one that was asked for.
+    `memory` is the device's own in bytes and `free` what nobody has taken of it, None on the CPU or where it does not
+    tell; `dtype` is its best, and `refusal` says why it cannot compute in the one that was asked for.
     """
 
     target: str
     number: int
     count: int
     memory: int | None
+    free: int | None
     dtype: str
     refusal: str | None
 
@@ -42,7 +44,7 @@ def ask_device(dtype: str | None, timeout: float) -> tuple[Device | None, Check]
         return None, failed("device", str(error), _REINSTALL)
     device = Device(**answer)
     count = "" if device.target == "CPU" else f", one of {device.count}"
-    return device, passed("device", f"{device.target} {device.number}{count}, best dtype {device.dtype}")
+    return device, passed("device", f"{device.target} {device.number}{count}, best dtype {device.dtype}{_room(device)}")
 
 
 def check_dtype(device: Device, dtype: str) -> Check:
@@ -74,3 +76,10 @@ def _check_error(name: str, function: str, task: str, timeout: float) -> Check:
 
 def _ask(function: str, task: str, timeout: float, **arguments: Any) -> Any:
     return call_in_child(f"msport.doctor.compute:{function}", arguments, task=task, timeout=timeout)
+
+
+def _room(device: Device) -> str:
+    if device.memory is None:
+        return ""
+    free = "" if device.free is None else f", {format_size(device.free)} of it free"
+    return f", {format_size(device.memory)}{free}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msport.bench.machine import available_memory
 from msport.doctor.ascend import check_cann, check_npus, find_ascend
@@ -13,6 +14,11 @@ from msport.doctor.device import Device, ask_device, check_dtype, check_multiply
 from msport.doctor.facts import collect_facts
 from msport.doctor.machine import check_compiler, check_disk, check_memory
 from msport.doctor.packages import check_packages
+
+if TYPE_CHECKING:
+    from msport.doctor.fitting import Fit
+
+Note = Callable[[Check], None]
 
 TIMEOUT = 120.0
 MAX_LENGTH = 4096
@@ -26,7 +32,7 @@ def diagnose(
     max_length: int = MAX_LENGTH,
     batch: int = 1,
     timeout: float = TIMEOUT,
-    report: Callable[[Check], None] | None = None,
+    report: Note | None = None,
 ) -> Diagnosis:
     """Examines this machine and, if `folder` is given, whether that converted checkpoint fits it.
 
@@ -34,52 +40,59 @@ def diagnose(
     check; `timeout` is the seconds after which a check that hangs has failed; `report` is called with each when made.
     """
     checks: list[Check] = []
-    for check in _examine(None if folder is None else Path(folder), dtype, max_length, batch, timeout):
+
+    def note(check: Check) -> None:
         checks.append(check)
         if report is not None:
             report(check)
-    return Diagnosis(tuple(checks))
 
-
-def _examine(folder: Path | None, dtype: str | None, max_length: int, batch: int, timeout: float) -> Iterator[Check]:
-    yield from check_packages()
-    computed = None if dtype == PACKED else dtype
-    available = available_memory()
-    yield check_memory(available)
-    yield check_disk(Path())
-    yield check_compiler(timeout)
-    device, check = ask_device(computed, timeout)
-    yield check
-    ascend = find_ascend()
-    yield check_cann(ascend, None if device is None else device.target)
-    yield check_npus(ascend, timeout)
-    yield from collect_facts(timeout)
-    if device is not None:
-        yield from _check_device(device, computed, timeout)
+    device, available = _examine_machine(None if dtype == PACKED else dtype, timeout, note)
+    fit = None
     if folder is not None:
-        yield from _check_folder(folder, device, dtype, max_length, batch, available)
+        fit = _examine_folder(Path(folder), device, available, dtype, max_length, batch, note)
+    return Diagnosis(tuple(checks), fit)
 
 
-def _check_folder(
-    folder: Path, device: Device | None, dtype: str | None, max_length: int, batch: int, available: int
-) -> Iterator[Check]:
-    from msport.doctor.checkpoint import Memory, check_files, check_fit  # here, for it needs a working NumPy
+def _examine_machine(dtype: str | None, timeout: float, note: Note) -> tuple[Device | None, int]:
+    """The device, None if it cannot be asked, and the bytes that are free on the host."""
+    for check in check_packages():
+        note(check)
+    available = available_memory()
+    note(check_memory(available))
+    note(check_disk(Path()))
+    note(check_compiler(timeout))
+    device, check = ask_device(dtype, timeout)
+    note(check)
+    ascend = find_ascend()
+    note(check_cann(ascend, None if device is None else device.target))
+    note(check_npus(ascend, timeout))
+    for check in collect_facts(timeout):
+        note(check)
+    if device is not None:
+        if dtype is not None:
+            note(check_dtype(device, dtype))
+        note(check_multiply(timeout))
+        note(check_train(timeout))
+    return device, available
 
-    yield check_files(folder)
-    if folder.is_dir():
-        packed = dtype == PACKED
-        best = "float32" if device is None else device.dtype
-        chosen = dtype if dtype and not packed else best
-        portable = os.environ.get("MSPORT_OPS") == "portable" or os.environ.get("MSPORT_NATIVE") == "0"
-        if device is None or device.memory is None:
-            memory = Memory(available, ("float32", "float16"), portable=portable)
-        else:
-            memory = Memory(device.memory, tuple(dict.fromkeys((best, "float16"))), on_device=True, portable=portable)
-        yield from check_fit(folder, chosen, max_length, batch, memory, packed=packed)
 
+def _examine_folder(
+    folder: Path, device: Device | None, available: int, dtype: str | None, max_length: int, batch: int, note: Note
+) -> Fit | None:
+    from msport.doctor.checkpoint import check_files
+    from msport.doctor.fitting import Memory, check_fit  # here, for it needs a working NumPy
 
-def _check_device(device: Device, dtype: str | None, timeout: float) -> Iterator[Check]:
-    if dtype is not None:
-        yield check_dtype(device, dtype)
-    yield check_multiply(timeout)
-    yield check_train(timeout)
+    note(check_files(folder))
+    if not folder.is_dir():
+        return None
+    best = "float32" if device is None else device.dtype
+    chosen = dtype if dtype and dtype != PACKED else best
+    portable = os.environ.get("MSPORT_OPS") == "portable" or os.environ.get("MSPORT_NATIVE") == "0"
+    if device is None or device.target == "CPU":
+        memory = Memory(available, ("float32", "float16"), portable=portable)
+    else:
+        memory = Memory(device.free, tuple(dict.fromkeys((best, "float16"))), on_device=True, portable=portable)
+    made, fit = check_fit(folder, chosen, max_length, batch, memory, packed=dtype == PACKED)
+    for check in made:
+        note(check)
+    return fit

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bench.made_reports import GRID, LIMITS, REPORT, SESSION
-from bench.test_grid import check_schema
+from bench.schemas import check_schema
 from msport.bench.compare import Change, Comparison, compare, compare_files, relative_change
 from msport.bench.compare_views import render_comparison, render_comparison_page
 from msport.bench.limits import Limits

@@ -20,7 +20,7 @@ from msport.bench.workload import Workload
 from msport.child import ChildError
 
 GROUP = Group((WORKLOAD,), 104)
-CPU = Device("CPU", None, "float32", {"bfloat16": "no such kernels"})
+CPU = Device("CPU", None, None, "float32", {"bfloat16": "no such kernels"})
 
 
 @dataclass

@@ -8,32 +8,24 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
 
 from bench.made_reports import COMPARED, GRID, REPORT, SESSION
+from bench.schemas import DOCS, check_schema
 from msport.bench.cells import KINDS, document_cells
 from msport.bench.memory import DeviceMemory
 from msport.bench.published import HEADING, PUBLISHED, markdown_table, published_about
 from msport.bench.report import BenchReport
 from msport.bench.text import render_text
 
-DOCS = Path(__file__).parents[2] / "docs"
 ON_DEVICE = replace(
     REPORT,
     sessions=(
         replace(SESSION, device="Ascend", memory=replace(SESSION.memory, device=DeviceMemory(3 * 10**9, 4 * 10**9))),
     ),
 )
-
-
-def check_schema(document: Any, name: str) -> None:
-    schema = json.loads((DOCS / "schemas" / name).read_text(encoding="utf-8"))
-    jsonschema.Draft202012Validator.check_schema(schema)
-    jsonschema.Draft202012Validator(schema).validate(document)
 
 
 @pytest.mark.parametrize("report", [REPORT, COMPARED, GRID, ON_DEVICE], ids=["one", "compared", "grid", "device"])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.test_grid import check_schema
+from bench.schemas import check_schema
 from msport import benchmark, load_model
 from msport.bench import BenchReport
 from msport.bench.processes import make_bench

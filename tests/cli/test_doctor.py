@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
+import pytest
+from bench.schemas import check_schema
+
 from msport import convert_checkpoint
 from msport.architectures import ARCHITECTURES
 from msport.sample import write_sample
@@ -64,12 +68,21 @@ def test_every_fault_is_a_line_with_its_remedy_and_the_exit_code_is_1(tmp_path: 
         assert lines[number + 1].strip().startswith("-> ")
 
 
-def test_json_is_one_document(tmp_path: Path) -> None:
-    result = _doctor("--json", PYTHONPATH=_broken_packages(tmp_path))
+def test_json_is_one_document_as_its_schema_says(tmp_path: Path) -> None:
+    write_sample("gpt-oss", tmp_path / "source", overrides={"num_hidden_layers": 2})
+    convert_checkpoint(tmp_path / "source", tmp_path / "converted")
+    sizes = ("--max-length", "64", "--batch", "3", "--dtype", "mxfp4")
+    result = _doctor(str(tmp_path / "converted"), *sizes, "--json", PYTHONPATH=_broken_packages(tmp_path))
     document = json.loads(result.stdout)
+    check_schema(document, "doctor.schema.json")
     assert result.returncode == 1
-    assert document["schema"] == "msport.doctor/1"
     assert document["passed"] is False
+    fit = document["fit"]
+    assert (fit["dtype"], fit["max_length"], fit["batch"]) == ("mxfp4", 64, 3)
+    assert {choice["dtype"] for choice in fit["choices"]} >= {"mxfp4", "float32"}
+    del fit["needed_nbytes"]["total"]
+    with pytest.raises(jsonschema.ValidationError):
+        check_schema(document, "doctor.schema.json")
     statuses = {check["name"]: check["status"] for check in document["checks"]}
     assert statuses["device"] == "fail"
     assert statuses["Python"] == "pass"
@@ -90,7 +103,9 @@ def test_ascend_graphs_are_inferred_on_any_machine_from_a_config_alone(tmp_path:
     (tmp_path / "config.json").write_text(json.dumps(config))
     result = _doctor("--ascend", str(tmp_path), "--max-length", "64", "--json")
     assert result.returncode == 0, result.stdout + result.stderr
-    checks = {check["name"]: check["finding"] for check in json.loads(result.stdout)["checks"]}
+    document = json.loads(result.stdout)
+    check_schema(document, "doctor.schema.json")
+    checks = {check["name"]: check["finding"] for check in document["checks"]}
     assert "not run" in checks["Ascend model"]
     assert "attention: FlashAttentionScore x 1" in checks["prefill graph"]
     assert "attention: FusedInferAttentionScore x 1" in checks["decode graph"]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from bench.schemas import check_schema
 
-from msport.doctor import Check, Status, device, diagnose
+from msport.bench.device import own_memory
+from msport.doctor import Check, Status, device, diagnose, examination
+from msport.doctor.check import passed
 from msport.doctor.device import check_dtype, check_multiply, check_train
 
 
@@ -25,6 +30,7 @@ def _find(checks: tuple[Check, ...], name: str) -> Check:
 def test_a_working_machine_passes_every_check_that_computes() -> None:
     reported: list[Check] = []
     diagnosis = diagnose(report=reported.append)
+    check_schema(json.loads(diagnosis.to_json()), "doctor.schema.json")
     assert tuple(reported) == diagnosis.checks
     assert _find(diagnosis.checks, "device").status is Status.PASS
     assert "agrees with NumPy" in _find(diagnosis.checks, "graph mode").finding
@@ -64,7 +70,41 @@ def test_a_device_that_computes_wrongly_fails(monkeypatch: pytest.MonkeyPatch, e
 
 
 def test_a_dtype_that_the_device_lacks_fails() -> None:
-    cpu = device.Device("CPU", 0, 1, None, "float32", "MindSpore has no bfloat16 kernels on CPU")
+    cpu = device.Device("CPU", 0, 1, None, None, "float32", "MindSpore has no bfloat16 kernels on CPU")
     check = check_dtype(cpu, "bfloat16")
     assert check.status is Status.FAIL
     assert check.remedy == "leave --dtype out: float32 is what this device does best"
+
+
+def test_an_npu_is_initialised_before_it_is_asked_for_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    import mindspore
+
+    done: list[str] = []
+    zeros = mindspore.ops.zeros
+    monkeypatch.setattr(mindspore.ops, "zeros", lambda *size: done.append("operator") or zeros(*size))
+
+    def properties(number: int, target: str) -> SimpleNamespace:
+        return SimpleNamespace(total_memory=64 << 30, free_memory=60 << 30) if done else SimpleNamespace(total_memory=0)
+
+    monkeypatch.setattr(mindspore.hal, "get_device_properties", properties)
+    assert own_memory("Ascend") == {"memory": 64 << 30, "free": 60 << 30}
+    assert own_memory("CPU") == {"memory": None, "free": None}
+
+
+def test_a_device_that_says_nothing_of_its_memory_has_an_unknown_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    import mindspore
+
+    nothing = SimpleNamespace(total_memory=0, free_memory=0)
+    monkeypatch.setattr(mindspore.hal, "get_device_properties", lambda number, target: nothing)
+    assert own_memory("Ascend") == {"memory": None, "free": None}
+
+
+def test_a_model_on_an_npu_is_judged_by_what_is_free_there(converted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    npu = device.Device("Ascend", 0, 8, 64 << 30, 10**8, "bfloat16", None)
+    monkeypatch.setattr(examination, "ask_device", lambda dtype, timeout: (npu, passed("device", "Ascend 0")))
+    for name in ("check_multiply", "check_train", "check_compiler"):
+        monkeypatch.setattr(examination, name, lambda timeout: passed("", ""))
+    diagnosis = diagnose(converted, max_length=64)
+    assert "of 100 MB free device memory" in _find(diagnosis.checks, "fits").finding
+    assert diagnosis.fit is not None
+    assert diagnosis.fit.to_document()["free_nbytes"] == 10**8

@@ -1,0 +1,169 @@
+"""Does a model fit this machine, and which dtype, length and batch to take? From its config alone, without loading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msport.architectures import ModelConfig, load_config
+from msport.bench.fit import Need, holds_scores, make_costs, most_that_fits
+from msport.convert import format_size
+from msport.doctor.check import Check, failed, passed, warned
+from msport.errors import MsportError
+from msport.msmodels.costs import Costs
+
+# A context that most uses are content with, and the most sequences that are looked at together.
+COMMON_LENGTH = 4096
+LARGEST_BATCH = 64
+
+# Below this share of headroom a run may fit or not.
+_TIGHT = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Where a model would stand: `nbytes` free of the device's own memory or of the host's, and the dtypes to choose.
+
+    None: the device does not tell. `portable`: attention is the portable one, which holds its scores.
+    """
+
+    nbytes: int | None
+    dtypes: tuple[str, ...]
+    on_device: bool = False
+    portable: bool = False
+
+    @property
+    def name(self) -> str:
+        return "free device memory" if self.on_device else "free memory"
+
+    def need(self, costs: Costs, length: int, batch: int) -> Need:
+        """What the model of `costs` needs here."""
+        scores = holds_scores(costs.config, portable=self.portable, on_device=self.on_device)
+        return Need.of(costs, length, batch, scores=scores, on_device=self.on_device)
+
+    def longest(self, costs: Costs, most: int, batch: int, room: int) -> int:
+        """The longest context up to `most` for which `room` bytes are enough; 0 if none is."""
+        return most_that_fits(lambda length: self.need(costs, length, batch).total, most, room)
+
+    def widest(self, costs: Costs, length: int, most: int, room: int) -> int:
+        """The largest batch up to `most` for which `room` bytes are enough; 0 if none is."""
+        return most_that_fits(lambda batch: self.need(costs, length, batch).total, most, room)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A `dtype` (mxfp4: experts packed), batch and length with which the model fits and leaves some room."""
+
+    dtype: str
+    batch: int
+    max_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What the model needs as it was asked for, of how many bytes, and the `choices` there are."""
+
+    dtype: str
+    batch: int
+    max_length: int
+    need: Need
+    memory: Memory
+    choices: tuple[Choice, ...]
+
+    def to_document(self) -> dict[str, Any]:
+        """As JSON values; docs/schemas/doctor.schema.json describes them."""
+        need, choices = self.need, [{name: getattr(each, name) for name in Choice.__slots__} for each in self.choices]
+        return {
+            "dtype": self.dtype,
+            "batch": self.batch,
+            "max_length": self.max_length,
+            "needed_nbytes": {
+                "weights": need.weights,
+                "caches": need.caches,
+                "workspace": need.workspace,
+                "total": need.total,
+            },
+            "free_nbytes": self.memory.nbytes,
+            "on_device": self.memory.on_device,
+            "choices": choices,
+        }
+
+
+def check_fit(
+    folder: Path, dtype: str, max_length: int, batch: int, memory: Memory, *, packed: bool = False
+) -> tuple[list[Check], Fit | None]:
+    """Whether config.json is supported, the model fits `memory`, and what of it would fit; None without a config.
+
+    `packed`: experts stay packed as MXFP4 where the family has them.
+    """
+    try:
+        config = load_config(folder)
+    except MsportError as error:
+        return [failed("model", str(error), "run msport inspect on the folder for more")], None
+    costs = make_costs(config, dtype, packed=packed)
+    shape = f"{config.architecture}, {config.num_hidden_layers} layers, hidden size {config.hidden_size}"
+    kind = f"MXFP4 and {dtype}" if packed else dtype
+    model = passed("model", f"{shape}, {format_size(costs.weight_bytes)} as {kind}")
+    length = min(max_length, config.max_position_embeddings)
+    choices = choose(config, dtype, batch, memory, packed=packed)
+    fit = Fit("mxfp4" if packed else dtype, batch, length, memory.need(costs, length, batch), memory, choices)
+    if memory.nbytes is None:
+        remedy = "compare it with what npu-smi info shows as free"
+        return [model, warned("fits", f"{_needs(fit)}; the device does not tell how much it has", remedy)], fit
+    return [model, _check(fit, costs, memory.nbytes), advise(choices, config, memory.nbytes)], fit
+
+
+def choose(config: ModelConfig, dtype: str, batch: int, memory: Memory, *, packed: bool = False) -> tuple[Choice, ...]:
+    """For each dtype the longest context of `batch` sequences, and the largest batch at a common length."""
+    if memory.nbytes is None:
+        return ()
+    room, most = int((1 - _TIGHT) * memory.nbytes), config.max_position_embeddings
+    common, choices = min(COMMON_LENGTH, most), list[Choice]()
+    for kind, each in [("mxfp4", dtype)] * packed + [(each, each) for each in memory.dtypes]:
+        costs = make_costs(config, each, packed=kind == "mxfp4")
+        longest = memory.longest(costs, most, batch, room)
+        widest = memory.widest(costs, common, LARGEST_BATCH, room)
+        choices += [Choice(kind, batch, longest)] * bool(longest) + [Choice(kind, widest, common)] * bool(widest)
+    return tuple(dict.fromkeys(choices))
+
+
+def advise(choices: Sequence[Choice], config: ModelConfig, available: int) -> Check:
+    """What to take, a dtype after the other."""
+    if not choices:
+        return failed(
+            "choices", "in no dtype does the model fit", f"use a machine with more than {format_size(available)}"
+        )
+    options: dict[str, list[str]] = {}
+    for choice in choices:
+        whole = " (all its positions)" if choice.max_length == config.max_position_embeddings else ""
+        options.setdefault(choice.dtype, []).append(f"--batch {choice.batch} --max-length {choice.max_length}{whole}")
+    return passed("choices", "; ".join(f"--dtype {dtype} {' or '.join(each)}" for dtype, each in options.items()))
+
+
+def _needs(fit: Fit) -> str:
+    need = fit.need
+    return (
+        f"{format_size(need.total)} (weights {format_size(need.weights)}, caches for {fit.max_length} tokens x batch"
+        f" {fit.batch} {format_size(need.caches)}, compiling and computing {format_size(need.workspace)})"
+    )
+
+
+def _check(fit: Fit, costs: Costs, available: int) -> Check:
+    finding = f"{_needs(fit)} of {format_size(available)} {fit.memory.name}"
+    if fit.need.total > available:
+        return failed("fits", finding, _how_to_fit(fit, costs, available))
+    if fit.need.total > (comfortable := int((1 - _TIGHT) * available)):
+        return warned("fits", f"{finding}: barely", _how_to_fit(fit, costs, comfortable))
+    return passed("fits", finding)
+
+
+def _how_to_fit(fit: Fit, costs: Costs, available: int) -> str:
+    memory = fit.memory
+    shorter = memory.longest(costs, fit.max_length, fit.batch, available)
+    if shorter:
+        return f"--max-length {shorter} fits"
+    if fit.batch > 1 and (shorter := memory.longest(costs, fit.max_length, 1, available)):
+        return f"--batch 1 with --max-length {shorter} fits"
+    return f"the weights alone are too large: free {memory.name.removeprefix('free ')}, or use a machine with more"

@@ -28,7 +28,7 @@ CORPUS = [
 TEXTS = [
     "The lazy dog .",
     "  leading and trailing  ",
-    "敏捷的狐狸，龘靐齉",  # noqa: RUF001
+    "敏捷的狐狸，龘靐齉",
     "smile 😀👩‍👩‍👧‍👦🏳️‍🌈 done",
     "def f(x):\n\treturn {'a': [x, None]}  # 注释\n",
     "<|start|>user<|message|>hi<|end|>",

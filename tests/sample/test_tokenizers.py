@@ -15,7 +15,7 @@ tokenizers = pytest.importorskip("tokenizers")
 TEXTS = (
     "Hello, world! It's 2025: don't panic.",
     "  two  spaces,\n\n\ttabs and a very_unlikely-IDENTIFIER42",
-    "你好，世界。",  # noqa: RUF001
+    "你好，世界。",
     "emoji 🙂 and a lone byte \x00",
     "",
 )

@@ -13,15 +13,25 @@ _MOST_TICKS = 12
 _WIDEST_BAR = 44
 COLOURS = 8  # .s0 to .s7 in the page's style
 
+# Of charts with a row for each value: where names end, and how tall rows are.
+_NAMES, _ROW = 236, 26
+
+# A limit and what it is called.
+Limit = tuple[float, str]
+
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line or set of dots: `values` at consecutive places from `start` on; None leaves a gap."""
+    """One line or set of dots: `values` at consecutive places from `start` on; None leaves a gap.
+
+    `colour` is a number of the page's colours, None the next one.
+    """
 
     title: str
     start: int
     values: Sequence[float | None]
     dots: bool = False
+    colour: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +46,55 @@ class _Axes:
         return f"{_LEFT + (_WIDTH - _LEFT - _RIGHT) * place / self.last:.1f}"
 
     def y(self, value: float) -> str:
-        exponent = math.log10(value) if 0.0 < value < math.inf else (-math.inf if value <= 0.0 else math.inf)
-        share = (min(max(exponent, self.low), self.high) - self.low) / (self.high - self.low)
-        return f"{_HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - _TOP) * share:.1f}"
+        return f"{_HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - _TOP) * _share(value, self.low, self.high):.1f}"
 
 
-def error_chart(
-    series: Sequence[Series], limit: float, *, across: str, names: Sequence[str] = (), note: str = "tolerance"
-) -> str:
-    """A ``<figure>`` of `series`, errors, with a dashed line at `limit`, which `note` names.
+def error_chart(series: Sequence[Series], limits: Sequence[Limit], *, across: str, names: Sequence[str] = ()) -> str:
+    """A ``<figure>`` of `series`, errors, with a dashed line at each of `limits`.
 
     `across` says what the places are; `names` label them, numbers do otherwise.
     """
-    axes = _axes(series, limit)
+    axes = _axes(series, limits)
     step = max(1, -(-(axes.high - axes.low) // 8))
     marks = [_decade(axes, exponent) for exponent in range(axes.low, axes.high + 1, step)]
     marks += [_tick(axes.x(place), _name(names, place)) for place in _places(axes.last)]
-    if limit > 0.0:
+    for limit, note in _drawn(limits):
         y = axes.y(limit)
         marks.append(f'<line class="limit" {_across(y)}/>')
         marks.append(
             f'<text class="note" x="{_WIDTH - _RIGHT}" y="{y}" dy="-5" text-anchor="end">{escape(note)}</text>'
         )
-    drawn = [(_dots if one.dots else _line)(axes, one, number, names) for number, one in enumerate(series)]
-    return _figure([*marks, *drawn], across, [one.title for one in series])
+    colours = [(number if one.colour is None else one.colour) % COLOURS for number, one in enumerate(series)]
+    coloured = list(zip(series, colours, strict=True))
+    drawn = [(_dots if one.dots else _line)(axes, one, colour, names) for one, colour in coloured]
+    return _figure([*marks, *drawn], across, [_key(one, colour) for one, colour in coloured])
+
+
+def row_chart(rows: Sequence[tuple[str, float, bool]], limit: Limit, *, across: str) -> str:
+    """A ``<figure>`` of named errors one below the other, those that are bad in red, with a dashed line at `limit`."""
+    low, high = _decades([value for _, value, _ in rows] + [limit[0]])
+    bottom = _TOP + _ROW * len(rows)
+
+    def x(value: float) -> str:
+        return f"{_NAMES + (_WIDTH - _NAMES - _RIGHT) * _share(value, low, high):.1f}"
+
+    marks = []
+    for exponent in range(low, high + 1):
+        at = x(10.0**exponent)
+        marks.append(f'<line class="grid" x1="{at}" x2="{at}" y1="{_TOP}" y2="{bottom}"/>')
+        marks.append(f'<text x="{at}" y="{bottom + 18}" text-anchor="middle">{_power(exponent)}</text>')
+    for value, note in _drawn([limit]):
+        at = x(value)
+        marks.append(f'<line class="limit" x1="{at}" x2="{at}" y1="{_TOP}" y2="{bottom}"/>')
+        marks.append(f'<text class="note" x="{at}" y="{_TOP}" dx="5" dy="9">{escape(note)}</text>')
+    for number, (name, value, bad) in enumerate(rows):
+        y, kind = _TOP + _ROW * (number + 0.5), ' class="note"' if bad else ""
+        marks.append(f'<text{kind} x="{_NAMES - 12}" y="{y}" dy="4" text-anchor="end">{escape(name)}</text>')
+        marks.append(
+            f'<circle class="dot {"bad" if bad else "s0"}" cx="{x(value)}" cy="{y}" r="4.5">'
+            f"<title>{escape(f'{name}: {value:.2e}')}</title></circle>"
+        )
+    return _figure(marks, across, (), bottom + _BOTTOM)
 
 
 def bar_chart(bars: Sequence[tuple[str, float, str]], *, across: str, floor: float = 0.0) -> str:
@@ -85,12 +120,30 @@ def bar_chart(bars: Sequence[tuple[str, float, str]], *, across: str, floor: flo
     return _figure(marks, across, ())
 
 
-def _axes(series: Sequence[Series], limit: float) -> _Axes:
-    values = [value for one in series for value in one.values if value is not None] + [limit]
+def _axes(series: Sequence[Series], limits: Sequence[Limit]) -> _Axes:
+    values = [value for one in series for value in one.values if value is not None]
+    low, high = _decades(values + [limit for limit, _ in limits])
+    last = max((one.start + len(one.values) - 1 for one in series), default=1)
+    return _Axes(max(1, last), low, high)
+
+
+def _decades(values: Sequence[float]) -> tuple[int, int]:
+    """The powers of ten that hold all of `values` that have a logarithm."""
     exponents = [math.log10(value) for value in values if 0.0 < value < math.inf] or [0.0]
     low = math.floor(min(exponents))
-    last = max((one.start + len(one.values) - 1 for one in series), default=1)
-    return _Axes(max(1, last), low, max(low + 1, math.ceil(max(exponents) + 0.01)))
+    return low, max(low + 1, math.ceil(max(exponents) + 0.01))
+
+
+def _share(value: float, low: int, high: int) -> float:
+    """Where `value` lies between 10**low, 0, and 10**high, 1; what lies outside is put on the edge."""
+    exponent = math.log10(value) if 0.0 < value < math.inf else (-math.inf if value <= 0.0 else math.inf)
+    return (min(max(exponent, low), high) - low) / (high - low)
+
+
+def _drawn(limits: Sequence[Limit]) -> list[Limit]:
+    """The limits that have a place on a logarithmic axis; those at one place share a line."""
+    values = dict.fromkeys(limit for limit, _ in limits if limit > 0.0)
+    return [(value, ", ".join(note for limit, note in limits if limit == value)) for value in values]
 
 
 def _places(last: int) -> range:
@@ -112,8 +165,12 @@ def _percent(value: float, span: float) -> str:
 
 def _decade(axes: _Axes, exponent: int) -> str:
     y = axes.y(10.0**exponent)
-    label = f'10<tspan class="power" dy="-5">{exponent}</tspan>'
-    return f'<line class="grid" {_across(y)}/><text x="{_LEFT - 8}" y="{y}" dy="4" text-anchor="end">{label}</text>'
+    label = f'<text x="{_LEFT - 8}" y="{y}" dy="4" text-anchor="end">{_power(exponent)}</text>'
+    return f'<line class="grid" {_across(y)}/>{label}'
+
+
+def _power(exponent: int) -> str:
+    return f'10<tspan class="power" dy="-5">{exponent}</tspan>'
 
 
 def _tick(x: str, label: str) -> str:
@@ -124,27 +181,32 @@ def _across(y: str) -> str:
     return f'x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"'
 
 
-def _line(axes: _Axes, series: Series, number: int, _names: Sequence[str]) -> str:
+def _line(axes: _Axes, series: Series, colour: int, _names: Sequence[str]) -> str:
     found = [(series.start + i, value) for i, value in enumerate(series.values) if value is not None]
     points = " ".join(f"{axes.x(place)},{axes.y(value)}" for place, value in found)
     title = f"<title>{escape(series.title)}</title>"
-    return f'<polyline class="line s{number % COLOURS}" points="{points}">{title}</polyline>'
+    return f'<polyline class="line s{colour}" points="{points}">{title}</polyline>'
 
 
-def _dots(axes: _Axes, series: Series, number: int, names: Sequence[str]) -> str:
+def _dots(axes: _Axes, series: Series, colour: int, names: Sequence[str]) -> str:
     found = [(series.start + i, value) for i, value in enumerate(series.values) if value is not None]
     return "".join(
-        f'<circle class="dot s{number % COLOURS}" cx="{axes.x(place)}" cy="{axes.y(value)}" r="3.5">'
+        f'<circle class="dot s{colour}" cx="{axes.x(place)}" cy="{axes.y(value)}" r="3.5">'
         f"<title>{escape(f'{series.title}, {_name(names, place)}: {value:.2e}')}</title></circle>"
         for place, value in found
     )
 
 
-def _figure(marks: Sequence[str], across: str, titles: Sequence[str]) -> str:
-    place = f'x="{(_WIDTH + _LEFT) / 2:.0f}" y="{_HEIGHT - 6}"'
+def _key(series: Series, colour: int) -> str:
+    kind = "key round" if series.dots else "key"
+    return f'<li><span class="{kind} k{colour}"></span>{escape(series.title)}</li>'
+
+
+def _figure(marks: Sequence[str], across: str, keys: Sequence[str], height: int = _HEIGHT) -> str:
+    place = f'x="{(_WIDTH + _LEFT) / 2:.0f}" y="{height - 6}"'
     label = f'<text class="axis" {place} text-anchor="middle">{escape(across)}</text>'
-    keys = "".join(
-        f'<li><span class="key k{number % COLOURS}"></span>{escape(title)}</li>' for number, title in enumerate(titles)
+    legend = f'<ul class="legend">{"".join(keys)}</ul>' if keys else ""
+    drawing = (
+        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(across)}">{"".join(marks)}{label}</svg>'
     )
-    legend = f'<ul class="legend">{keys}</ul>' if keys else ""
-    return f'<figure><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{"".join(marks)}{label}</svg>{legend}</figure>'
+    return f"<figure>{drawing}{legend}</figure>"

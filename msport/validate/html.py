@@ -62,7 +62,7 @@ def _cards(report: Findings) -> str:
             ("top-1 agrees", f"{top1:.2%}"),
             ("largest KL", f"{kl:.1e}"),
         ]
-    if report.weights:
+    if report.setup.level == "weights":
         cards.append(("tensors", f"{len(report.weights):,}"))
         cards.append(("elements", f"{sum(check.elements for check in report.weights):,}"))
     if report.seconds:
@@ -88,8 +88,11 @@ def _sections(report: Findings) -> Iterator[str]:
         yield "</section>"
     if any(error.routing is not None for error in report.layers):
         yield "<section><h2>Router agreement</h2>"
-        yield "<p>Share of tokens that chose the reference's experts, along our own trajectory.</p>"
-        yield routing_picture(report)
+        if all(error.routing is None or error.routing.agreement == 1.0 for error in report.layers):
+            yield "<p>Every token chose the reference's experts in every layer, along our own trajectory.</p>"
+        else:
+            yield "<p>Share of tokens that chose the reference's experts, along our own trajectory.</p>"
+            yield routing_picture(report)
         yield "</section>"
     if report.results:
         yield "<section><h2>Error by position</h2>"
@@ -102,7 +105,9 @@ def _sections(report: Findings) -> Iterator[str]:
         yield "</section>"
     if report.weights:
         yield "<section><h2>Weights</h2>"
-        yield _table(weight_rows(report.weights))
+        if report.setup.level != "weights" and report.departure is not None:
+            yield f"<p>The tensors of {escape(report.departure.name)} against their source.</p>"
+        yield _table(weight_rows(report.weights), [not check.passed for check in report.weights if not check.passed])
         yield "</section>"
 
 

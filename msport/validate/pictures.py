@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from msport.validate.chart import Series, bar_chart, error_chart
+from msport.validate.chart import Series, bar_chart, error_chart, row_chart
 from msport.validate.findings import Findings
 from msport.validate.layers import LayerError
 from msport.validate.metrics import DIFFERENCE_EDGES
+from msport.validate.tolerance import rounding
 
 _SHORT = {"embed_tokens": "embed", "lm_head": "head"}
 
@@ -18,23 +19,34 @@ def layers_picture(report: Findings) -> str:
         Series("attention alone", 0, [error.attention for error in report.layers], dots=True),
         Series("feed-forward alone; last, the head", 0, [error.feed_forward for error in report.layers], dots=True),
     ]
-    return error_chart(series, report.setup.tolerance, across="layer", names=names)
+    limits = [(report.setup.tolerance, "tolerance of the logits"), (_departs_from(report), "a block alone departs")]
+    return error_chart(series, limits, across="layer", names=names)
 
 
 def operations_picture(report: Findings, error: LayerError) -> str:
     """The operations of one isolated layer, in the order in which they run."""
-    names = [operation.name for operation in error.operations]
-    values = Series(
-        "error of the operation, given the reference's input", 0, [o.largest for o in error.operations], True
-    )
-    short = [name if number % 2 == 0 else "" for number, name in enumerate(names)]
-    return error_chart([values], report.setup.tolerance, across="operation, in order", names=short)
+    rows = [(operation.name, operation.largest, operation.departs) for operation in error.operations]
+    return row_chart(rows, (_departs_from(report), "departs"), across="error, given the reference's own input")
+
+
+def _departs_from(report: Findings) -> float:
+    return rounding(report.setup.dtype or "float32", report.setup.reference_dtype or "float32")
 
 
 def positions_picture(report: Findings) -> str:
-    """The error of every token, a line for each prompt and path."""
-    series = [Series(each.title, each.start, each.errors.relative_l2.tolist()) for each in report.results]
-    return error_chart(series, report.setup.tolerance, across="position in the prompt")
+    """The error of every token: a colour for each prompt, a line for its prefill and dots for the other paths."""
+    prompts = list(dict.fromkeys(each.prompt for each in report.results))
+    series = [
+        Series(
+            each.title,
+            each.start,
+            each.errors.relative_l2.tolist(),
+            dots=each.path != "prefill",
+            colour=prompts.index(each.prompt),
+        )
+        for each in report.results
+    ]
+    return error_chart(series, [(report.setup.tolerance, "tolerance")], across="position in the prompt")
 
 
 def routing_picture(report: Findings) -> str:

@@ -33,19 +33,22 @@ svg { display: block; width: 100%; height: auto; } svg text { font-size: 12px; f
 svg .power { font-size: 9px; } svg .axis { fill: var(--soft); } svg .note { fill: var(--bad); }
 .grid { stroke: var(--line); } .limit { stroke: var(--bad); stroke-dasharray: 6 4; }
 .line { fill: none; stroke-width: 1.6; stroke-linejoin: round; } .bar { fill: var(--s0); }
-.dot { stroke: var(--card); stroke-width: 1; }
+.dot { stroke: var(--card); stroke-width: 1; } .dot.bad { fill: var(--bad); }
 .line.s0 { stroke: var(--s0); } .line.s1 { stroke: var(--s1); } .line.s2 { stroke: var(--s2); }
 .line.s3 { stroke: var(--s3); } .line.s4 { stroke: var(--s4); } .line.s5 { stroke: var(--s5); }
 .line.s6 { stroke: var(--s6); } .line.s7 { stroke: var(--s7); }
 .dot.s0, .k0 { fill: var(--s0); background: var(--s0); } .dot.s1, .k1 { fill: var(--s1); background: var(--s1); }
-.dot.s2, .k2 { fill: var(--s2); background: var(--s2); } .k3 { background: var(--s3); } .k4 { background: var(--s4); }
-.k5 { background: var(--s5); } .k6 { background: var(--s6); } .k7 { background: var(--s7); }
+.dot.s2, .k2 { fill: var(--s2); background: var(--s2); } .dot.s3, .k3 { fill: var(--s3); background: var(--s3); }
+.dot.s4, .k4 { fill: var(--s4); background: var(--s4); } .dot.s5, .k5 { fill: var(--s5); background: var(--s5); }
+.dot.s6, .k6 { fill: var(--s6); background: var(--s6); } .dot.s7, .k7 { fill: var(--s7); background: var(--s7); }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: .3rem 0 .2rem; padding: 0; list-style: none;
   font-size: .84rem; }
 .key { display: inline-block; width: .75rem; height: .75rem; margin-right: .4rem; border-radius: .2rem; }
+.round { border-radius: 50%; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
 th { color: var(--soft); font-weight: 500; } th, td { padding: .28rem .75rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); } th:first-child, td:first-child { padding-left: 0; }
 .word { text-align: left; }
+@media (max-width: 640px) { svg text { font-size: 22px; } svg .power { font-size: 16px; } h1 { font-size: 1.3rem; } }
 tr.bad td { color: var(--bad); font-weight: 600; } .remarks { margin: .3rem 0 0; padding-left: 1.1rem; }
 """

@@ -21,8 +21,8 @@ def render_text(report: Findings) -> str:
         if report.departure is not None and len(report.departure.operations) > 1:
             rows = operation_rows(report.departure)
             blocks.append(f"operations of {report.departure.name}, isolated\n" + _table(rows, left=("how",)))
-    if report.weights:
-        blocks.append(_table(weight_rows(report.weights)))
+    if report.setup.level == "weights" or not all(check.passed for check in report.weights):
+        blocks.append(_table(weight_rows(report.weights), left=("transform", "wrong")))
     if report.rounding:
         blocks.append("rounding\n" + "\n".join(f"  {line}" for line in report.rounding))
     blocks += [f"note: {note}" for note in report.notes]

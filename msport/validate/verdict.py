@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from msport.validate.findings import Findings, PromptResult
 from msport.validate.layers import LayerError
+from msport.validate.operations import ATTENDED, OUTPUT
+
+# What level logits knows of a layer: the residual stream after each half.
+_HALVES = {ATTENDED: "attention", OUTPUT: "feed-forward"}
 
 
 def verdict(report: Findings) -> str:
@@ -95,7 +99,10 @@ def _where(report: Findings) -> str:
     first = error.first_operation
     if first is None:
         return f"first to depart: {error.name}, along our own trajectory; no operation of it does alone{_ties(error)}"
-    return f"first to depart: {error.name}, {first.name} ({first.largest:.1e}): {first.how}{_weights(report, error)}"
+    found = f"first to depart: {error.name}, {first.name} ({first.largest:.1e}): {first.how}"
+    if first.name in _HALVES and report.setup.level == "logits":
+        found += f"\nthe fault is in the {_HALVES[first.name]}; --level layers names the operation"
+    return f"{found}{_weights(report, error)}"
 
 
 def _weights(report: Findings, error: LayerError) -> str:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msport.validate.chart import Series, bar_chart, error_chart
 from msport.validate.findings import PromptResult, Setup
 from msport.validate.html import render_html
 from msport.validate.layers import LayerError, OperationError
 from msport.validate.metrics import measure
+from msport.validate.pictures import positions_picture
 from msport.validate.prompts import Prompt
 from msport.validate.report import Report
 from msport.validate.routing import RoutingCheck
@@ -118,6 +118,38 @@ def test_a_fault_of_decoding_alone_is_said_to_be_one() -> None:
     assert "only decoding fails" in str(_report(_result(), _result(path="decode", wrong={0: 2.0})))
 
 
+def test_a_fault_of_batches_alone_is_said_to_be_one() -> None:
+    assert "only batches fail" in str(_report(_result(), _result(path="batch", wrong={0: 2.0})))
+
+
+def test_the_worst_token_is_shown_with_what_either_side_ranks_first() -> None:
+    report = _report(_result(wrong={2: -1.0}))
+    (result,) = report.results
+    ours, theirs = result.errors.likeliest_ours[2], result.errors.likeliest[2]
+    assert f"'random' at position 2, where we rank token {ours} first, the reference {theirs}" in str(report)
+    assert ours != theirs
+    document = json.loads(report.to_json())["results"][0]
+    assert (document["likeliest_ours"][2], document["likeliest"][2]) == (ours, theirs)
+    assert f"where both rank token {result.errors.likeliest[1]} first" in str(_report(_result(wrong={1: 2.0})))
+
+
+def test_weights_of_the_layer_that_departs_are_cleared_or_blamed() -> None:
+    failed = _result(wrong={0: 2.0})
+    good, bad = TensorCheck("model.layers.1.x", "copy", 10), TensorCheck("model.layers.1.y", "copy", 10, different=3)
+    cleared = str(_report(failed, layers=LAYERS, first_departure=2, weights=(good,)))
+    assert "the 1 tensors of layers.1 are what their source makes them" in cleared
+    assert "transform" not in cleared, "a table of what is right would only be in the way"
+    blamed = str(_report(failed, layers=LAYERS, first_departure=2, weights=(good, bad)))
+    assert "its weights are wrong: model.layers.1.y has 3 of 10 elements" in blamed
+
+
+def test_level_logits_says_how_to_find_the_operation() -> None:
+    stream = (OperationError("attention residual", 0.5, 0.25, "random", 3, "every token"),)
+    halves = LayerError(1, "layers.0", 0.5, 0.5, "random", 3, stream)
+    report = _report(_result(wrong={0: 2.0}), layers=(LAYERS[0], halves), first_departure=1)
+    assert "the fault is in the attention; --level layers names the operation" in str(report)
+
+
 def test_a_drift_that_no_block_shows_alone_is_said_to_be_one_with_the_near_ties_behind_it() -> None:
     ties = RoutingCheck(tokens=10, agreeing=9, margin=1e-7, near_ties=0, wrong=0)
     drifting = LayerError(1, "layers.0", 0.5, 0.1, "random", 3, (), ties)
@@ -202,24 +234,23 @@ def test_the_page_is_well_formed_self_contained_and_escaped() -> None:
     assert not {"src", "href"} & {name for _, attributes in outline.seen for name in attributes}
     assert "a&lt;b&gt;-ms" in page
     assert "<b>" not in page
-    assert sum(tag == "polyline" for tag, _ in outline.seen) == 3, "two paths, and the drift by layer"
+    assert sum(tag == "polyline" for tag, _ in outline.seen) == 2, "the prefill, and the drift by layer"
     assert page.index("FAILED") < page.index("<svg"), "the verdict comes first"
     assert "http" not in page.replace("http-equiv", "")
 
 
-def test_a_chart_keeps_every_point_on_its_paper() -> None:
-    chart = error_chart([Series("x", 3, [0.0, 1e-9, float("inf"), 0.5])], 1e-2, across="position")
-    points = [tuple(map(float, point.split(","))) for point in chart.split('points="')[1].split('"')[0].split()]
-    assert len(points) == 4
-    assert all(0 <= x <= 900 and 0 <= y <= 300 for x, y in points)
-    assert points[0][1] > points[3][1] >= points[2][1], "larger errors are drawn higher"
+def test_paths_of_one_prompt_have_one_colour() -> None:
+    report = _report(_result(), _result(path="decode"), _result("other"))
+    page = positions_picture(report)
+    assert [part[0] for part in page.split('class="line s')[1:]] == ["0", "1"]
+    assert {part[0] for part in page.split('class="dot s')[1:]} == {"0"}
 
 
-def test_bars_stand_on_the_axis_and_say_what_they_are() -> None:
-    chart = bar_chart([("0", 0.995, "layers.0: 199 of 200 tokens"), ("1", 1.0, "all")], across="layer", floor=0.99)
-    heights = [float(part.split('"')[0]) for part in chart.split(' height="')[1:]]
-    assert heights[0] == pytest.approx(heights[1] / 2, abs=0.1)
-    assert "199 of 200 tokens" in chart
+def test_router_agreement_is_drawn_where_it_is_not_whole() -> None:
+    whole = RoutingCheck(tokens=10, agreeing=10, margin=0.0, near_ties=0, wrong=0)
+    right = LayerError(1, "layers.0", 1e-6, 1e-6, "random", 3, (), whole)
+    assert "Every token chose the reference" in render_html(_report(_result(), layers=(right,)))
+    assert "Share of tokens that chose" in render_html(_report(_result(), layers=LAYERS))
 
 
 def test_a_dense_model_has_no_column_of_experts() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msport.architectures import ModelConfig
 from msport.bench.device import PACKED, Device
-from msport.bench.fit import Need, make_costs
+from msport.bench.fit import Need, holds_scores, make_costs
 from msport.bench.limits import Limits
 from msport.bench.machine import available_memory
 from msport.bench.measurements import Startup
@@ -49,6 +49,7 @@ class Execution:
         warm_starts: bool = True,
     ) -> None:
         self.unavailable: list[Unavailable] = []
+        self.notes: list[str] = []
         self._config = config
         self._groups = groups
         self._benches = benches
@@ -56,34 +57,40 @@ class Execution:
         self._source = source
         self._warm_starts = warm_starts
         self._shares = split(benches[0].repeats, processes)
-        self._peers: dict[int, Session] = {}
+        self._peers: dict[int, Session | None] = {}
         self._errors: list[MsportError] = []
 
     def measure(self, dtypes: Sequence[str]) -> tuple[list[Part], dict[str, Limits]]:
         """Everything in each of `dtypes`, and the machine in each of them before and after."""
         computed = map(self._computed_in, dtypes)
-        needed = dict.fromkeys((*computed, *([PEER_DTYPE] if self._source else [])))
+        beside = [PEER_DTYPE] if self._source and self._device.target == "CPU" else []
+        needed = dict.fromkeys((*computed, *beside))
         limits = {dtype: self._bench(0, dtype).measure_limits(dtype) for dtype in needed}
         parts: list[Part] = []
         for dtype in dtypes:
             parts += self._measure_dtype(dtype)
         if not parts:
             raise self._errors[0]
-        return parts, {dtype: before + self._bench(0, dtype).measure_limits(dtype) for dtype, before in limits.items()}
+        return parts, {dtype: before + self._measure_again(dtype) for dtype, before in limits.items()}
+
+    def _measure_again(self, dtype: str) -> Limits:
+        """The machine's speed at the end; nothing where it cannot be measured, which spoils nothing that was."""
+        try:
+            return self._bench(0, dtype).measure_limits(dtype)
+        except ChildError as error:
+            self.notes.append(f"whether the machine kept its speed is not known: {error}")
+            return Limits((), ())
 
     def _measure_dtype(self, dtype: str) -> list[Part]:
         parts: list[Part] = []
         for index, group in enumerate(self._groups):
-            reason = self._refusal(group, dtype, parts[-1].session if parts else None) if group.optional else None
-            if reason is None:
-                try:
-                    bench = self._bench(index, dtype)
-                    parts.append(self._measure_group(index, bench, warm=self._warm_starts and not parts))
-                    continue
-                except (ChildError, UsageError) as error:  # a crash, or a dtype that this checkpoint has not
-                    self._errors.append(error)
-                    reason = str(error)
-            self.unavailable.append(unavailable(group, dtype, reason))
+            try:
+                self._refuse(group, dtype, parts[-1].session if parts else None)
+                bench = self._bench(index, dtype)
+                parts.append(self._measure_group(index, bench, warm=self._warm_starts and not parts))
+            except (ChildError, UsageError) as error:  # a crash, or what this machine or checkpoint cannot do
+                self._errors.append(error)
+                self.unavailable.append(unavailable(group, dtype, str(error)))
         return parts
 
     def _measure_group(self, index: int, bench: Bench, *, warm: bool) -> Part:
@@ -104,15 +111,23 @@ class Execution:
             if last:
                 ours.append(start.warm)
                 theirs += self._measure_peer(index, bench, last)
-        if theirs:
+        if theirs and index not in self._peers:
             self._peers[index] = merge_sessions(theirs)
         return Part(merge_sessions(ours), startup, self._peers.get(index))
 
     def _measure_peer(self, index: int, bench: Bench, repeats: int) -> list[Session]:
-        """One session of the peer; none where there is no peer, or it was measured with another of msport's dtypes."""
+        """One session of the peer; none where there is no peer, or it was measured with another of msport's dtypes.
+
+        Where it fails, what msport did is worth no less.
+        """
         if self._source is None or index in self._peers:
             return []
-        return [bench.measure_baseline(self._source, repeats)]
+        try:
+            return [bench.measure_baseline(self._source, repeats)]
+        except MsportError as error:
+            self._peers[index] = None
+            self.unavailable.append(unavailable(self._groups[index], PEER_DTYPE, str(error)))
+            return []
 
     def _bench(self, index: int, dtype: str) -> Bench:
         """The bench of a group in `dtype`, its progress saying which of how many that is."""
@@ -125,21 +140,35 @@ class Execution:
     def _computed_in(self, dtype: str) -> str:
         return self._device.dtype if dtype == PACKED else dtype
 
-    def _refusal(self, group: Group, dtype: str, before: Session | None) -> str | None:
-        """Why a long context is not worth a try: it does not fit, or takes too long, to judge by the one `before`."""
+    def _refuse(self, group: Group, dtype: str, before: Session | None) -> None:
+        """Raises `UsageError` for caches that cannot be, and for a long context that is not worth a try.
+
+        That is one which does not fit, or takes too long, to judge by the one `before`.
+        """
         costs = make_costs(self._config, self._computed_in(dtype), packed=dtype == PACKED)
-        need = Need.of(costs, group.max_length, group.batch, on_device=self._device.target != "CPU")
+        on_device = self._device.target != "CPU"
+        portable = before is not None and before.details.get("operators") == "portable"
+        scores = holds_scores(self._config, portable=portable, on_device=on_device)
+        need = Need.of(costs, group.max_length, group.batch, scores=scores, on_device=on_device)
         available = self._device.free or available_memory()
+        if need.caches > available:  # the others are estimates, and weights may be mapped
+            raise UsageError(
+                f"the caches of {group.max_length} positions x batch {group.batch} take {format_size(need.caches)} of"
+                f" {format_size(available)} that are free; ask for a smaller batch or shorter prompts"
+            )
+        if not group.optional:
+            return
         if need.total > available:
-            return f"needs {format_size(need.total)} of {format_size(available)} that are free"
+            raise UsageError(f"needs {format_size(need.total)} of {format_size(available)} that are free")
         if before is None:
-            return None
+            return
         done = before.results[0]
         rate = done.workload.batch * costs.prefill_flops(done.workload.prompt_tokens) / done.prefill.p50
         seconds = costs.prefill_flops(group.workloads[0].prompt_tokens) / rate
         if seconds > PATIENCE_SECONDS:
-            return f"its prefill would take {seconds / 60:.0f} minutes; ask for it by --max-length {group.max_length}"
-        return None
+            raise UsageError(
+                f"its prefill would take {seconds / 60:.0f} minutes; ask for it by --max-length {group.max_length}"
+            )
 
 
 def split(repeats: int, processes: int) -> tuple[int, ...]:

@@ -59,9 +59,9 @@ def ratios(ours: Result, theirs: Result) -> Mapping[str, float]:
     return found
 
 
-def result_document(result: Result, costs: Costs, limits: Limits) -> dict[str, Any]:
+def result_document(result: Result, costs: Costs, limits: Limits | None) -> dict[str, Any]:
     """The figures of a result, beside the samples from which they can be computed again."""
-    decode, share = result.decode, decode_share(result, costs, limits)
+    decode, share = result.decode, limits and decode_share(result, costs, limits)
     return {
         **result.to_document(),
         "prefill_tokens_per_second": result.prefill_rate,
@@ -71,5 +71,5 @@ def result_document(result: Result, costs: Costs, limits: Limits) -> dict[str, A
         "decode_seconds": decode and asdict(decode),
         "total_seconds": asdict(result.total),
         "memory_bandwidth": share and share.to_document(),
-        "arithmetic": prefill_share(result, costs, limits).to_document(),
+        "arithmetic": limits and prefill_share(result, costs, limits).to_document(),
     }

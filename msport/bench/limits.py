@@ -1,7 +1,9 @@
 """How fast this machine reads memory and multiplies: what every achieved figure is set beside.
 
 Several probes measure each, in a process of their own, with the cores that the models get; the fastest round of the
-fastest probe is the limit. Nothing is taken from a data sheet.
+fastest probe is the limit. Nothing is taken from a data sheet. An NPU's probes are larger than its caches, and many
+products in one graph, so that neither starting them nor fetching their result counts (never run on an NPU by this
+project).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,10 +22,39 @@ from msport.child import Progress
 
 _BUFFER_NBYTES = 1 << 29  # beyond the share of the last-level cache that one process can hope for
 _ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
-_MATRIX = 8192
-_PRODUCTS = ((128, 4096), (2048, 2048))  # rows, and the side of a square weight: a prefill chunk's, and a large one
 _ROUNDS = 5
 _SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """``[rows, side] x [side, side]``, `depth` times in a row, each time with a weight of its own."""
+
+    rows: int
+    side: int
+    depth: int = 1
+
+    @property
+    def method(self) -> str:
+        several = f", {self.depth} in a row" if self.depth > 1 else ""
+        return f"MindSpore, {self.rows} x {self.side} times {self.side} x {self.side}{several}"
+
+    @property
+    def elements(self) -> int:
+        """Of all weights."""
+        return self.depth * self.side * self.side
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.rows * self.elements
+
+
+# One row reads memory; a prefill chunk, and as many rows as columns, do arithmetic.
+_READING = {"CPU": Product(1, 8192), "NPU": Product(1, 8192, 16)}
+_MULTIPLYING = {
+    "CPU": (Product(128, 4096), Product(2048, 2048)),
+    "NPU": (Product(128, 4096, 16), Product(8192, 8192, 2)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +104,26 @@ class Limits:
 
 def measure(dtype: str, threads: int, seconds: float = _SECONDS, *, progress: Progress) -> dict[str, Any]:
     """The document of `Limits` for a model in `dtype`; runs in a child. `seconds` is the time for a probe."""
-    memory, arithmetic = [], []
-    probes = len(_PRODUCTS) + 2
-    progress("measure machine", 0, probes)
-    memory.append(_read_with_numpy(threads, seconds))
-    progress("measure machine", 1, probes)
-    nbytes = _MATRIX * _MATRIX * _ITEMSIZE[dtype]
-    memory.append(_probe(_method(1, _MATRIX), _product(dtype, 1, _MATRIX), nbytes, seconds))
-    progress("measure machine", 2, probes)
-    for number, (rows, side) in enumerate(_PRODUCTS):
-        work = _product(dtype, rows, side)
-        arithmetic.append(_probe(_method(rows, side), work, 2 * rows * side * side, seconds))
-        progress("measure machine", number + 3, probes)
-    return Limits(tuple(memory), tuple(arithmetic)).to_document()
+    import mindspore as ms
+
+    on_cpu = ms.get_context("device_target") == "CPU"
+    machine, finish = ("CPU", _fetch) if on_cpu else ("NPU", lambda _: ms.runtime.synchronize())
+    reading, multiplying = _READING[machine], _MULTIPLYING[machine]
+
+    def run(product: Product, amount: int) -> Probe:
+        return _probe(product.method, multiply(product, dtype, finish), amount, seconds)
+
+    probes: list[Callable[[], Probe]] = [partial(run, reading, reading.elements * _ITEMSIZE[dtype])]
+    if on_cpu:
+        probes.insert(0, partial(_read_with_numpy, threads, seconds))
+    probes += [partial(run, product, product.flops) for product in multiplying]
+    measured = []
+    for number, probe in enumerate(probes):
+        progress("measure machine", number, len(probes))
+        measured.append(probe())
+    progress("measure machine", len(probes), len(probes))
+    split = len(measured) - len(multiplying)
+    return Limits(tuple(measured[:split]), tuple(measured[split:])).to_document()
 
 
 def _read_with_numpy(threads: int, seconds: float) -> Probe:
@@ -97,19 +136,22 @@ def _read_with_numpy(threads: int, seconds: float) -> Probe:
         return _probe(f"NumPy, maximum of {nbytes / 1e6:.0f} MB, {threads} threads", read, buffer.nbytes, seconds)
 
 
-def _product(dtype: str, rows: int, side: int) -> Callable[[], object]:
-    """``[rows, side] x [side, side]`` in graph mode, the weight on the device; it has ended when the call returns."""
+def multiply(product: Product, dtype: str, finish: Callable[[Any], object]) -> Callable[[], object]:
+    """A call that computes `product` in graph mode, weights on the device, and has ended when `finish` returns."""
     import mindspore as ms
 
     ms.set_context(mode=ms.GRAPH_MODE)
-    of_dtype = getattr(ms, dtype)
-    layer = ms.nn.Dense(side, side, weight_init="ones", has_bias=False, dtype=of_dtype)
-    x = ms.Tensor(np.random.default_rng(0).random((rows, side), np.float32), of_dtype)
-    return lambda: layer(x).asnumpy()
+    of_dtype, side = getattr(ms, dtype), product.side
+    mean = ms.common.initializer.Constant(1.0 / side)  # what comes out is as large as what goes in
+    layers = [ms.nn.Dense(side, side, weight_init=mean, has_bias=False, dtype=of_dtype) for _ in range(product.depth)]
+    chain = layers[0] if len(layers) == 1 else ms.nn.SequentialCell(layers)
+    x = ms.Tensor(np.random.default_rng(0).random((product.rows, side), np.float32), of_dtype)
+    return lambda: finish(chain(x))
 
 
-def _method(rows: int, side: int) -> str:
-    return f"MindSpore, {rows} x {side} times {side} x {side}"
+def _fetch(result: Any) -> object:
+    """The CPU has computed a result when it can be read."""
+    return result.asnumpy()
 
 
 def _probe(method: str, work: Callable[[], object], amount: float, seconds: float) -> Probe:

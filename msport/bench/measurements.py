@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from msport.architectures import ModelConfig
@@ -67,8 +68,8 @@ class Measurements:
     """The outcome of a benchmark.
 
     `limits` holds the machine's own speed for each dtype that was measured; `sessions` one `Session` of msport for each
-    dtype and batch size, `startups` how each came up, and `baselines` the peer on the same workloads, if one was asked
-    for. `unavailable` is what could not be measured. `notes` say what limits what the figures mean.
+    dtype and batch size, `startups` how each came up, and `baselines` the peer once for each set of workloads, if one
+    was asked for and ran. `unavailable` is what could not be measured. `notes` say what limits what the figures mean.
     """
 
     setup: Setup
@@ -84,6 +85,18 @@ class Measurements:
         """What the model must move and multiply in the dtype of `session`."""
         return make_costs(self.config, session.dtype, packed=session.packed)
 
-    def limits_of(self, session: Session) -> Limits:
-        """The machine's speed in the dtype of `session`."""
-        return self.limits[session.dtype]
+    def limits_of(self, session: Session) -> Limits | None:
+        """The machine's speed in the dtype of `session`; None for a peer on another device than was measured."""
+        return self.limits[session.dtype] if session.device == self.setup.device else None
+
+    def baseline_of(self, session: Session) -> Session | None:
+        """The peer on the workloads of `session`."""
+        workloads = [result.workload for result in session.results]
+        same = (peer for peer in self.baselines if [result.workload for result in peer.results] == workloads)
+        return next(same, None)
+
+    def pairs(self) -> Iterator[tuple[Session, Session]]:
+        """Each session that has a peer, beside it."""
+        for session in self.sessions:
+            if (peer := self.baseline_of(session)) is not None:
+                yield session, peer

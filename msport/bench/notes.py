@@ -25,7 +25,7 @@ def collect_notes(report: Measurements) -> tuple[str, ...]:
     startups = (_on_startup(startup) for startup in report.startups)
     machine = (on_machine(limits) for limits in report.limits.values())
     sessions = (_on_session(report, session) for session in report.sessions)
-    baselines = (_on_baseline(*pair) for pair in zip(report.sessions, report.baselines, strict=False))
+    baselines = (_on_baseline(session, peer) for session, peer in report.pairs())
     notes = chain(_on_setup(report.setup), *machine, *startups, *sessions, *baselines)
     return tuple(dict.fromkeys(notes))  # what holds for every session is said once
 
@@ -61,11 +61,12 @@ def _on_startup(startup: Startup) -> Iterator[str]:
 
 
 def _on_session(report: Measurements, session: Session) -> Iterator[str]:
-    costs, cache = report.costs(session), last_level_cache_nbytes()
+    costs, limits = report.costs(session), report.limits_of(session)
+    cache = last_level_cache_nbytes() if session.device == "CPU" else None
     for result in session.results:
         if len({run.tokens for run in result.runs}) > 1:
             yield f"{result.workload.title}: greedy tokens differ between repeats; check the model with msport validate"
-        share = decode_share(result, costs, report.limits_of(session))
+        share = limits and decode_share(result, costs, limits)
         if share is None:
             yield f"{result.workload.title}: one new token needs no decode step; there is nothing to say about decoding"
             continue

@@ -35,10 +35,7 @@ class BenchReport(Measurements):
                 for session, startup in zip(self.sessions, self.startups, strict=True)
             ],
             "baselines": [self._session_document(session) for session in self.baselines],
-            "times_as_fast_as_baseline": [
-                [dict(ratios(ours, theirs)) for ours, theirs in zip(session.results, baseline.results, strict=True)]
-                for session, baseline in zip(self.sessions, self.baselines, strict=False)
-            ],
+            "times_as_fast_as_baseline": [self._ratios(session) for session in self.sessions] * bool(self.baselines),
             "unavailable": [asdict(part) for part in self.unavailable],
             "notes": list(self.notes),
         }
@@ -59,6 +56,12 @@ class BenchReport(Measurements):
 
     def __str__(self) -> str:
         return render_text(self)
+
+    def _ratios(self, session: Session) -> list[dict[str, float]]:
+        """For each workload; empty where the peer has not run it."""
+        peer = self.baseline_of(session)
+        results = () if peer is None else zip(session.results, peer.results, strict=True)
+        return [dict(ratios(ours, theirs)) for ours, theirs in results]
 
     def _session_document(self, session: Session) -> dict[str, Any]:
         costs, limits = self.costs(session), self.limits_of(session)

@@ -19,7 +19,7 @@ from msport.bench.notes import collect_notes
 from msport.bench.processes import ask_device, make_bench
 from msport.bench.report import BenchReport
 from msport.bench.suites import choose_shape, plan_groups
-from msport.checkpoint import Manifest, read_manifest
+from msport.checkpoint import Manifest, open_checkpoint, read_manifest
 from msport.child import Progress
 from msport.errors import UsageError
 from msport.validate.runner import checkpoint_hash, find_reference
@@ -59,6 +59,8 @@ def benchmark(
     """
     folder = Path(folder)
     manifest, config = read_manifest(folder), load_config(folder)
+    with open_checkpoint(folder):
+        pass  # a broken one is refused before minutes have passed
     shape = choose_shape(
         suite,
         config,
@@ -126,10 +128,10 @@ def benchmark(
         limits,
         tuple(part.startup for part in parts),
         tuple(part.session for part in parts),
-        tuple(part.baseline for part in parts if part.baseline is not None),
+        tuple({id(part.baseline): part.baseline for part in parts if part.baseline is not None}.values()),
         (*refused(device, groups), *execution.unavailable),
     )
-    return replace(report, notes=collect_notes(report))
+    return replace(report, notes=(*collect_notes(report), *execution.notes))
 
 
 def _several(value: object) -> tuple[Any, ...] | None:

@@ -35,7 +35,7 @@ def run(
     loading, import_seconds = timed(lambda: import_module("msport.msmodels.loading"))
     progress("load", 0, 1)
     model, load_seconds = timed(
-        lambda: loading.load_model(Path(folder), dtype=dtype, max_length=max_length, batch_size=chosen[0].batch)
+        lambda: _settled(loading.load_model(Path(folder), dtype, max_length=max_length, batch_size=chosen[0].batch))
     )
     loaded = _read_memory(model.device)
     start, results = run_workloads(
@@ -97,6 +97,15 @@ def _engine(model: Any) -> Engine:
     import mindspore as ms
 
     return Synchronised(model, ms.runtime.synchronize)
+
+
+def _settled(model: Any) -> Any:
+    """`model`, when its weights have arrived on a device of its own."""
+    if model.device != "CPU":
+        import mindspore as ms
+
+        ms.runtime.synchronize()
+    return model
 
 
 def _read_memory(device: str) -> Memory:

@@ -26,9 +26,8 @@ def _lines(report: Measurements, published: bool) -> Iterator[str]:
     single = len(report.sessions) == 1 and len(report.sessions[0].results) == 1
     if single:
         session = report.sessions[0]
-        baseline = report.baselines[0] if report.baselines else None
         costs, limits = report.costs(session), report.limits_of(session)
-        yield from session_lines(session, report.startups[0], baseline, costs, limits)
+        yield from session_lines(session, report.startups[0], report.baseline_of(session), costs, limits)
     else:
         yield from grid_lines(report)
     if report.unavailable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from msport.bench.figures import decode_share, prefill_share, ratios
-from msport.bench.fit import Need
+from msport.bench.fit import Need, holds_scores
 from msport.bench.measurements import Measurements, Startup
 from msport.bench.session import Result, Session
 from msport.bench.statistics import Summary, median
@@ -41,8 +41,9 @@ def startup_rows(report: Measurements) -> list[Row]:
     head: Row = ("dtype", "batch", "positions", "load", "compile", "warm cache", "loaded", "peak", "expected")
     rows = [(*head, "device peak") if device else head]
     for session, startup in zip(report.sessions, report.startups, strict=True):
-        on_device = report.setup.device != "CPU"
-        need = Need.of(report.costs(session), session.max_length, session.batch, on_device=on_device)
+        on_device, portable = report.setup.device != "CPU", session.details.get("operators") == "portable"
+        scores = holds_scores(report.config, portable=portable, on_device=on_device)
+        need = Need.of(report.costs(session), session.max_length, session.batch, scores=scores, on_device=on_device)
         row: Row = (
             session.kind,
             str(session.batch),
@@ -79,6 +80,8 @@ def limit_rows(report: Measurements) -> list[Row]:
     rows: list[Row] = [(*_KEYS, "GB a step", "GB/s", "of limit", "GFLOP a prefill", "GFLOP/s", "of limit")]
     for session, result in _results(report.sessions):
         costs, limits = report.costs(session), report.limits_of(session)
+        if limits is None:
+            continue
         shares = (decode_share(result, costs, limits), prefill_share(result, costs, limits))
         columns = [
             ("", "", "")
@@ -94,7 +97,7 @@ def ratio_rows(report: Measurements) -> list[Row]:
     """How many times as fast as its peer each workload is, head first."""
     names = ("prefill", "first_token", "decode", "throughput")
     rows: list[Row] = [(*_KEYS, *(name.replace("_", " ") for name in names))]
-    for session, peer in zip(report.sessions, report.baselines, strict=False):
+    for session, peer in report.pairs():
         for result, theirs in zip(session.results, peer.results, strict=True):
             found = ratios(result, theirs)
             columns = (f"{found[name]:.2f}" if name in found else "" for name in names)

@@ -15,7 +15,7 @@ from msport.msmodels.costs import Costs
 
 
 def session_lines(
-    session: Session, startup: Startup, baseline: Session | None, costs: Costs, limits: Limits
+    session: Session, startup: Startup, baseline: Session | None, costs: Costs, limits: Limits | None
 ) -> Iterator[str]:
     """How a session came up, and its one workload."""
     result, peer = session.results[0], None if baseline is None else baseline.results[0]
@@ -23,9 +23,10 @@ def session_lines(
     yield ""
     yield result.workload.title
     yield from table(_result_rows(result, peer))
-    yield ""
-    yield "beside the limits measured in the same run"
-    yield from table(_limit_rows(result, costs, limits))
+    if limits is not None:
+        yield ""
+        yield "beside the limits measured in the same run"
+        yield from table(_limit_rows(result, costs, limits))
 
 
 def _startup_rows(session: Session, startup: Startup, baseline: Session | None) -> list[Row]:

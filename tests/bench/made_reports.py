@@ -101,7 +101,6 @@ GRID = replace(
             PEER, results=tuple(replace(PEER.results[0], workload=Workload(prompt, 4, batch)) for prompt in (64, 100))
         )
         for batch in (1, 2)
-    )
-    * 2,
+    ),
     unavailable=tuple(Unavailable("bfloat16", batch, (64, 100), "no such kernels") for batch in (1, 2)),
 )

@@ -18,6 +18,7 @@ from msport.bench.session import Result, Session, merge_sessions
 from msport.bench.suites import Group
 from msport.bench.workload import Workload
 from msport.child import ChildError
+from msport.errors import UsageError
 
 GROUP = Group((WORKLOAD,), 104)
 CPU = Device("CPU", None, None, "float32", {"bfloat16": "no such kernels"})
@@ -29,12 +30,16 @@ class Recorder:
 
     repeats: int = 5
     fails: str = ""
+    peer_fails: bool = False
+    machine_fails_after: int = 100
     dtype: str = ""
     progress: None = None
     started: list[Any] = field(default_factory=list)
 
     def measure_limits(self, dtype: str) -> Any:
         self.started.append(("machine", dtype))
+        if len(self.started) > self.machine_fails_after:
+            raise ChildError("measuring the machine was killed")
         return LIMITS
 
     def measure_subject(self, repeats: int) -> Session:
@@ -45,6 +50,8 @@ class Recorder:
 
     def measure_baseline(self, source: Path, repeats: int) -> Session:
         self.started.append(("Transformers", repeats))
+        if self.peer_fails:
+            raise ChildError("the baseline on hub was killed")
         return PEER
 
     def measure_warm_start(self, repeats: int) -> WarmStart:
@@ -106,6 +113,40 @@ def test_a_process_that_crashes_is_a_line_beside_what_was_measured() -> None:
     (lost,) = made.unavailable
     assert (lost.dtype, lost.batch, lost.prompts) == ("float16", 1, (100,))
     assert lost.reason == "the benchmark was killed"
+
+
+def test_a_peer_that_crashes_is_a_line_and_what_msport_did_stays() -> None:
+    recorder = Recorder(peer_fails=True)
+    made = _execution(recorder, processes=2, source=Path("hub"))
+    parts, _ = made.measure(["float32", "float16"])
+    assert [len(part.session.results[0].runs) for part in parts] == [5, 5]
+    assert [part.baseline for part in parts] == [None, None]
+    assert [(lost.dtype, lost.reason) for lost in made.unavailable] == [("float32", "the baseline on hub was killed")]
+    assert recorder.started.count(("Transformers", 3)) == 1  # what failed once is not tried again
+
+
+def test_a_machine_that_cannot_be_measured_at_the_end_spoils_nothing() -> None:
+    made = _execution(Recorder(machine_fails_after=3), processes=1)
+    parts, limits = made.measure(["float32"])
+    assert len(parts) == 1
+    assert limits["float32"] == LIMITS
+    assert made.notes == ["whether the machine kept its speed is not known: measuring the machine was killed"]
+
+
+def test_a_peer_on_the_host_is_not_set_beside_the_limits_of_an_npu() -> None:
+    recorder = Recorder()
+    npu = Device("Ascend", 64 << 30, 60 << 30, "bfloat16", {})
+    made = Execution(CONFIG, [GROUP], [recorder], npu, processes=1, source=Path("hub"))  # type: ignore[list-item]
+    _, limits = made.measure(["bfloat16"])
+    assert set(limits) == {"bfloat16"}
+
+
+def test_caches_larger_than_the_memory_are_refused_before_the_machine_swaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "available_memory", lambda: 10**6)
+    recorder = Recorder()
+    with pytest.raises(UsageError, match=r"caches of 104 positions x batch 1000 take .* of 1\.00 MB that are free"):
+        _execution(recorder, Group((replace(WORKLOAD, batch=1000),), 104), processes=1).measure(["float32"])
+    assert ("msport", 5) not in recorder.started
 
 
 def test_where_everything_crashes_the_first_error_is_raised() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -30,6 +31,20 @@ def test_memory_and_products_are_measured_on_this_machine() -> None:
     for probe in measured.memory + measured.arithmetic:
         assert probe.median <= probe.best
         assert probe.rounds >= 5
+
+
+def test_an_npus_probes_are_larger_than_its_caches_and_end_when_it_is_idle() -> None:
+    reading = limits._READING["NPU"]
+    assert reading.elements * 2 > 10 * (192 << 20)  # bytes in bfloat16, beside the L2 of a 910B
+    assert all(product.flops > 5e10 for product in limits._MULTIPLYING["NPU"])
+    finished: list[Any] = []
+    product = limits.Product(2, 16, 3)
+    limits.multiply(product, "float32", finished.append)()
+    (result,) = finished
+    assert result.shape == (2, 16)
+    assert result.asnumpy() == pytest.approx(result.asnumpy().mean(), rel=0.6)  # means of means
+    assert product.flops == 2 * 2 * 3 * 16 * 16
+    assert product.method.endswith("times 16 x 16, 3 in a row")
 
 
 def test_the_processor_has_a_name_and_a_cache() -> None:

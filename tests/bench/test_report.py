@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 
 from bench.made_reports import COMPARED, LIMITS, PEER, REPORT, SESSION, STARTUP, WORKLOAD
+from bench.schemas import check_schema
+from msport.bench import notes
 from msport.bench.figures import decode_share, prefill_share, ratios
 from msport.bench.limits import Limits, Probe
 from msport.bench.loop import Run
@@ -61,6 +63,24 @@ def test_ratios_above_one_mean_that_msport_is_faster() -> None:
     assert found["first_token"] == pytest.approx(0.3 / 0.2)
     assert found["decode"] == pytest.approx(0.05 / 0.02)
     assert found["throughput"] == pytest.approx(0.45 / 0.26)
+
+
+def test_a_peer_belongs_to_the_session_with_its_workloads() -> None:
+    other = replace(SESSION, results=(replace(RESULT, workload=replace(WORKLOAD, batch=2)),))
+    report = replace(REPORT, sessions=(other, SESSION), startups=(STARTUP,) * 2, baselines=(PEER,))
+    assert list(report.pairs()) == [(SESSION, PEER)]
+    assert [len(ratios) for ratios in json.loads(report.to_json())["times_as_fast_as_baseline"]] == [0, 1]
+
+
+def test_a_peer_on_the_host_has_no_share_of_an_npus_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notes, "last_level_cache_nbytes", lambda: 1 << 40)
+    npu = replace(SESSION, device="Ascend")
+    report = replace(COMPARED, setup=replace(COMPARED.setup, device="Ascend"), sessions=(npu,))
+    (theirs,) = report.to_document()["baselines"]
+    assert theirs["results"][0]["memory_bandwidth"] is theirs["results"][0]["arithmetic"] is None
+    check_schema(json.loads(report.to_json()), "bench.schema.json")
+    assert not any("processor's caches" in note for note in collect_notes(report))
+    assert any("processor's caches" in note for note in collect_notes(COMPARED))
 
 
 def test_a_session_survives_its_document() -> None:

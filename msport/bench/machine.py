@@ -1,4 +1,4 @@
-"""The processors and the memory that a benchmark runs on."""
+"""The processors that a benchmark runs on."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import platform
 import re
 from pathlib import Path
 
-import psutil
-
 from msport.errors import UsageError
+from msport.memory import available_memory as available_memory
 
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 def choose_cores(threads: int | None) -> tuple[int, ...]:
@@ -37,24 +35,3 @@ def last_level_cache_nbytes() -> int | None:
     """Bytes of the processor's largest cache; None where the system does not tell."""
     sizes = [file.read_text(encoding="ascii").strip() for file in _CACHES.glob("index*/size")]
     return max((int(size[:-1]) * 1024 for size in sizes if size.endswith("K")), default=None)
-
-
-def available_memory(cgroup: Path = _CGROUP) -> int:
-    """Bytes that this process may still take: the machine's, or what a container's limit leaves of them."""
-    free = int(psutil.virtual_memory().available)
-    for limit, usage, cached, folder in (
-        ("memory.max", "memory.current", "inactive_file", cgroup),
-        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", cgroup / "memory"),
-    ):
-        try:
-            free = min(free, _left(folder, limit, usage, cached))
-        except (OSError, ValueError):  # no such controller, or no limit: "max"
-            continue
-    return free
-
-
-def _left(folder: Path, limit: str, usage: str, cached: str) -> int:
-    """What the control group in `folder` leaves; files that it has cached count as free, for they give way."""
-    allowed, used = (int((folder / name).read_text(encoding="ascii")) for name in (limit, usage))
-    stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
-    return max(0, allowed - used + int(stat.get(cached, 0)))

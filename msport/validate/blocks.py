@@ -81,7 +81,7 @@ class LayerRunner:
                 output = self._call(_padded(states[start : start + count], chunk), start)[:count]
                 pieces.append(self._taps.read(count) | {OUTPUT: output})
         joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-        return joined, self._taps.present | {OUTPUT}
+        return joined, frozenset(joined)
 
     def decode(self, states: Array, start: int) -> Array:
         """The output for ``states [tokens, hidden]``, one at a time from position `start` on, after a `run`."""

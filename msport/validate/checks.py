@@ -56,8 +56,10 @@ def notes_on_config(folder: Path, source: Source) -> tuple[str, ...]:
     return (f"config.json differs from the reference's in {', '.join(differing)}",) if differing else ()
 
 
-def notes_on(config: ModelConfig, longest: int, prefill_chunk: int, *, streamed: bool = False) -> tuple[str, ...]:
-    """What prompts of at most `longest` tokens could not have shown."""
+def notes_on(
+    config: ModelConfig, longest: int, prefill_chunk: int, *, streamed: bool = False, given: bool = False
+) -> tuple[str, ...]:
+    """What prompts of at most `longest` tokens, `given` by the user or chosen, could not have shown."""
     window = max((window for window in config.windows if window), default=0)
     original = config.rope.original_max_position_embeddings
     notes = []
@@ -67,9 +69,13 @@ def notes_on(config: ModelConfig, longest: int, prefill_chunk: int, *, streamed:
         notes.append(f"no prompt passes the prefill chunk of {prefill_chunk} tokens: faults between chunks cannot show")
     if original and longest <= original:
         notes.append(
-            f"no prompt passes {original} positions, for which {config.rope.rope_type} extends the model:"
-            f" repeat with --max-length {original + 2 * prefill_chunk} to judge long contexts"
+            f"no prompt passes {original} positions, beyond which {config.rope.rope_type} extends the model:"
+            f" {_longer(original + 2 * prefill_chunk, given)} to judge long contexts"
         )
     if streamed:
         notes.append("streamed: prompts ran one by one, so that faults of a batch cannot show")
     return tuple(notes)
+
+
+def _longer(tokens: int, given: bool) -> str:
+    return f"give a prompt of {tokens} tokens" if given else f"repeat with --max-length {tokens}"

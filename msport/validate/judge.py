@@ -18,12 +18,13 @@ from msport.architectures import load_config
 from msport.checkpoint import Manifest, open_checkpoint
 from msport.errors import UsageError
 from msport.hub import Source
+from msport.memory import peak_memory
 from msport.validate import golden as golden_values
 from msport.validate.checks import notes_on, notes_on_config
 from msport.validate.findings import Setup
 from msport.validate.golden import Golden
 from msport.validate.layers import LayerError, first_departure
-from msport.validate.memory import peak_bytes, too_large, weight_dtype, weight_nbytes
+from msport.validate.memory import too_large, weight_dtype, weight_nbytes
 from msport.validate.operations import EMBEDDING, HEAD
 from msport.validate.ours import Ours
 from msport.validate.phases import Phases
@@ -41,7 +42,10 @@ _TENSORS = {EMBEDDING: ("model.embed_tokens.",), HEAD: ("model.norm.", "lm_head.
 
 @dataclass
 class Judge:
-    """What a verdict needs beside a reference; `tolerance` None: by the dtypes, `stream` None: by the memory."""
+    """What a verdict needs beside a reference.
+
+    `tolerance` None is chosen by the dtypes, `stream` None by the memory; `given`: prompts are not the default ones.
+    """
 
     setup: Setup
     ours: Ours
@@ -49,6 +53,7 @@ class Judge:
     tolerance: float | None
     stream: bool | None
     phases: Phases
+    given: bool
 
     def by_source(self, source: Source, prompts: Sequence[Prompt], reference_dtype: str, save: Path | None) -> Report:
         """Runs the reference first; its values go to `save` too."""
@@ -150,10 +155,13 @@ class Judge:
             outcome.results,
             outcome.layers,
             departure,
-            notes=(*notes, *notes_on(ours.config, longest, PREFILL_CHUNK, streamed=bool(self.stream))),
+            notes=(
+                *notes,
+                *notes_on(ours.config, longest, PREFILL_CHUNK, streamed=bool(self.stream), given=self.given),
+            ),
             seconds=self.phases.seconds,
             rounding=explain_rounding(dtypes, largest, alone),
-            peak_bytes=peak_bytes(),
+            peak_bytes=peak_memory(),
         )
 
     def _with_weights(self, report: Report, source: Source) -> Report:
@@ -163,7 +171,7 @@ class Judge:
             return report
         with self.phases.phase("compare weights"):
             weights = _weights_of(departure, source.folder, self.ours.folder)
-        return replace(report, weights=weights, peak_bytes=peak_bytes())
+        return replace(report, weights=weights, peak_bytes=peak_memory())
 
     def _golden(
         self, source: Source, prompts: Sequence[Prompt], reference_dtype: str, versions: dict[str, str]

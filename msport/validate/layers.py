@@ -182,7 +182,7 @@ class LayerComparison:
             alone, _ = runner.run(given, reference[ATTENDED])
             missing = frozenset(names) - present
             explained = np.zeros(len(given), bool)
-            if ROUTER in present and ROUTER in reference:
+            if {ROUTER, CHOSEN} <= present & reference.keys():
                 check, explained = check_routing(reference, own, alone)
                 routing = add_routing(routing, check)
             pairs.append({name: (reference[name], alone[name]) for name in names if name not in missing})
@@ -191,7 +191,11 @@ class LayerComparison:
         found = []
         for name in names:
             if name in missing:
-                found.append(OperationError(name, np.inf, np.inf, self._prompts[0][1].name, 0, "missing in our model"))
+                found.append(
+                    OperationError(
+                        name, np.inf, np.inf, self._prompts[0][1].name, 0, "missing or of another size in our model"
+                    )
+                )
             else:
                 found.append(self._judged(name, isolated[name], pairs))
         return self._error(index + 1, f"layers.{index}", drift, tuple(found), routing)

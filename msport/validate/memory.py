@@ -1,16 +1,13 @@
-"""Whether a model fits in memory, and how much of it a validation took."""
+"""Whether a model fits in memory."""
 
 from __future__ import annotations
 
-import resource
-import sys
 from math import prod
 from pathlib import Path
 
-import psutil
-
 from msport.architectures import ARCHITECTURES, ModelConfig
 from msport.checkpoint import open_checkpoint
+from msport.memory import available_memory
 
 _ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
 # Beside the weights: caches, activations, the graph compiler.
@@ -28,14 +25,8 @@ def too_large(nbytes: int, available: int | None = None) -> bool:
 
     The two sides stand in memory one after the other: `nbytes` are the larger one's.
     """
-    available = psutil.virtual_memory().available if available is None else available
+    available = available_memory() if available is None else available
     return nbytes + _SLACK_BYTES > available
-
-
-def peak_bytes() -> int:
-    """The most memory that this process ever held."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def weight_dtype(folder: Path) -> str:

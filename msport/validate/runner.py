@@ -11,11 +11,12 @@ from msport.architectures import ModelConfig, load_config
 from msport.checkpoint import Manifest, open_checkpoint, read_manifest
 from msport.errors import CheckpointError, UsageError
 from msport.hub import Source, resolve
+from msport.memory import peak_memory
 from msport.validate import golden as golden_values
 from msport.validate.checks import check_arguments, check_no_effect, check_same_sizes, notes_on_config
 from msport.validate.findings import Setup, own_versions
 from msport.validate.judge import Judge
-from msport.validate.memory import peak_bytes, weight_dtype
+from msport.validate.memory import weight_dtype
 from msport.validate.ours import choose_ours
 from msport.validate.phases import Phases, Progress
 from msport.validate.prompts import choose_prompts
@@ -71,7 +72,9 @@ def validate_model(
         why = f"{path} holds golden values of its own prompts, seed and dtype"
         check_no_effect(why, **of_prompts, reference_dtype=own_dtype, seed=own_seed)
         setup = _setup(folder, manifest, config, str(path), level, golden.seed)
-        return Judge(setup, choose_ours(folder, dtype), manifest, tol, stream, phases).by_golden(path, golden)
+        return Judge(setup, choose_ours(folder, dtype), manifest, tol, stream, phases, given=True).by_golden(
+            path, golden
+        )
     if level == "weights":
         why = "--level weights runs nothing"
         check_no_effect(why, **of_prompts, dtype=dtype, stream=stream, reference_dtype=other_dtype)
@@ -87,7 +90,8 @@ def validate_model(
     check_same_sizes(folder, source)
     computed = weight_dtype(source.folder) if reference_dtype == "model" else reference_dtype
     setup = _setup(folder, manifest, config, source.id, level, seed)
-    return Judge(setup, ours, manifest, tol, stream, phases).by_source(source, chosen, computed, save)
+    judge = Judge(setup, ours, manifest, tol, stream, phases, given=prompts is not None)
+    return judge.by_source(source, chosen, computed, save)
 
 
 def find_reference(manifest: Manifest, reference: str | Path | None) -> Source:
@@ -112,7 +116,7 @@ def _judge_weights(setup: Setup, folder: Path, source: Source, phases: Phases) -
         with phases.phase("compare weights", total) as advance:
             weights = compare_weights(original, converted, advance)
     notes = notes_on_config(folder, source)
-    return Report(setup, weights=weights, notes=notes, seconds=phases.seconds, peak_bytes=peak_bytes())
+    return Report(setup, weights=weights, notes=notes, seconds=phases.seconds, peak_bytes=peak_memory())
 
 
 def _setup(folder: Path, manifest: Manifest, config: ModelConfig, reference: str, level: Level, seed: int) -> Setup:

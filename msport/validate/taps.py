@@ -110,7 +110,7 @@ class Taps:
         self._kept = {name: _parameter(name, rows, width) for name, width in features.items() if name != OUTPUT}
         self._injected = Parameter(Tensor(np.zeros((rows, hidden), np.float32)), name="injected", requires_grad=False)
         self._isolated = Parameter(Tensor(np.zeros(1, bool)), name="isolated", requires_grad=False)
-        self.present: frozenset[str] = frozenset()
+        self._tapped: frozenset[str] = frozenset()
 
     @contextmanager
     def on(self, layer: nn.Cell) -> Iterator[None]:
@@ -136,8 +136,12 @@ class Taps:
             self._injected.set_data(Tensor(injected))
 
     def read(self, count: int) -> dict[str, Array]:
-        """The first `count` rows of what the last call kept; copies, for the next call writes to the same memory."""
-        return {name: self._kept[name].asnumpy()[:count].copy() for name in self._kept if name in self.present}
+        """The first `count` rows of what the last call kept; copies, for the next call writes to the same memory.
+
+        An operation that the layer lacks, or whose values were of another size, is not among them.
+        """
+        rows = {name: self._kept[name].asnumpy()[:count].copy() for name in self._kept if name in self._tapped}
+        return {name: values for name, values in rows.items() if not (values == _unwritten(name)).all()}
 
     def _make(self, layer: nn.Cell) -> list[tuple[Any, str, nn.Cell]]:
         modules, kept = operations.find_modules(layer), self._kept
@@ -156,13 +160,18 @@ class Taps:
                 tap = Tap(cell, kept.get(name), kept.get(inputs.get(name, "")))
                 made.append((*_home(layer, cell), tap))
         derived = {ROTARY, ATTENTION, ATTENDED} | ({CHOSEN, SHARES} if ROUTER in modules else {ACTIVATION})
-        self.present = frozenset(modules) | derived
+        self._tapped = frozenset(modules) | derived
         return made
 
 
 def _parameter(name: str, rows: int, width: int) -> Parameter:
-    dtype = np.int32 if name == CHOSEN else np.float32
-    return Parameter(Tensor(np.zeros((rows, width), dtype)), name=f"tap {name}".replace(" ", "_"), requires_grad=False)
+    values = np.full((rows, width), _unwritten(name))
+    return Parameter(Tensor(values), name=f"tap {name}".replace(" ", "_"), requires_grad=False)
+
+
+def _unwritten(name: str) -> np.generic:
+    """What stands where no call has written: a value that no layer gives."""
+    return np.int32(-1) if name == CHOSEN else np.finfo(np.float32).min
 
 
 def _home(layer: nn.Cell, cell: nn.Cell) -> tuple[Any, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isfinite
 
 # Bits of significand, the implicit one included.
 SIGNIFICAND = {"float32": 24, "float16": 11, "bfloat16": 8}
@@ -57,9 +58,17 @@ def explain_rounding(dtypes: Dtypes, largest: float, blocks: Sequence[float]) ->
     if dtypes.reference != "float32":
         step = f"{unit(dtypes.reference):.1e}"
         lines.append(f"reference: it computes in {dtypes.reference}, and rounds every result by up to {step}")
-    times = largest / _coarsest(dtypes)
-    lines.append(f"together: the logits differ by at most {largest:.1e}, {times:,.0f} times the coarsest rounding")
+    lines.append(f"together: {_together(dtypes, largest)}")
     return tuple(lines)
+
+
+def _together(dtypes: Dtypes, largest: float) -> str:
+    if not isfinite(largest):
+        return "there are logits that are not finite, which rounding does not explain; an overflow would"
+    said = f"the logits differ by at most {largest:.1e}, {largest / _coarsest(dtypes):,.0f} times the coarsest rounding"
+    if largest <= default_tolerance(dtypes.ours, dtypes.reference):
+        return said
+    return f"{said}: more than rounding explains"
 
 
 def _of_weights(dtypes: Dtypes) -> str:

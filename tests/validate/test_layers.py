@@ -109,7 +109,7 @@ def test_an_operation_that_our_model_lacks_departs(recording: Recording) -> None
     ]
     assert faulty.first_operation is not None
     assert (faulty.name, faulty.first_operation.name) == ("layers.0", ATTENDED)
-    assert faulty.first_operation.how == "missing in our model"
+    assert faulty.first_operation.how == "missing or of another size in our model"
 
 
 def test_a_fault_of_the_head_is_put_there_and_described(recording: Recording) -> None:

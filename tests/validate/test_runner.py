@@ -136,4 +136,5 @@ def test_what_a_run_cannot_have_shown_is_noted(converted: Path) -> None:
     assert len(short) == 3
     assert "window of 24" in short[0]
     assert "--max-length 4352" in short[2]
+    assert "give a prompt of 4352 tokens" in checks.notes_on(config, 20, 128, given=True)[2]
     assert checks.notes_on(config, 5000, 128) == ()

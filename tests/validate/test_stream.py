@@ -11,9 +11,9 @@ import pytest
 from msport.architectures import load_config
 from msport.convert import convert_checkpoint
 from msport.sample import write_sample
-from msport.validate import validate_model
+from msport.validate import memory, validate_model
 from msport.validate.memory import too_large, weight_dtype, weight_nbytes
-from msport.validate.operations import ATTENDED, MLP_NORM, OUTPUT
+from msport.validate.operations import ATTENDED, CHOSEN, MLP_NORM, OUTPUT
 from msport.validate.ours import Ours
 from msport.validate.stream import Streamed
 from validate.tampering import change_tensor
@@ -84,8 +84,26 @@ def test_streaming_is_chosen_where_the_larger_side_does_not_fit(converted: Path)
     assert too_large(nbytes, available=2 * 10**9), "beside the weights stand caches, activations and the compiler"
 
 
+def test_a_container_s_limit_counts_as_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: 5 * 10**9)
+    assert too_large(4 * 10**9)
+    assert not too_large(2 * 10**9)
+
+
 def test_the_dtype_of_weights_is_that_of_most_of_them(sample: Path) -> None:
     assert weight_dtype(sample) == "bfloat16"
+
+
+def test_an_operation_of_another_size_than_the_reference_s_is_not_there(converted: Path) -> None:
+    config = load_config(converted)
+    blocks = Streamed(Ours(converted, config, "float32"), 40, 16)
+    states = np.random.default_rng(0).standard_normal((20, config.hidden_size)).astype(np.float32)
+    chosen = config.num_experts_per_tok  # type: ignore[attr-defined]
+    with blocks.layer(0, {CHOSEN: chosen + 1, MLP_NORM: config.hidden_size}) as runner:
+        found, present = runner.run(states)
+    blocks.close()
+    assert CHOSEN not in found
+    assert present == found.keys() == {ATTENDED, MLP_NORM, OUTPUT}
 
 
 def test_the_feed_forward_alone_reads_what_it_is_given_and_attention_what_the_layer_is(converted: Path) -> None:

@@ -32,6 +32,13 @@ def test_rounding_of_weights_is_told_from_that_of_results(dtypes: Dtypes, said: 
     assert lines[1].startswith(f"compute: every result is rounded to {dtypes.ours}")
 
 
+def test_what_rounding_does_not_explain_is_said() -> None:
+    dtypes = Dtypes("bfloat16", "bfloat16", "float32", "float32")
+    assert "more than" not in explain_rounding(dtypes, 1e-3, [])[-1]
+    assert explain_rounding(dtypes, 0.5, [])[-1].endswith("more than rounding explains")
+    assert "not finite" in explain_rounding(dtypes, float("inf"), [])[-1]
+
+
 def test_a_rounded_reference_is_named() -> None:
     lines = explain_rounding(Dtypes("bfloat16", "bfloat16", "float32", "bfloat16"), 1e-3, [])
     assert any("reference: it computes in bfloat16" in line for line in lines)

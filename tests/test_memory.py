@@ -1,0 +1,19 @@
+"""What a process held at most is read where the system counts it for this process alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from msport.memory import peak_memory
+
+
+def test_the_peak_is_that_of_the_process_and_not_of_its_parent(tmp_path: Path) -> None:
+    ballast = bytearray(300_000_000)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    program = "from msport.memory import peak_memory; print(peak_memory())"
+    child = int(subprocess.check_output([sys.executable, "-c", program], text=True))
+    assert peak_memory() > len(ballast)
+    assert child < 150_000_000
+    assert peak_memory(tmp_path / "absent") > len(ballast), "and where it does not say, what getrusage says"

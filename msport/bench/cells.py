@@ -75,7 +75,10 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The figures of one workload of one engine, by their name in `KINDS`; without a workload those of its start."""
+    """The figures of one workload of one engine, by their name in `KINDS`; without a workload those of its start.
+
+    `positions` are those of the caches, where an engine was started with the same batch for several lengths.
+    """
 
     engine: str
     device: str
@@ -83,17 +86,21 @@ class Cell:
     batch: int
     workload: Workload | None
     figures: Mapping[str, Figure]
+    positions: int | None = None
 
     @property
     def title(self) -> str:
-        what = f"batch {self.batch}, starting up" if self.workload is None else self.workload.title
+        length = "" if self.positions is None else f", {self.positions} positions"
+        what = f"batch {self.batch}{length}, starting up" if self.workload is None else self.workload.title
         return f"{self.engine} {self.dtype}, {what}"
 
     @property
     def key(self) -> tuple[object, ...]:
         """What is the same in two benchmarks of the same thing."""
         workload = self.workload
-        sizes = () if workload is None else (workload.name, workload.prompt_tokens, workload.new_tokens)
+        sizes: tuple[object, ...] = (self.positions,)
+        if workload is not None:
+            sizes = (workload.name, workload.prompt_tokens, workload.new_tokens)
         return (self.engine, self.dtype, self.batch, *sizes)
 
 
@@ -126,10 +133,17 @@ def result_cells(session: Mapping[str, Any]) -> Iterator[Cell]:
 
 def document_cells(document: Mapping[str, Any]) -> list[Cell]:
     """All cells of a benchmark's document, a session's start before its workloads."""
+    cells: dict[object, Cell] = {}
     sessions = (*document["sessions"], *document["baselines"])
-    return list(
-        {cell.key: cell for session in sessions for cell in (start_cell(session), *result_cells(session))}.values()
-    )
+    starts = [start_cell(session) for session in sessions]
+    lengths: dict[object, set[int]] = {}
+    for session, start in zip(sessions, starts, strict=True):
+        lengths.setdefault(start.key, set()).add(session["max_length"])
+    for session, start in zip(sessions, starts, strict=True):
+        several = len(lengths[start.key]) > 1
+        named = replace(start, positions=session["max_length"]) if several else start
+        cells |= {cell.key: cell for cell in (named, *result_cells(session))}
+    return list(cells.values())
 
 
 def csv_rows(document: Mapping[str, Any]) -> Iterator[Sequence[object]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from msport.bench.cells import KINDS, Cell, Figure, document_cells
+from msport.bench.differences import describe_differences
 from msport.bench.notes import UNSTEADY
 from msport.errors import UsageError
 
@@ -35,15 +36,6 @@ COMPARED = (
 
 # A change below this is noise whatever the repeats say: where code and data come to lie in memory moves as much.
 SMALLEST = 0.01
-
-# What must be the same for two figures to be about the same thing, and what each is called.
-_SAME = {
-    "checkpoint": "the checkpoint",
-    "processor": "the processor",
-    "threads": "the number of threads",
-    "device": "the device",
-    "seed": "the seed",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +127,10 @@ def compare(files: Sequence[str], documents: Sequence[Mapping[str, Any]]) -> Com
         tuple(document["setup"]["started"] for document in documents),
         tuple(cells),
         tuple(tuple(_changes(cells[0], each, drift)) for each, drift in zip(cells[1:], drifts, strict=True)),
-        tuple((*_notes_on_drift(drift), *_notes(first, other)) for other, drift in zip(others, drifts, strict=True)),
+        tuple(
+            tuple(describe_differences((files[0], file), (first, other), drift))
+            for file, other, drift in zip(files[1:], others, drifts, strict=True)
+        ),
     )
 
 
@@ -197,28 +192,3 @@ def _speeds(document: Mapping[str, Any]) -> dict[tuple[str, str], float]:
             key = (dtype, probe["method"])
             speeds[key] = max(speeds.get(key, 0.0), probe["best"])
     return speeds
-
-
-def _notes_on_drift(drift: float) -> Iterator[str]:
-    if drift:
-        yield f"the machine's own speed differs by {drift:.0%} between these runs: less than that is called noise"
-
-
-def _notes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    for name, title in _SAME.items():
-        if before["setup"][name] != after["setup"][name]:
-            was, became = before["setup"][name], after["setup"][name]
-            yield f"{title} differs: {was}, then {became}; the figures are not about the same thing"
-    versions = [document["sessions"][0]["versions"] for document in (before, after)]
-    for name in sorted(versions[0].keys() & versions[1].keys()):
-        if versions[0][name] != versions[1][name]:
-            yield f"{name} was {versions[0][name]}, then {versions[1][name]}"
-    keys = [{cell.key: cell.title for cell in document_cells(document)} for document in (before, after)]
-    for title in [keys[0][key] for key in keys[0].keys() - keys[1].keys()]:
-        yield f"only the first run has {title}"
-    for title in [keys[1][key] for key in keys[1].keys() - keys[0].keys()]:
-        yield f"only the second run has {title}"
-    for document, which in ((before, "first"), (after, "second")):
-        for note in document["notes"]:
-            if "idle machine" in note:
-                yield f"the {which} run: {note}"

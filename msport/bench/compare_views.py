@@ -58,7 +58,7 @@ def _rows(changes: Sequence[Change]) -> list[Row]:
                 _value(each.figure, each.before),
                 _value(each.figure, each.after),
                 f"{each.after / each.before - 1:+.1%}",
-                "" if each.noise is None else f"{each.noise:.1%}",
+                "" if each.noise is None else f"{1 / (1 + each.noise) - 1:.1%} to {each.noise:+.1%}",
                 _WORDS[each.verdict],
             )
         )
@@ -118,7 +118,8 @@ def _label(cell: Cell) -> str:
     """Two short lines: what ran, and on what."""
     engine = "" if cell.engine == "msport" else f"{cell.engine} "
     if cell.workload is None:
-        return f"{engine}{cell.dtype}\nbatch {cell.batch}"
+        length = "" if cell.positions is None else f", {cell.positions} positions"
+        return f"{engine}{cell.dtype}\nbatch {cell.batch}{length}"
     name = f"{cell.workload.name} " if cell.workload.name else ""
     return f"{engine}{cell.dtype} batch {cell.batch}\n{name}{cell.workload.prompt_tokens} + {cell.workload.new_tokens}"
 

@@ -23,9 +23,11 @@ BUSY = 0.5
 def collect_notes(report: Measurements) -> tuple[str, ...]:
     """Every note that `report` needs."""
     startups = (_on_startup(startup) for startup in report.startups)
-    machine = (on_machine(limits) for limits in report.limits.values())
+    several = len(report.limits) > 1
+    machine = (on_machine(limits, f" in {dtype}" if several else "") for dtype, limits in report.limits.items())
     sessions = (_on_session(report, session) for session in report.sessions)
-    baselines = (_on_baseline(session, peer) for session, peer in report.pairs())
+    kinds = {session.kind for session in report.sessions}
+    baselines = (_on_baseline(*pair, named=len(kinds) > 1) for pair in report.pairs())
     notes = chain(_on_setup(report.setup), *machine, *startups, *sessions, *baselines)
     return tuple(dict.fromkeys(notes))  # what holds for every session is said once
 
@@ -38,8 +40,8 @@ def _on_setup(setup: Setup) -> Iterator[str]:
         )
 
 
-def on_machine(limits: Limits) -> Iterator[str]:
-    """Whether the machine kept its speed from one measurement to the next."""
+def on_machine(limits: Limits, where: str = "") -> Iterator[str]:
+    """Whether the machine kept its speed from one measurement to the next; `where` names their dtype."""
     for name, probes in (("memory bandwidth", limits.memory), ("matrix products", limits.arithmetic)):
         speeds: dict[str, list[float]] = {}
         for probe in probes:
@@ -47,8 +49,8 @@ def on_machine(limits: Limits) -> Iterator[str]:
         drift = max((max(each) / min(each) - 1 for each in speeds.values()), default=0.0)
         if drift > UNSTEADY:
             yield (
-                f"{name}: the machine's speed moved by {drift:.0%} during the benchmark; something else is running,"
-                " repeat on an idle machine"
+                f"{name}{where}: the machine's speed moved by {drift:.0%} during the benchmark; something else is"
+                " running, repeat on an idle machine"
             )
 
 
@@ -82,11 +84,12 @@ def _on_session(report: Measurements, session: Session) -> Iterator[str]:
             )
 
 
-def _on_baseline(session: Session, baseline: Session) -> Iterator[str]:
+def _on_baseline(session: Session, baseline: Session, named: bool) -> Iterator[str]:
     if session.dtype != baseline.dtype:
         yield f"the baseline ran in {baseline.dtype}, msport in {session.dtype}: the ratios compare different work"
     if session.device != baseline.device:
         yield f"the baseline ran on {baseline.device}, msport on {session.device}"
     for ours, theirs in zip(session.results, baseline.results, strict=True):
         same, of = agreement(ours.runs, theirs.runs)
-        yield f"{ours.workload.title}: both produced the same tokens up to {same} of {of}"
+        title = f"{session.kind}, {ours.workload.title}" if named else ours.workload.title
+        yield f"{title}: both produced the same tokens up to {same} of {of}"

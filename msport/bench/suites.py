@@ -83,6 +83,10 @@ def choose_shape(suite: str | None, config: ModelConfig, **asked: Any) -> Shape:
     shape = replace(SHAPES[suite], **{name: value for name, value in asked.items() if value is not None})
     if shape.processes < 1:
         raise UsageError(f"processes is {shape.processes}; at least one must run")
+    if shape.repeats >= 1:
+        shape = replace(shape, processes=min(shape.processes, shape.repeats))  # each makes a run at least
+    if suite == "mixed" and asked.get("prompts") is not None:
+        raise UsageError("the prompts of suite 'mixed' are texts: leave their length out, or the suite")
     if suite is not None and asked.get("prompts") is None:
         room = config.max_position_embeddings - shape.new_tokens
         shape = replace(shape, prompts=tuple(prompt for prompt in shape.prompts if prompt <= room))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,11 +115,13 @@ def command(
     docs/benchmarking.md says what each figure means.
     DIR is the current folder if that is a converted checkpoint, else the newest one directly below it.
     """
-    for path in (json_file, csv_file, html_file):
-        _check_writable(path)
+    _check_outputs({"--json": json_file, "--csv": csv_file, "--html": html_file}, read=paths if compare else ())
     if compare:
+        _refuse_options("--compare measures nothing", ("paths", "compare", "json_file", "csv_file", "html_file"))
         _compare(paths, json_file, csv_file, html_file)
         return
+    if options["baseline"] is None and options["reference"] is not None:
+        raise UsageError("--reference has no effect without --baseline torch; add that, or leave --reference out")
     if len(paths) > 1:
         raise UsageError(f"bench takes one folder, not {len(paths)}; --compare takes several reports")
     from msport.bench import benchmark
@@ -159,10 +162,48 @@ def _compare(paths: Sequence[str], json_file: str | None, csv_file: str | None, 
     _write_file(html_file, lambda: render_comparison_page(comparison))
 
 
-def _check_writable(path: str | None) -> None:
-    """Before anything has run for minutes."""
-    if path not in (None, "-") and not Path(str(path)).absolute().parent.is_dir():
+def _refuse_options(why: str, but: Sequence[str]) -> None:
+    """Raises `UsageError` for options of this call that would be ignored: all that were given `but` some."""
+    context = click.get_current_context()
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in but
+        and context.get_parameter_source(str(parameter.name)) is not click.core.ParameterSource.DEFAULT
+    ]
+    if given:
+        raise UsageError(f"{why}: {', '.join(given)} would be ignored; leave that out")
+
+
+def _check_outputs(outputs: Mapping[str, str | None], read: Sequence[str]) -> None:
+    """Raises `UsageError` or `OutputError` for files that could not be written, before anything has run for minutes.
+
+    `read` are files that must not be overwritten.
+    """
+    given = {option: path for option, path in outputs.items() if path is not None}
+    printed = [option for option, path in given.items() if path == "-"]
+    if "--html" in printed:
+        raise UsageError("--html needs a file: a page is of no use on a terminal")
+    if len(printed) > 1:
+        raise UsageError(f"only one of {' and '.join(printed)} can be printed; give a file for the other")
+    taken = {Path(path).resolve(): path for path in read}
+    for option, path in given.items():
+        if path == "-":
+            continue
+        _check_writable(Path(path))
+        if Path(path).resolve() in taken:
+            raise UsageError(f"{option} {path} would overwrite {taken[Path(path).resolve()]}; give another file")
+        taken[Path(path).resolve()] = f"what {option} writes"
+
+
+def _check_writable(path: Path) -> None:
+    folder = path.absolute().parent
+    if not folder.is_dir():
         raise OutputError(f"{path}: its folder does not exist; make it first")
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; name a file in it")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{path}: nothing can be written to {folder}; name another folder")
 
 
 def _write_file(path: str | None, render: Callable[[], str]) -> None:

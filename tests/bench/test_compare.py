@@ -126,9 +126,40 @@ def test_what_differs_between_the_runs_is_said() -> None:
     (notes,) = _compare(GRID, other).notes
     assert any("the processor differs: A processor, then Another one" in note for note in notes)
     assert any("the checkpoint differs" in note for note in notes)
-    assert "msport was 0.1.0, then 0.2.0" in notes
-    assert any(note.startswith("only the first run has msport float16") for note in notes)
-    assert any(note.startswith("the second run: memory bandwidth") for note in notes)
+    assert "msport: 0.1.0, then 0.2.0" in notes
+    assert any(note.startswith("only 0.json has msport float32, batch 2, starting up") for note in notes)
+    assert any(note.startswith("1.json: memory bandwidth") for note in notes)
+
+
+def test_other_operators_and_longer_caches_are_said_for_they_explain_a_change() -> None:
+    portable = replace(SESSION, details={**SESSION.details, "operators": "portable"}, max_length=4096)
+    (notes,) = _compare(REPORT, replace(REPORT, sessions=(portable,))).notes
+    assert "msport's operators: cpu, then portable" in notes
+    assert "msport's max length: 104, then 4096" in notes
+
+
+def test_the_memory_of_each_length_is_compared_with_that_of_the_same_length() -> None:
+    long = replace(SESSION, max_length=4096, peaks=(9_000_000_000,) * 2)
+    report = replace(REPORT, sessions=(SESSION, long), startups=REPORT.startups * 2)
+    changes = [each for each in _compare(report, report).changes[0] if each.figure == "peak_resident"]
+    assert [each.before for each in changes] == [3e9, 9e9]
+    assert "4096 positions, starting up" in changes[1].cell
+
+
+def test_the_noise_that_is_shown_is_what_the_change_beside_it_is_judged_by() -> None:
+    times = np.ones(4)
+    runs = (_run_of(0.9 * times, 0), _run_of(1.1 * times, 1))  # 20 % apart
+    slow = replace(SESSION, results=(Result(SESSION.results[0].workload, runs),))
+    fast = replace(SESSION, results=(replace(slow.results[0], runs=tuple(_scaled(run, 0.81) for run in runs)),))
+    comparison = _compare(replace(REPORT, sessions=(slow,)), replace(REPORT, sessions=(fast,)))
+    (line,) = (line for line in render_comparison(comparison).splitlines() if " decode, p50 " in line)
+    assert line.endswith("-19.0%   -16.7% to +20.0%  better")  # and not "-19.0%  20.0%  better"
+
+
+def test_runs_with_nothing_in_common_are_told_so() -> None:
+    half = replace(SESSION, dtype="float16")
+    (notes,) = _compare(REPORT, replace(REPORT, sessions=(half,), limits={"float16": LIMITS})).notes
+    assert notes[0].startswith("the two have nothing in common that was measured")
 
 
 def test_the_text_says_what_is_noise_and_the_page_draws_it() -> None:
@@ -167,3 +198,7 @@ def test_a_report_that_lacks_a_part_is_refused_by_name(tmp_path: Path) -> None:
 
 def _halved(run: Run) -> Run:
     return replace(run, prefill=run.prefill / 2, first_token=run.first_token / 2)
+
+
+def _scaled(run: Run, factor: float) -> Run:
+    return replace(run, steps=tuple(factor * step for step in run.steps))

@@ -118,6 +118,16 @@ def test_a_machine_whose_speed_moved_is_said() -> None:
     assert note.startswith("memory bandwidth: the machine's speed moved by 33%")
 
 
+def test_notes_name_their_dtype_where_there_are_several() -> None:
+    moved = LIMITS + Limits((Probe("reading", 1.5e10, 1e10, 9),), LIMITS.arithmetic)
+    half = replace(SESSION, dtype="float16")
+    report = replace(COMPARED, sessions=(SESSION, half), limits={"float32": LIMITS, "float16": moved})
+    notes = collect_notes(report)
+    assert any(note.startswith("memory bandwidth in float16: the machine's speed moved") for note in notes)
+    for dtype in ("float32", "float16"):
+        assert f"{dtype}, {WORKLOAD.title}: both produced the same tokens up to 2 of 4" in notes
+
+
 def test_a_machine_that_was_busy_before_is_said() -> None:
     busy = replace(REPORT, setup=replace(REPORT.setup, load_average=1.5))
     assert any("load average 1.5 on 2 processors" in note for note in collect_notes(busy))

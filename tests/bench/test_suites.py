@@ -111,6 +111,7 @@ def test_options_change_a_suite(suite: str, tiny_checkpoint: Path) -> None:
         (None, {"processes": 0}, "processes is 0"),
         (None, {"batches": ()}, "at least one batch"),
         (None, {"prompts": (10**6,)}, "exceed the model's max_position_embeddings"),
+        ("mixed", {"prompts": (64,)}, "the prompts of suite 'mixed' are texts"),
         ("grid", {"prompts": (64, 10**6)}, "exceed the model's max_position_embeddings"),
     ],
 )
@@ -122,3 +123,8 @@ def test_what_cannot_be_measured_is_refused(suite: str, asked: dict[str, object]
 def test_caches_shorter_than_the_workloads_are_refused() -> None:
     with pytest.raises(UsageError, match=r"max_length \(100\) is less than prompt and new tokens \(192\)"):
         _plan(None, max_length=100)
+
+
+def test_no_more_processes_are_told_of_than_there_are_runs() -> None:
+    assert choose_shape(None, CONFIG, repeats=1).processes == 1
+    assert choose_shape(None, CONFIG, repeats=3, processes=8).processes == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,37 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(
     assert _run("--json", "missing/report.json") == 2
     assert calls == []
     assert "missing/report.json: its folder does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--json", "."), ".: is a folder; name a file in it"),
+        (("--html", "-"), "--html needs a file"),
+        (("--json", "-", "--csv", "-"), "only one of --json and --csv can be printed"),
+        (("--json", "a", "--csv", "./a"), "--csv ./a would overwrite what --json writes"),
+        (("--reference", "org/model"), "--reference has no effect without --baseline"),
+        (("--compare", "a", "b", "--json", "a"), "--json a would overwrite a"),
+        (
+            ("--compare", "a", "b", "--batch", "4", "--published"),
+            "measures nothing: --batch, --published would be ignored",
+        ),
+    ],
+)
+def test_what_would_be_lost_or_ignored_is_refused(
+    calls: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    assert _run(*arguments) == 2
+    assert calls == []
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(
+    calls: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert _run("--json", "report.json") == 2
+    assert "report.json: nothing can be written to" in capsys.readouterr().err
 
 
 def test_an_unknown_baseline_is_refused(calls: list[dict[str, Any]]) -> None:

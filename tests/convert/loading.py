@@ -23,6 +23,7 @@ from msport.checkpoint import TensorFile
 
 def main(allowance: int, folders: list[Path]) -> None:
     load(min(shards(folders[0])))  # starts whatever threads MindSpore loads with
+    gc.freeze()  # a collection then looks at what the shards left, not at all of MindSpore
     counts = {}
     for folder in folders:
         index = json.loads((folder / "param_name_map.json").read_text())["weight_map"]

@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,17 +19,35 @@ TIMEOUT_SECONDS = 600
 README, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
 
 
+@pytest.fixture(scope="module")
+def runs(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[Path, Future[None]]]:
+    """The chosen documents, two at a time: imports and the graph compiler keep one processor busy."""
+    pytest.importorskip("transformers")
+    tests = [item for item in request.session.items if item.parent is request.node and "runs" in item.fixturenames]
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            document: pool.submit(run_blocks, document, tmp_path_factory.mktemp(document.stem))
+            for document in (test.callspec.params["document"] for test in tests)
+        }
+        pool.shutdown(cancel_futures=True)
+
+
 @pytest.mark.reference
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_block_runs_in_the_order_of_the_document(document: Path, tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
+def test_every_block_runs_in_the_order_of_the_document(document: Path, runs: dict[Path, Future[None]]) -> None:
+    runs[document].result()
+
+
+def run_blocks(document: Path, folder: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for language, text in blocks(document):
         command = {"sh": ["sh", "-ec", text], "python": [sys.executable, "-c", text]}.get(language)
         if command is None:
             continue
         done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
         )
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
 

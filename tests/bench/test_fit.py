@@ -53,9 +53,9 @@ def test_what_fits_is_the_most_that_fits() -> None:
     assert most_that_fits(lambda number: 10 * number, 1000, 9) == 0
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_a_process_that_ran_held_less_than_was_expected(tiny_checkpoint: Path, dtype: str) -> None:
-    bench = make_bench(tiny_checkpoint, [Workload(200, 2)], dtype=dtype, warmup=0, repeats=1)
+@pytest.mark.slow
+def test_a_process_that_ran_in_float16_held_less_than_was_expected(tiny_checkpoint: Path) -> None:
+    bench = make_bench(tiny_checkpoint, [Workload(200, 2)], dtype="float16", warmup=0, repeats=1)
     session = bench.measure_subject()
     config = replace(CONFIG, num_hidden_layers=2, vocab_size=512)
-    assert session.memory.peak_resident < Need.of(Costs(config, dtype), 202, 1).total
+    assert session.memory.peak_resident < Need.of(Costs(config, "float16"), 202, 1).total

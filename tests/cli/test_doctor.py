@@ -40,7 +40,9 @@ def test_a_machine_that_can_do_the_work_exits_with_0(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stderr == ""
     lines = result.stdout.splitlines()
-    assert any(line.startswith("pass  training step") for line in lines)
+    for name in ("device", "graph mode", "training step"):
+        assert any(line.startswith(f"pass  {name}  ") for line in lines)
+    assert sum("agrees with NumPy" in line for line in lines) == 2
     assert any(line.startswith("pass  fits") for line in lines)
     assert lines[-1].endswith(" 0 fail")
 

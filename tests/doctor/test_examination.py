@@ -27,31 +27,39 @@ def _find(checks: tuple[Check, ...], name: str) -> Check:
     return check
 
 
-def test_a_working_machine_passes_every_check_that_computes() -> None:
+@pytest.fixture
+def nothing_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks that start MindSpore pass at once; tests/cli/test_doctor.py runs them all."""
+    cpu = device.Device("CPU", 0, 1, None, None, "float32", None)
+    monkeypatch.setattr(examination, "ask_device", lambda dtype, timeout: (cpu, passed("device", "CPU 0")))
+    for name in ("check_multiply", "check_train", "check_compiler"):
+        monkeypatch.setattr(examination, name, lambda timeout, name=name: passed(name, "as if"))
+
+
+@pytest.mark.usefixtures("nothing_computes")
+def test_every_check_is_reported_when_it_is_made() -> None:
     reported: list[Check] = []
     diagnosis = diagnose(report=reported.append)
-    check_schema(json.loads(diagnosis.to_json()), "doctor.schema.json")
     assert tuple(reported) == diagnosis.checks
-    assert _find(diagnosis.checks, "device").status is Status.PASS
-    assert "agrees with NumPy" in _find(diagnosis.checks, "graph mode").finding
-    assert "agrees with NumPy" in _find(diagnosis.checks, "training step").finding
-    assert diagnosis.passed
+    assert {"device", "check_multiply", "check_train", "check_compiler"} <= {check.name for check in reported}
+    assert diagnosis.fit is None
+    check_schema(json.loads(diagnosis.to_json()), "doctor.schema.json")
 
 
 @pytest.mark.parametrize(
-    ("body", "finding"),
+    ("body", "timeout", "finding"),
     [
-        ("raise ImportError('libge_runner.so: cannot open')", "failed: ImportError: libge_runner.so: cannot open"),
-        ("import os; os.abort()", "crashed with SIGABRT"),
-        ("import time; time.sleep(600)", "did not end within 3 s"),
+        ("raise ImportError('libge_runner.so: cannot open')", 60, "failed: ImportError: libge_runner.so: cannot open"),
+        ("import os; os.abort()", 60, "crashed with SIGABRT"),
+        ("import time; time.sleep(600)", 1, "did not end within 1 s"),
     ],
     ids=["raises", "crashes", "hangs"],
 )
 def test_a_broken_mindspore_is_a_failed_line_and_the_rest_is_still_checked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, finding: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, timeout: float, finding: str
 ) -> None:
     _broken_mindspore(tmp_path, body, monkeypatch)
-    diagnosis = diagnose(timeout=3)
+    diagnosis = diagnose(timeout=timeout)
     broken = _find(diagnosis.checks, "device")
     assert broken.status is Status.FAIL
     assert finding in broken.finding
@@ -99,11 +107,10 @@ def test_a_device_that_says_nothing_of_its_memory_has_an_unknown_one(monkeypatch
     assert own_memory("Ascend") == {"memory": None, "free": None}
 
 
+@pytest.mark.usefixtures("nothing_computes")
 def test_a_model_on_an_npu_is_judged_by_what_is_free_there(converted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     npu = device.Device("Ascend", 0, 8, 64 << 30, 10**8, "bfloat16", None)
     monkeypatch.setattr(examination, "ask_device", lambda dtype, timeout: (npu, passed("device", "Ascend 0")))
-    for name in ("check_multiply", "check_train", "check_compiler"):
-        monkeypatch.setattr(examination, name, lambda timeout: passed("", ""))
     diagnosis = diagnose(converted, max_length=64)
     assert "of 100 MB free device memory" in _find(diagnosis.checks, "fits").finding
     assert diagnosis.fit is not None

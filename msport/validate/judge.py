@@ -30,7 +30,7 @@ from msport.validate.ours import Ours
 from msport.validate.phases import Phases
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording, RecordingWriter
-from msport.validate.reference import load_reference, reference_versions, steps_of
+from msport.validate.reference import load_reference, memory_errors, reference_versions, steps_of
 from msport.validate.report import Report
 from msport.validate.sides import PREFILL_CHUNK, Outcome, judge_loaded, judge_streamed
 from msport.validate.tolerance import Dtypes, default_tolerance, explain_rounding, rounding
@@ -88,7 +88,7 @@ class Judge:
         config = self.ours.config
         with TemporaryDirectory(prefix="msport-validate-") as scratch:
             folder = Path(scratch)
-            with RecordingWriter(folder, prompts, config.vocab_size) as writer:
+            with memory_errors(), RecordingWriter(folder, prompts, config.vocab_size) as writer:
                 with self.phases.phase("load reference"):
                     reference = self._load(source, dtype)
                 with self.phases.phase("run reference", steps_of(config.num_hidden_layers)) as advance:

@@ -137,8 +137,10 @@ def _given_prompt(
 ) -> Prompt:
     if isinstance(prompt, str):
         if tokenizer is None:
-            raise UsageError(f"{name} is text, but the checkpoint has no tokenizer.json; give token ids")
+            raise UsageError(f"{name} is text, but the checkpoint has no tokenizer.json; give token ids: --ids 1,2,3")
         ids = encode(tokenizer, prompt, config)
+        if not ids:
+            raise UsageError(f"{name} is empty: the tokenizer makes no token of {prompt!r}")
     else:
         ids = [int(token) for token in prompt]
     if not ids or not all(0 <= token < config.vocab_size for token in ids):

@@ -118,9 +118,8 @@ def load_transformers(folder: Path, dtype: str, attention: str | None) -> Any:
 
     model, report = _from_pretrained(folder, dtype, attention)
     _check_complete(folder, report)
-    if dtype == "float32":
-        for parameter in model.parameters():  # decoded experts come in bfloat16; the buffers stay untouched
-            parameter.data = parameter.data.to(torch.float32)
+    for parameter in model.parameters():  # decoded experts come in bfloat16; the buffers stay untouched
+        parameter.data = parameter.data.to(getattr(torch, dtype))
     return model.eval()
 
 
@@ -173,6 +172,17 @@ def _check_complete(folder: Path, report: dict[str, Any]) -> None:
                 f"{folder}: not a usable reference, Transformers reports {kind.replace('_', ' ')}:"
                 f" {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}"
             )
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Gives torch's complaint that an allocation failed, a RuntimeError, as the MemoryError that it is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        raise MemoryError(str(error)) from error
 
 
 @contextmanager

@@ -52,8 +52,8 @@ def explain_rounding(dtypes: Dtypes, largest: float, blocks: Sequence[float]) ->
     lines = [f"weights: {_of_weights(dtypes)}"]
     computed = f"compute: every result is rounded to {dtypes.ours}, by up to {unit(dtypes.ours):.1e}"
     if blocks:
-        times = max(blocks) / unit(dtypes.ours)
-        computed += f"; an operation alone errs by at most {max(blocks):.1e}, {times:,.0f} times that"
+        times = _times(max(blocks), unit(dtypes.ours))
+        computed += f"; an operation alone errs by at most {max(blocks):.1e}, {times} that"
     lines.append(computed)
     if dtypes.reference != "float32":
         step = f"{unit(dtypes.reference):.1e}"
@@ -65,10 +65,14 @@ def explain_rounding(dtypes: Dtypes, largest: float, blocks: Sequence[float]) ->
 def _together(dtypes: Dtypes, largest: float) -> str:
     if not isfinite(largest):
         return "there are logits that are not finite, which rounding does not explain; an overflow would"
-    said = f"the logits differ by at most {largest:.1e}, {largest / _coarsest(dtypes):,.0f} times the coarsest rounding"
-    if largest <= default_tolerance(dtypes.ours, dtypes.reference):
-        return said
-    return f"{said}: more than rounding explains"
+    said = f"the logits differ by at most {largest:.1e}, {_times(largest, _coarsest(dtypes))} the coarsest rounding"
+    expected = default_tolerance(dtypes.ours, dtypes.reference)
+    return said if largest <= expected else f"{said}; rounding should keep them below {expected:g}"
+
+
+def _times(value: float, unit: float) -> str:
+    ratio = value / unit
+    return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.2g} times"
 
 
 def _of_weights(dtypes: Dtypes) -> str:

@@ -98,7 +98,8 @@ def _where(report: Findings) -> str:
         return "no layer departs by more than rounding"
     first = error.first_operation
     if first is None:
-        return f"first to depart: {error.name}, along our own trajectory; no operation of it does alone{_ties(error)}"
+        said = f"first to depart: {error.name}, along our own trajectory; no operation of it does alone"
+        return said + (_ties(error) or _adds_up(report))
     found = f"first to depart: {error.name}, {first.name} ({first.largest:.1e}): {first.how}"
     if first.name in _HALVES and report.setup.level == "logits":
         found += f"\nthe fault is in the {_HALVES[first.name]}; --level layers names the operation"
@@ -118,6 +119,13 @@ def _weights(report: Findings, error: LayerError) -> str:
     first, more = wrong[0], f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
     what = first.fault or f"has {first.different:,} of {first.elements:,} elements that its source does not make"
     return f"\nits weights are wrong: {first.name} {what}{more}; convert again, and see --level weights"
+
+
+def _adds_up(report: Findings) -> str:
+    dtypes = {report.setup.dtype, report.setup.reference_dtype} - {"float32", None}
+    if not dtypes:
+        return ""
+    return f"\nrounding to {min(map(str, dtypes))} adds up along the way; float32 on both sides tells it from a fault"
 
 
 def _ties(error: LayerError) -> str:

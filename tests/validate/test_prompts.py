@@ -117,6 +117,11 @@ def test_an_own_prompt_that_cannot_be_run_is_refused(prompts: list[Any], reason:
         given_prompts(prompts, _config(), None, 10)
 
 
+def test_a_text_of_no_token_is_refused() -> None:
+    with pytest.raises(UsageError, match="prompt 1 is empty"):
+        given_prompts([""], _config(), _Characters(), None)
+
+
 def test_the_special_ids_that_the_configs_state_are_collected(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"pad_token_id": 1, "eos_token_id": None}))
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 3], "bos_token_id": 4}))

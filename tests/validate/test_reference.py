@@ -21,7 +21,7 @@ from msport.validate.metrics import relative_l2
 from msport.validate.operations import OPERATIONS, OUTPUT
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording, RecordingWriter, layer_name
-from msport.validate.reference import Reference, load_reference, reference_versions, steps_of
+from msport.validate.reference import Reference, load_reference, memory_errors, reference_versions, steps_of
 from msport.validate.reference_stream import stream_reference
 from msport.validate.weights import decode_mxfp4
 
@@ -70,6 +70,26 @@ def test_everything_is_float32_after_loading_mxfp4(loaded: Reference) -> None:
 
     assert {parameter.dtype for parameter in _parameters(loaded).values()} == {torch.float32}
     assert {buffer.dtype for buffer in loaded._model.buffers()} == {torch.float32}
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_experts_decoded_from_mxfp4_have_the_dtype_that_was_asked_for(dtype: str, sample: Path) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    reference = load_reference(sample, dtype)
+    assert {parameter.dtype for parameter in _parameters(reference).values()} == {getattr(torch, dtype)}
+    assert not any(buffer.dtype == getattr(torch, dtype) for buffer in reference._model.buffers()), (
+        "no table is rounded"
+    )
+
+
+def test_an_allocation_that_fails_in_torch_is_a_memory_error() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(MemoryError), memory_errors():
+        torch.empty(1 << 60)
+    with pytest.raises(RuntimeError, match="something else"), memory_errors():
+        raise RuntimeError("something else")
 
 
 @pytest.mark.reference

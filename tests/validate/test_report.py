@@ -159,6 +159,14 @@ def test_a_drift_that_no_block_shows_alone_is_said_to_be_one_with_the_near_ties_
     assert "1.0e-07: a near tie" in text
 
 
+def test_a_drift_in_a_short_dtype_is_put_down_to_rounding() -> None:
+    drifting = LayerError(1, "layers.0", 0.5, 0.1, "random", 3)
+    report = _report(_result(wrong={0: 2.0}), layers=(LAYERS[0], drifting), first_departure=1)
+    half = dataclasses.replace(report, setup=dataclasses.replace(report.setup, dtype="float16"))
+    assert "rounding to float16 adds up along the way" in str(half)
+    assert "adds up" not in str(report)
+
+
 def test_operations_that_agree_are_within_rounding() -> None:
     assert "no layer departs by more than rounding" in str(_report(_result(wrong={0: 2.0}), layers=LAYERS[:2]))
 

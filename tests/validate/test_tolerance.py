@@ -34,8 +34,9 @@ def test_rounding_of_weights_is_told_from_that_of_results(dtypes: Dtypes, said: 
 
 def test_what_rounding_does_not_explain_is_said() -> None:
     dtypes = Dtypes("bfloat16", "bfloat16", "float32", "float32")
-    assert "more than" not in explain_rounding(dtypes, 1e-3, [])[-1]
-    assert explain_rounding(dtypes, 0.5, [])[-1].endswith("more than rounding explains")
+    assert "should" not in explain_rounding(dtypes, 1e-3, [])[-1]
+    assert explain_rounding(dtypes, 0.5, [])[-1].endswith("rounding should keep them below 0.01")
+    assert "0.25 times the coarsest" in explain_rounding(Dtypes(*["bfloat16"] * 4), 2.0**-10, [])[-1]
     assert "not finite" in explain_rounding(dtypes, float("inf"), [])[-1]
 
 

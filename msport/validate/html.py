@@ -123,7 +123,14 @@ def _setup_rows(report: Findings) -> list[Row]:
     stated = [(name, getattr(setup, name)) for name in type(setup).__slots__ if name != "versions"]
     seconds = [(phase, f"{value:.1f} s") for phase, value in (report.seconds or {}).items()]
     rows = [*stated, *setup.versions.items(), *seconds]
-    return [("setting", "value"), *((name.replace("_", " "), str(value)) for name, value in rows if value is not None)]
+    return [
+        ("setting", "value"),
+        *((name.replace("_", " "), _said(value)) for name, value in rows if value is not None),
+    ]
+
+
+def _said(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def _table(rows: Sequence[Row], bad: Sequence[bool] = ()) -> str:

@@ -79,6 +79,7 @@ def validate_model(
         why = "--level weights runs nothing"
         check_no_effect(why, **of_prompts, dtype=dtype, stream=stream, reference_dtype=other_dtype)
         source = find_reference(manifest, reference)
+        check_same_sizes(folder, source)
         return _judge_weights(_setup(folder, manifest, config, source.id, level, seed), folder, source, phases)
     check_reference_installed()
     save = None if save_reference is None else Path(save_reference)

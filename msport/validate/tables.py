@@ -99,7 +99,7 @@ def weight_rows(checks: Sequence[TensorCheck]) -> list[Row]:
     rows: list[Row] = [("tensor", "transform", "wrong", "max abs")]
     for check in wrong[:_WRONG_TENSORS_SHOWN]:
         different = check.fault or f"{check.different:,} of {check.elements:,}"
-        rows.append((check.name, check.transform, different, f"{check.max_abs:.2e}"))
+        rows.append((check.name, check.transform, different, "" if check.fault else f"{check.max_abs:.2e}"))
     if len(wrong) > _WRONG_TENSORS_SHOWN:
         rows.append((f"... and {len(wrong) - _WRONG_TENSORS_SHOWN} more", "", "", ""))
     return rows

@@ -35,7 +35,10 @@ def _of_weights(report: Findings) -> str:
     if report.passed:
         return f"PASSED: {len(report.weights)} tensors, {elements:,} elements, each what its source makes it"
     wrong = sum(not check.passed for check in report.weights)
-    return f"FAILED: {wrong} of {len(report.weights)} tensors are not what their source makes them"
+    return (
+        f"FAILED: {wrong} of {len(report.weights)} tensors are not what their source makes them;"
+        " convert it again with msport convert"
+    )
 
 
 def _of_logits(report: Findings) -> str:

@@ -111,7 +111,9 @@ def test_a_report_on_weights_fails_by_a_tensor() -> None:
     assert not report.passed
     assert "1 of 2 tensors" in str(report)
     assert "1 of 10" in str(report)
-    assert not _report(level="weights", weights=(TensorCheck("x", "copy", 0, fault="is missing"),)).passed
+    missing = _report(level="weights", weights=(TensorCheck("x", "copy", 0, fault="is missing"),))
+    assert not missing.passed
+    assert "is missing\n" in str(missing), "and no distance beside it"
 
 
 def test_a_fault_of_decoding_alone_is_said_to_be_one() -> None:

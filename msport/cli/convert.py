@@ -39,7 +39,14 @@ Examples:
     show_default=True,
     help="What floating tensors become. mxfp4: packed experts stay packed, the rest becomes bfloat16.",
 )
-@click.option("--format", "file_format", type=click.Choice(list(FORMATS)), default="safetensors", show_default=True)
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(list(FORMATS)),
+    default="safetensors",
+    show_default=True,
+    help="Of the files of weights. MindSpore maps safetensors, and reads a .ckpt file whole.",
+)
 @click.option(
     "--max-shard-size",
     metavar="SIZE",

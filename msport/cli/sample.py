@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from msport.architectures import ARCHITECTURES
 from msport.cli.parameters import size
 from msport.cli.tables import counted
 from msport.convert import format_size, inspect_path
@@ -18,6 +19,7 @@ EXAMPLES = """\b
 Examples:
   msport sample gpt-oss tiny-gpt-oss
   msport sample gpt-oss tiny-gpt-oss --seed 1 --dtype bfloat16
+  msport sample qwen3-moe tiny-qwen3-moe
   msport sample gpt-oss small-gpt-oss --set num_hidden_layers=8 --set hidden_size=256
 """
 
@@ -34,8 +36,14 @@ def _overrides(context: click.Context, parameter: click.Parameter, values: tuple
     return fields
 
 
-@click.command(epilog=EXAMPLES)
-@click.argument("architecture")
+FAMILIES = ", ".join(family.title.lower() for family in ARCHITECTURES.values())
+
+
+@click.command(
+    epilog=EXAMPLES,
+    help=f"Write a tiny random checkpoint of FAMILY to DIR, in the Hub's exact layout.\n\nFAMILY is one of {FAMILIES}.",
+)
+@click.argument("architecture", metavar="FAMILY")
 @click.argument("folder", metavar="DIR")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the weights.")
 @click.option("--dtype", type=click.Choice(list(DTYPES)), help="Of the weights.  [default: as the family ships]")
@@ -58,7 +66,6 @@ def command(
     overrides: dict[str, Any],
     max_shard_size: int | None,
 ) -> None:
-    """Write a random checkpoint of ARCHITECTURE, such as gpt-oss, to DIR, in the Hub's exact layout."""
     write_sample(architecture, folder, seed=seed, overrides=overrides, dtype=dtype, max_shard_size=max_shard_size)
     written = inspect_path(folder)
     shards = counted(len(set(written.files.values())), "shard")

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from msport.architectures import ARCHITECTURES
 from msport.checkpoint import open_checkpoint
 from msport.cli import main
+from msport.sample.write import find_architecture
 
 Run = Callable[..., tuple[object, str, str]]
 
@@ -27,6 +29,12 @@ def test_a_sample_is_written_and_described(sample: Run, tmp_path: Path) -> None:
     status, out, err = sample("gpt-oss", folder)
     assert (status, err) == (0, "")
     assert out == f"{folder}: GptOssForCausalLM, 1,787,072 parameters, 79 tensors, 1.84 MB in 5 shards\n"
+
+
+def test_the_help_names_every_family_as_it_may_be_typed(sample: Run) -> None:
+    _, out, _ = sample("--help")
+    listed = " ".join(out.split()).partition("FAMILY is one of ")[2].partition(".")[0].split(", ")
+    assert [find_architecture(name) for name in listed] == list(ARCHITECTURES.values())
 
 
 def test_every_option_has_its_effect(sample: Run, tmp_path: Path) -> None:

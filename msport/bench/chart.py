@@ -9,13 +9,15 @@ from html import escape
 
 import numpy as np
 
+from msport.bench.text_layout import percent
+
 WIDTH = 860
 _HEIGHT = 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 16, 18, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 16, 18, 48
 _ROW = 24
 _LABELS = 300
 _TICKS = 5
-_COLOURS = 8  # --s0 to --s7 in the page's style
+COLOURS = 8  # --s0 to --s7 in the page's style
 
 Format = Callable[[float], str]
 
@@ -97,11 +99,12 @@ def share_chart(rows: Sequence[str], series: Sequence[tuple[str, Sequence[float 
     height = _ROW * len(rows) * len(series) + _BOTTOM
     room = WIDTH - _LABELS - _RIGHT - 40
     marks = []
-    for percent in range(0, int(100 * most) + 1, 25 if most < 2.5 else 100):
-        x = _LABELS + room * percent / 100 / most
-        kind = "limit" if percent == 100 else "grid"
-        marks.append(f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{height - _BOTTOM + 4}"/>')
-        marks.append(_text(x, height - _BOTTOM + 20, f"{percent} %", "middle"))
+    for mark in range(0, int(100 * most) + 1, 25 if most < 2.5 else 100 * math.ceil(most / 10)):
+        x = _LABELS + room * mark / 100 / most
+        marks.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{height - _BOTTOM + 4}"/>')
+        marks.append(_text(x, height - _BOTTOM + 20, f"{mark} %", "middle"))
+    x = _LABELS + room / most
+    marks.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{height - _BOTTOM + 4}"/>')
     for place, row in enumerate(rows):
         y = 4 + _ROW * len(series) * place
         marks.append(_text(_LABELS - 8, y + _ROW * len(series) / 2 + 4, row, "end"))
@@ -114,7 +117,7 @@ def share_chart(rows: Sequence[str], series: Sequence[tuple[str, Sequence[float 
                 f'<rect x="{_LABELS}" y="{y + _ROW * number + 3:.1f}" width="{length:.1f}" height="{_ROW - 6}"'
                 f' style="fill:{_colour(number)}"><title>{escape(f"{row}, {title}: {value:.1%}")}</title></rect>'
             )
-            marks.append(_text(_LABELS + length + 5, y + _ROW * number + 16, f"{value:.0%}", "start"))
+            marks.append(_text(_LABELS + length + 5, y + _ROW * number + 16, percent(value), "start"))
     return _figure(height, marks, [title for title, _ in series])
 
 
@@ -183,7 +186,7 @@ def _whisker(x: float, point: Point, top: float) -> str:
 def _below(x: float, label: str) -> str:
     """Each line of `label` below the other."""
     lines = label.split("\n")
-    return "".join(_text(x, _HEIGHT - _BOTTOM + 17 + 14 * row, line, "middle") for row, line in enumerate(lines))
+    return "".join(_text(x, _HEIGHT - _BOTTOM + 14 + 13 * row, line, "middle") for row, line in enumerate(lines))
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
@@ -201,4 +204,4 @@ def _figure(height: float, marks: Sequence[str], titles: Sequence[str] = ()) -> 
 
 
 def _colour(number: int) -> str:
-    return f"var(--s{number % _COLOURS})"
+    return f"var(--s{number % COLOURS})"

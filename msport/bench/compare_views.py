@@ -15,7 +15,7 @@ from msport.convert import format_size
 
 _WORDS = {"better": "better", "worse": "WORSE", "noise": "noise", "unknown": "no spread"}
 _CLASSES = {"better": "good", "worse": "bad"}
-_PER_CHART = 8
+_PER_CHART = 6
 
 
 def render_comparison(comparison: Comparison) -> str:
@@ -25,12 +25,16 @@ def render_comparison(comparison: Comparison) -> str:
 
 def render_comparison_page(comparison: Comparison) -> str:
     """The same with charts: each figure of all runs, and each change beside its noise."""
+    beside = list(zip(comparison.files[1:], comparison.changes, comparison.notes, strict=True))
+    first = comparison.files[0]
     body = [_files(comparison)]
-    for index, (file, changes) in enumerate(zip(comparison.files[1:], comparison.changes, strict=True)):
-        parts = [paragraph(_summary(changes)), *(paragraph(note) for note in comparison.notes[index])]
-        parts.append(table(_rows(changes), "<<>>>><", [_CLASSES.get(each.verdict, "") for each in changes]))
-        body.append(section(f"{comparison.files[0]} and {file}", "\n".join(parts)))
+    for file, changes, notes in beside:
+        said = [paragraph(_summary(changes)), *(paragraph(note) for note in notes)]
+        body.append(section(f"{first} and {file}", "\n".join(said)))
     body += list(_figures(comparison))
+    for file, changes, _ in beside:
+        rows = table(_rows(changes), "<<>>>><", [_CLASSES.get(each.verdict, "") for each in changes])
+        body.append(section(f"All figures of {first} and {file}", rows))
     return render("comparison of runs", "the first run beside each of the others", body)
 
 
@@ -58,7 +62,7 @@ def _rows(changes: Sequence[Change]) -> list[Row]:
                 _value(each.figure, each.before),
                 _value(each.figure, each.after),
                 f"{each.after / each.before - 1:+.1%}",
-                "" if each.noise is None else f"{1 / (1 + each.noise) - 1:.1%} to {each.noise:+.1%}",
+                "" if each.noise is None else f"{100 / (1 + each.noise) - 100:.1f} to {100 * each.noise:+.1f}%",
                 _WORDS[each.verdict],
             )
         )
@@ -115,13 +119,13 @@ def _point(cells: Sequence[Cell], wanted: Cell, name: str) -> chart.Point | None
 
 
 def _label(cell: Cell) -> str:
-    """Two short lines: what ran, and on what."""
+    """Three short lines: what computed, how many sequences, and which prompt."""
     engine = "" if cell.engine == "msport" else f"{cell.engine} "
     if cell.workload is None:
-        length = "" if cell.positions is None else f", {cell.positions} positions"
+        length = "" if cell.positions is None else f"\n{cell.positions} positions"
         return f"{engine}{cell.dtype}\nbatch {cell.batch}{length}"
-    name = f"{cell.workload.name} " if cell.workload.name else ""
-    return f"{engine}{cell.dtype} batch {cell.batch}\n{name}{cell.workload.prompt_tokens} + {cell.workload.new_tokens}"
+    name = cell.workload.name and f", {cell.workload.name}"
+    return f"{engine}{cell.dtype}\nbatch {cell.batch}{name}\n{cell.workload.prompt_tokens} + {cell.workload.new_tokens}"
 
 
 def _axis(name: str) -> tuple[str, Callable[[float], str]]:
@@ -145,4 +149,4 @@ def _value(name: str, value: float) -> str:
 
 def _files(comparison: Comparison) -> str:
     rows = zip(comparison.files, comparison.started, strict=True)
-    return table([("run", "began"), *rows])
+    return table([("run", "began"), *rows], "<<")

@@ -6,13 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from msport.bench.cells import Cell, document_cells
-from msport.bench.chart import Point, Series, bar_chart, line_chart, share_chart
+from msport.bench.chart import COLOURS, Point, Series, bar_chart, line_chart, share_chart
 from msport.bench.measurements import Measurements
 from msport.bench.page import paragraph, render, section, table
 from msport.bench.published import HEADING, published_about
 from msport.bench.text_grid import limit_rows, ratio_rows, result_rows, startup_rows
 from msport.bench.text_layout import counted
 from msport.bench.workload import Workload
+from msport.convert import format_size
+
+# Groups of bars that fit a chart.
+_PER_CHART = 6
 
 
 def render_page(report: Measurements, document: Mapping[str, Any], published: bool = False) -> str:
@@ -22,13 +26,15 @@ def render_page(report: Measurements, document: Mapping[str, Any], published: bo
     """
     cells = [cell for cell in document_cells(document) if cell.workload is not None]
     setup = report.setup
-    runs = f"{setup.warmup} warm-up and {counted(setup.repeats, 'measured run')}, {setup.processes} processes"
+    processes = counted(setup.processes, "process", "processes")
+    runs = f"{setup.warmup} warm-up and {counted(setup.repeats, 'measured run')}, {processes}"
     said = (
         f"{setup.architecture} from {setup.source}, on {setup.device}: {setup.processor},"
         f" {counted(setup.threads, 'thread')}; {runs}; {setup.started}"
     )
     body = [
         *_charts(cells),
+        section("Memory of the process", _memory(report)),
         *_tables(report),
     ]
     if report.unavailable:
@@ -54,21 +60,59 @@ def _charts(cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def _throughput(cells: Sequence[Cell]) -> str:
-    """Bars for each prompt, side by side for each batch."""
+    """Bars for each prompt, side by side for each batch; a chart for each prompt where one has not enough colours."""
+    title = "new tokens/s, prefill included"
+    if len({_name(cell, cells) for cell in cells}) <= COLOURS:
+        return _bars(cells, title)
+    prompts = dict.fromkeys(_prompt(_workload(cell)) for cell in cells)
+    parts = {prompt: [cell for cell in cells if _prompt(_workload(cell)) == prompt] for prompt in prompts}
+    return "\n".join(_bars(part, f"{prompt}: {title}") for prompt, part in parts.items())
+
+
+def _bars(cells: Sequence[Cell], title: str) -> str:
     batches = sorted({cell.batch for cell in cells})
     names = list(dict.fromkeys(_name(cell, cells) for cell in cells))
     found = {(_name(cell, cells), cell.batch): _point(cell, "throughput") for cell in cells}
     series = [Series(name, [found.get((name, batch)) for batch in batches]) for name in names]
-    return bar_chart([f"batch {batch}" for batch in batches], series, "new tokens/s, prefill included", "{:.4g}".format)
+    return bar_chart([f"batch {batch}" for batch in batches], series, title, "{:.4g}".format)
 
 
 def _by_length(cells: Sequence[Cell], figure: str) -> str:
-    """A line for each engine, dtype and batch over the prompts."""
+    """A line for each engine, dtype and batch over the prompts; a chart for each batch where colours do not suffice."""
+    if len({_line(cell) for cell in cells}) <= COLOURS:
+        return _lines(cells, figure, "milliseconds")
+    parts = {batch: [cell for cell in cells if cell.batch == batch] for batch in sorted({c.batch for c in cells})}
+    return "\n".join(_lines(part, figure, f"batch {batch}: milliseconds") for batch, part in parts.items())
+
+
+def _lines(cells: Sequence[Cell], figure: str, title: str) -> str:
     prompts = list(dict.fromkeys(_prompt(_workload(cell)) for cell in sorted(cells, key=_length)))
     lines = list(dict.fromkeys(_line(cell) for cell in cells))
     found = {(_line(cell), _prompt(_workload(cell))): _point(cell, figure) for cell in cells}
     series = [Series(line, [found.get((line, prompt)) for prompt in prompts]) for line in lines]
-    return line_chart(prompts, series, "milliseconds", lambda seconds: f"{1e3 * seconds:.4g}")
+    return line_chart(prompts, series, title, lambda seconds: f"{1e3 * seconds:.4g}")
+
+
+def _memory(report: Measurements) -> str:
+    """Bars for what each session held after loading and at most, beside what was expected."""
+    charts = []
+    for begin in range(0, len(report.sessions), _PER_CHART):
+        some = report.sessions[begin : begin + _PER_CHART]
+        groups = [f"{each.kind} batch {each.batch}\n{each.max_length} positions" for each in some]
+        series = [
+            Series("after loading", [_bytes(each.loaded.resident) for each in some]),
+            Series("peak", [_bytes(max(each.peaks), min(each.peaks)) for each in some]),
+            Series("expected", [_bytes(report.need(each).total) for each in some]),
+        ]
+        if any(each.memory.device for each in some):
+            peaks = [None if each.memory.device is None else each.memory.device.allocated_peak for each in some]
+            series.append(Series("peak on the device", [None if peak is None else _bytes(peak) for peak in peaks]))
+        charts.append(bar_chart(groups, series, "bytes", lambda value: format_size(round(value))))
+    return "\n".join(charts)
+
+
+def _bytes(value: int, low: int | None = None) -> Point:
+    return Point(value, value if low is None else low, value)
 
 
 def _shares(cells: Sequence[Cell]) -> str:

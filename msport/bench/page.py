@@ -12,7 +12,10 @@ _STYLE = (
     + """
 tr.good td:last-child { color: var(--good); font-weight: 600; } tr.bad td { color: inherit; font-weight: inherit; }
 tr.bad td:last-child { color: var(--bad); font-weight: 600; } svg .mark { stroke: var(--ink); fill: none; }
-.noise { fill: var(--line); } td:last-child, th:last-child { padding-right: 0; }
+.noise { fill: var(--line); } th, td { padding: .28rem .5rem; } td:last-child, th:last-child { padding-right: 0; }
+table { font-size: .82rem; }
+@media (max-width: 48rem) { figure { overflow-x: auto; } figure svg { min-width: 44rem; } svg text { font-size: 12px; }
+  .legend { position: sticky; left: 0; } }
 """
 )
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from msport.bench.figures import decode_share, prefill_share, ratios
-from msport.bench.fit import Need, holds_scores
 from msport.bench.measurements import Measurements, Startup
 from msport.bench.session import Result, Session
 from msport.bench.statistics import Summary, median
-from msport.bench.text_layout import Row, table
+from msport.bench.text_layout import Row, percent, table
 from msport.convert import format_size
 
 _KEYS = ("dtype", "batch", "prompt", "new")
@@ -36,29 +35,27 @@ def grid_lines(report: Measurements) -> Iterator[str]:
 
 
 def startup_rows(report: Measurements) -> list[Row]:
-    """One row for each session of msport, head first."""
+    """One row for each session of msport, head first; columns of what was not measured are left out."""
     device = any(session.memory.device for session in report.sessions)
-    head: Row = ("dtype", "batch", "positions", "load", "compile", "warm cache", "loaded", "peak", "expected")
-    rows = [(*head, "device peak") if device else head]
+    warm = any(startup.warm for startup in report.startups)
+    head = ("dtype", "batch", "positions", "load", "compile", *("warm cache",) * warm, "loaded", "peak", "expected")
+    rows: list[Row] = [(*head, *("device peak",) * device)]
     for session, startup in zip(report.sessions, report.startups, strict=True):
-        on_device, portable = report.setup.device != "CPU", session.details.get("operators") == "portable"
-        scores = holds_scores(report.config, portable=portable, on_device=on_device)
-        need = Need.of(report.costs(session), session.max_length, session.batch, scores=scores, on_device=on_device)
-        row: Row = (
-            session.kind,
-            str(session.batch),
-            str(session.max_length),
-            f"{median(startup.load_seconds):.2f} s",
-            f"{startup.cold.total:.2f} s",
-            _warm(startup),
-            format_size(session.loaded.resident),
-            format_size(session.memory.peak_resident),
-            format_size(need.total),
+        peak = session.memory.device
+        rows.append(
+            (
+                session.kind,
+                str(session.batch),
+                str(session.max_length),
+                f"{median(startup.load_seconds):.2f} s",
+                f"{startup.cold.total:.2f} s",
+                *(_warm(startup),) * warm,
+                format_size(session.loaded.resident),
+                format_size(session.memory.peak_resident),
+                format_size(report.need(session).total),
+                *("" if peak is None else format_size(peak.allocated_peak),) * device,
+            )
         )
-        if device:
-            peak = session.memory.device
-            row = (*row, "" if peak is None else format_size(peak.allocated_peak))
-        rows.append(row)
     return rows
 
 
@@ -86,7 +83,7 @@ def limit_rows(report: Measurements) -> list[Row]:
         columns = [
             ("", "", "")
             if share is None
-            else (f"{share.amount / 1e9:.3g}", f"{share.achieved / 1e9:.3g}", f"{share.of_limit:.0%}")
+            else (f"{share.amount / 1e9:.3g}", f"{share.achieved / 1e9:.3g}", percent(share.of_limit))
             for share in shares
         ]
         rows.append((*_keys(session, result), *columns[0], *columns[1]))

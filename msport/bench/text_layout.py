@@ -17,6 +17,11 @@ def table(rows: Iterable[Row], align: str = "") -> Iterator[str]:
         yield ("  " + "  ".join(cells)).rstrip()
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 run``, ``3 runs``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def percent(share: float) -> str:
+    """Whole percents, and tenths where there is less than one."""
+    return f"{share:.1%}" if share < 0.0095 else f"{share:.0%}"
+
+
+def counted(number: int, noun: str, several: str | None = None) -> str:
+    """``1 run``, ``3 runs``; `several` is the plural that is not made with an s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {several or f'{noun}s'}"

@@ -9,7 +9,7 @@ from msport.bench.limits import Limits
 from msport.bench.measurements import Startup
 from msport.bench.session import Result, Session
 from msport.bench.statistics import Summary, summarise
-from msport.bench.text_layout import Row, table
+from msport.bench.text_layout import Row, percent, table
 from msport.convert import format_size
 from msport.msmodels.costs import Costs
 
@@ -93,7 +93,7 @@ def _limit_rows(result: Result, costs: Costs, limits: Limits) -> Iterator[Row]:
 
 
 def _rate(share: Share, unit: str) -> str:
-    return f"{share.achieved / 1e9:.3g} of {share.limit / 1e9:.3g} {unit} ({share.of_limit:.0%})"
+    return f"{share.achieved / 1e9:.3g} of {share.limit / 1e9:.3g} {unit} ({percent(share.of_limit)})"
 
 
 def _compiled(prefill: float, decode: float | None) -> str:

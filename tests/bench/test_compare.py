@@ -153,7 +153,7 @@ def test_the_noise_that_is_shown_is_what_the_change_beside_it_is_judged_by() -> 
     fast = replace(SESSION, results=(replace(slow.results[0], runs=tuple(_scaled(run, 0.81) for run in runs)),))
     comparison = _compare(replace(REPORT, sessions=(slow,)), replace(REPORT, sessions=(fast,)))
     (line,) = (line for line in render_comparison(comparison).splitlines() if " decode, p50 " in line)
-    assert line.endswith("-19.0%   -16.7% to +20.0%  better")  # and not "-19.0%  20.0%  better"
+    assert line.endswith("-19.0%   -16.7 to +20.0%  better")  # and not "-19.0%  20.0%  better"
 
 
 def test_runs_with_nothing_in_common_are_told_so() -> None:

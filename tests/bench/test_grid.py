@@ -18,7 +18,9 @@ from msport.bench.cells import KINDS, document_cells
 from msport.bench.memory import DeviceMemory
 from msport.bench.published import HEADING, PUBLISHED, markdown_table, published_about
 from msport.bench.report import BenchReport
+from msport.bench.session import Result, Session
 from msport.bench.text import render_text
+from msport.bench.text_layout import percent
 
 ON_DEVICE = replace(
     REPORT,
@@ -79,13 +81,49 @@ def test_the_page_is_whole_opens_without_a_network_and_draws_every_chart() -> No
     page = GRID.to_html(published=True)
     assert not re.search(r"(src|href)\s*=|url\(|@import", page)
     charts = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert len(charts) == 4
+    assert len(charts) == 5
     for chart in charts:
         ET.fromstring(chart)
     throughput = charts[0]
     assert throughput.count("<rect") == 2 * 4 + 2 * 2  # the peer is drawn once, msport in two dtypes
     assert "nan" not in page
     assert "no such kernels" in page
+
+
+def test_no_two_bars_or_lines_of_a_chart_have_one_colour() -> None:
+    batches = tuple(replace(each, results=_with_batch(each, 4)) for each in GRID.sessions[1::2])
+    peers = tuple(replace(each, results=_with_batch(each, 4)) for each in GRID.baselines[1:])
+    report = replace(
+        GRID,
+        sessions=(*GRID.sessions, *batches),
+        startups=(*GRID.startups, *GRID.startups[1::2]),
+        baselines=(*GRID.baselines, *peers),
+    )
+    figures = re.findall(r"<figure>.*?</figure>", report.to_html(), re.DOTALL)
+    assert len(figures) > 5
+    for figure in figures:
+        keys = re.findall(r'class="key" style="background:([^"]*)"', figure)
+        assert len(set(keys)) == len(keys)
+
+
+def test_memory_is_drawn_beside_what_was_expected() -> None:
+    (chart,) = (part for part in ON_DEVICE.to_html().split("<section>") if "Memory of the process" in part)
+    for title in ("after loading", "peak", "expected", "peak on the device"):
+        assert f"{title}, float32 batch 1" in chart
+
+
+def test_a_warm_start_that_was_not_measured_has_no_column() -> None:
+    cold = replace(GRID, startups=tuple(replace(startup, warm=None) for startup in GRID.startups))
+    assert "warm cache" in str(GRID)
+    assert "warm cache" not in str(cold)
+
+
+def test_less_than_a_percent_is_not_nothing() -> None:
+    assert [percent(share) for share in (0.0041, 0.0094, 0.0096, 0.5)] == ["0.4%", "0.9%", "1%", "50%"]
+
+
+def _with_batch(session: Session, batch: int) -> tuple[Result, ...]:
+    return tuple(replace(each, workload=replace(each.workload, batch=batch)) for each in session.results)
 
 
 def test_a_page_of_one_token_has_no_chart_of_decoding() -> None:

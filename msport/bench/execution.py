@@ -62,6 +62,7 @@ class Execution:
 
     def measure(self, dtypes: Sequence[str]) -> tuple[list[Part], dict[str, Limits]]:
         """Everything in each of `dtypes`, and the machine in each of them before and after."""
+        self._refuse_all(dtypes)
         computed = map(self._computed_in, dtypes)
         beside = [PEER_DTYPE] if self._source and self._device.target == "CPU" else []
         needed = dict.fromkeys((*computed, *beside))
@@ -139,6 +140,19 @@ class Execution:
 
     def _computed_in(self, dtype: str) -> str:
         return self._device.dtype if dtype == PACKED else dtype
+
+    def _refuse_all(self, dtypes: Sequence[str]) -> None:
+        """Raises the first refusal where every part of the plan is refused: before the machine has been measured."""
+        refusals: list[UsageError] = []
+        for dtype in dtypes:
+            for group in self._groups:
+                try:
+                    self._refuse(group, dtype, None)
+                except UsageError as error:
+                    refusals.append(error)
+                    continue
+                return
+        raise refusals[0]
 
     def _refuse(self, group: Group, dtype: str, before: Session | None) -> None:
         """Raises `UsageError` for caches that cannot be, and for a long context that is not worth a try.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -143,9 +144,10 @@ def _write(
         click.echo(report.to_csv(), nl=False)
     else:
         click.echo(render_text(report, published))
-    _write_file(json_file, lambda: report.to_json() + "\n")
-    _write_file(csv_file, report.to_csv)
-    _write_file(html_file, lambda: report.to_html(published))
+    with ExitStack() as last:  # what cannot be written does not keep the others from being written
+        last.callback(_write_file, html_file, lambda: report.to_html(published))
+        last.callback(_write_file, csv_file, report.to_csv)
+        last.callback(_write_file, json_file, lambda: report.to_json() + "\n")
 
 
 def _compare(paths: Sequence[str], json_file: str | None, csv_file: str | None, html_file: str | None) -> None:
@@ -202,8 +204,12 @@ def _check_writable(path: Path) -> None:
         raise OutputError(f"{path}: its folder does not exist; make it first")
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; name a file in it")
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"{path}: nothing can be written to {folder}; name another folder")
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{path}: nothing can be written to {folder} ({reason}); name another folder") from None
 
 
 def _write_file(path: str | None, render: Callable[[], str]) -> None:

@@ -146,7 +146,7 @@ def test_caches_larger_than_the_memory_are_refused_before_the_machine_swaps(monk
     recorder = Recorder()
     with pytest.raises(UsageError, match=r"caches of 104 positions x batch 1000 take .* of 1\.00 MB that are free"):
         _execution(recorder, Group((replace(WORKLOAD, batch=1000),), 104), processes=1).measure(["float32"])
-    assert ("msport", 5) not in recorder.started
+    assert recorder.started == []
 
 
 def test_where_everything_crashes_the_first_error_is_raised() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from bench.made_reports import COMPARED
 
 import msport.bench
 from msport.cli import main
+from msport.errors import OutputError
 from msport.sample import write_sample
 
 
@@ -186,9 +187,30 @@ def test_what_would_be_lost_or_ignored_is_refused(
 def test_a_folder_that_cannot_be_written_to_is_refused(
     calls: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    def refuse(**where: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("msport.cli.bench.TemporaryFile", refuse)
     assert _run("--json", "report.json") == 2
-    assert "report.json: nothing can be written to" in capsys.readouterr().err
+    assert calls == []
+    message = capsys.readouterr().err
+    assert "report.json: nothing can be written to" in message
+    assert "(Read-only file system)" in message
+
+
+def test_one_file_that_cannot_be_written_does_not_lose_the_others(
+    calls: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(path: Path, text: str) -> None:
+        if path.suffix == ".json":
+            raise OutputError("report.json: disk full")
+        path.write_text(text)
+
+    monkeypatch.setattr("msport.cli.bench.write_atomically", write)
+    assert _run("--json", "report.json", "--csv", "report.csv", "--html", "report.html") == 2
+    assert "report.json: disk full" in capsys.readouterr().err
+    assert Path("report.csv").is_file()
+    assert Path("report.html").is_file()
 
 
 def test_an_unknown_baseline_is_refused(calls: list[dict[str, Any]]) -> None:

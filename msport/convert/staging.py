@@ -128,7 +128,7 @@ def check_space(folder: Path, nbytes: int, occupied: int = 0) -> None:
         more = " more" if occupied else ""
         raise OutputError(
             f"{folder}: needs {format_size(needed)}{more}, and the disk has {format_size(free)} free;"
-            " free space or choose a folder on another disk with -o"
+            " free space, or choose a folder on another disk"
         )
 
 

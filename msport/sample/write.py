@@ -72,7 +72,7 @@ def write_sample(
     choose = partial(distribution, model_type=family.model_type, tied=parsed.tie_word_embeddings)
     with Staging(resolve_output(Path(folder), "name another folder")) as staging:
         staging.clear()
-        check_space(staging.folder, sum(tensor.nbytes for tensor in tensors))
+        check_space(staging.output, sum(tensor.nbytes for tensor in tensors))
         _write_weights(tensors, choose, staging.folder, seed, _shard_nbytes(tensors, max_shard_size))
         for name, text in files.items():
             write_atomically(staging.folder / name, text)

@@ -46,7 +46,7 @@ def test_a_disk_that_is_full_from_the_start(
     msport: Run, model: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("msport.convert.staging.free_space", lambda folder: 1000)
-    assert_refused(msport("convert", model, "-o", output), output, "disk has 1.00 kB free", "-o")
+    assert_refused(msport("convert", model, "-o", output), output, "disk has 1.00 kB free", "another disk")
 
 
 def test_a_folder_that_may_not_be_written_is_named(

@@ -138,6 +138,15 @@ def test_bad_requests_write_nothing(tmp_path: Path) -> None:
         write_sample("gpt-oss", tmp_path)
 
 
+def test_a_disk_that_is_too_small_is_said_of_the_folder_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msport.convert.staging.free_space", lambda folder: 1000)
+    with pytest.raises(OutputError, match=f"^{tmp_path}/sample: needs .+ choose a folder on another disk$"):
+        write_sample("gpt-oss", tmp_path / "sample")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_a_gigabyte_is_written_in_bounded_memory(tmp_path: Path) -> None:
     script = (

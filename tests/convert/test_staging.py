@@ -167,5 +167,5 @@ def test_space_is_measured_on_the_disk_of_the_nearest_folder_that_exists(
     check_space(missing, 5000, occupied=3000)
     with pytest.raises(OutputError, match=r"needs 2\.50 kB more, and the disk has 2\.00 kB free"):
         check_space(missing, 5000, occupied=2500)
-    with pytest.raises(OutputError, match=r"needs 3\.00 kB, and the disk has 2\.00 kB free; free space or choose"):
+    with pytest.raises(OutputError, match=r"needs 3\.00 kB, and the disk has 2\.00 kB free; free space, or choose"):
         check_space(missing, 3000)

@@ -12,6 +12,8 @@ from msport.validate.metrics import Floats, relative_l2
 # How well one of the simple explanations must fit, as a share of the departure.
 _FIT = 0.05
 _NEARLY_ALL = 0.98
+# Said of a departure that is no fault of ours.
+NOT_FINITE_THERE = "not finite in the reference itself"
 # How well lengths agree after a rotation, in any dtype; vectors of many features that differ otherwise agree less.
 _LENGTH = 1e-4
 
@@ -32,6 +34,9 @@ def describe_departure(
     wrong = ~(errors <= threshold)
     if not wrong.any():
         return ""
+    finite = np.isfinite(reference).all(axis=-1)
+    if not finite.all():
+        return f"{NOT_FINITE_THERE}, at {int((~finite).sum())} of {len(finite)} tokens"
     finite = np.isfinite(ours).all(axis=-1)
     if not finite.all():
         return f"not finite at {int((~finite).sum())} of {len(finite)} tokens"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from msport.validate.departure import NOT_FINITE_THERE
 from msport.validate.findings import Findings, PromptResult
 from msport.validate.layers import LayerError
 from msport.validate.operations import ATTENDED, OUTPUT
@@ -104,6 +105,8 @@ def _where(report: Findings) -> str:
         said = f"first to depart: {error.name}, along our own trajectory; no operation of it does alone"
         return said + (_ties(error) or _adds_up(report))
     found = f"first to depart: {error.name}, {first.name} ({first.largest:.1e}): {first.how}"
+    if first.how.startswith(NOT_FINITE_THERE):
+        return f"{found}\nthe original is damaged, or overflows in {report.setup.reference_dtype or 'float32'}"
     if first.name in _HALVES and report.setup.level == "logits":
         found += f"\nthe fault is in the {_HALVES[first.name]}; --level layers names the operation"
     return f"{found}{_weights(report, error)}"

@@ -231,7 +231,8 @@ def _widen(array: Array, dtype: DType) -> Array:
 def _compare(expected: Array, ours: Array, dtype: DType) -> tuple[int, float]:
     """How many elements differ, bit by bit (a NaN equals any NaN), and the largest distance among those."""
     if dtype not in _FLOATING:
-        return int((expected != ours).sum()), 0.0
+        distance = np.abs(expected.astype(np.float64) - ours)
+        return int((expected != ours).sum()), float(distance.max(initial=0.0))
     wanted = np.ascontiguousarray(round_to(expected, dtype))
     held = np.ascontiguousarray(_widen(ours, dtype))
     different = (wanted.view(np.uint32) != held.view(np.uint32)) & ~(np.isnan(wanted) & np.isnan(held))

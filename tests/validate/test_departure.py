@@ -64,6 +64,13 @@ def test_values_that_are_not_finite_are_counted() -> None:
     assert _describe(ours) == "not finite at 1 of 20 tokens"
 
 
+def test_a_reference_that_is_not_finite_is_blamed_itself() -> None:
+    reference = REFERENCE.copy()
+    reference[2:4] = np.inf
+    said = describe_departure(reference, reference, relative_l2(reference, reference), 1e-4)
+    assert said == "not finite in the reference itself, at 2 of 20 tokens"
+
+
 def test_a_factor_of_each_token_s_own_is_told_as_a_range() -> None:
     factors = np.linspace(1.1, 1.5, 20, dtype=np.float32)[:, None]
     assert _describe(REFERENCE * factors) == "every token, 1.1 to 1.5 times the reference, by token"

@@ -145,6 +145,17 @@ def test_weights_of_the_layer_that_departs_are_cleared_or_blamed() -> None:
     assert "its weights are wrong: model.layers.1.y has 3 of 10 elements" in blamed
 
 
+def test_an_original_that_is_not_finite_is_blamed_and_not_the_port() -> None:
+    there = OperationError(
+        "q_proj", np.inf, np.inf, "random", 3, "not finite in the reference itself, at 5 of 5 tokens"
+    )
+    error = LayerError(1, "layers.0", np.inf, np.inf, "random", 3, (there,))
+    weights = (TensorCheck("x", "copy", 10),)
+    report = _report(_result(wrong={0: np.nan}), layers=(LAYERS[0], error), first_departure=1, weights=weights)
+    assert "the original is damaged, or overflows in float32" in str(report)
+    assert "what their source makes them" not in str(report)
+
+
 def test_level_logits_says_how_to_find_the_operation() -> None:
     stream = (OperationError("attention residual", 0.5, 0.25, "random", 3, "every token"),)
     halves = LayerError(1, "layers.0", 0.5, 0.5, "random", 3, stream)

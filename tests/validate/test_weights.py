@@ -57,6 +57,20 @@ def test_a_weight_that_became_nan_is_infinitely_far(sample: Path, converted: Pat
     assert wrong.max_abs == np.inf
 
 
+def test_bytes_that_differ_are_counted_with_their_distance(sample: Path, tmp_path: Path) -> None:
+    name = f"{EXPERTS}_scales"
+    convert_checkpoint(sample, tmp_path / "ms", dtype="mxfp4")
+
+    def change(scales: np.ndarray) -> np.ndarray:
+        changed = scales.copy()
+        changed.flat[[1, 5]] = changed.flat[[1, 5]] - np.uint8(3)
+        return changed
+
+    folder = change_tensor(tmp_path / "ms", tmp_path / "changed", name, change)
+    (check,) = [check for check in _compare(sample, folder) if not check.passed]
+    assert (check.name, check.different, check.max_abs) == (name, 2, 3.0)
+
+
 def test_tensors_of_another_model_are_named(sample: Path, converted: Path, tmp_path: Path) -> None:
     other = write_sample("gpt-oss", tmp_path / "other", overrides={"num_hidden_layers": 3, "intermediate_size": 64})
     convert_checkpoint(other, tmp_path / "ms")

@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
         status: Any = cli.main(args=arguments, prog_name="msport", standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
     except click.ClickException as error:
-        error.show()
+        _show(error)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("msport: interrupted", err=True)
@@ -77,6 +77,17 @@ def main(arguments: list[str] | None = None) -> None:
             traceback.print_exc()
         click.echo(f"msport: error: {describe(error)}", err=True)
         sys.exit(2)
+
+
+def _show(error: click.ClickException) -> None:
+    """A wrong command line in one line as well; `msport` without a command is answered by the help."""
+    message = error.format_message()
+    if "\n" in message:
+        error.show()
+        return
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context else "msport"
+    click.echo(f"msport: error: {message.rstrip('.')}; see {path} --help", err=True)
 
 
 def describe(error: Exception) -> str:

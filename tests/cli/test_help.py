@@ -10,7 +10,7 @@ from importlib import import_module
 import click
 import pytest
 
-from msport.cli import COMMANDS
+from msport.cli import COMMANDS, main
 
 # Modules that cost more than a tenth of a second to import, which `msport --help` must not need.
 HEAVY = {"mindspore", "torch", "transformers", "numpy", "tokenizers", "huggingface_hub", "jinja2"}
@@ -50,8 +50,28 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         assert summary in output
 
 
-def test_an_unknown_command_is_a_usage_error() -> None:
-    done = subprocess.run([sys.executable, "-m", "msport", "port"], capture_output=True, text=True)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["port"], "No such command 'port'; see msport --help"),
+        (["convert"], "Missing argument 'MODEL'; see msport convert --help"),
+        (["convert", "x", "--dtype", "int3"], "Invalid value for '--dtype': 'int3' is not one of 'bfloat16', "),
+        (["generate", "--prompts", "x"], "No such option '--prompts'"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_that_leads_to_the_help(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    out, err = capsys.readouterr()
+    assert (end.value.code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"msport: error: {message}")
+    assert err.endswith(" --help\n")
+
+
+def test_without_a_command_the_help_is_shown() -> None:
+    done = subprocess.run([sys.executable, "-m", "msport"], capture_output=True, text=True)
     assert done.returncode == 2
-    assert "No such command 'port'" in done.stderr
+    assert "Usage: msport [OPTIONS] COMMAND" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

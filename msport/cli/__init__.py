@@ -87,7 +87,7 @@ def _show(error: click.ClickException) -> None:
         return
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context else "msport"
-    click.echo(f"msport: error: {message.rstrip('.')}; see {path} --help", err=True)
+    click.echo(f"msport: error: {message.rstrip('.?')}; see {path} --help", err=True)
 
 
 def describe(error: Exception) -> str:

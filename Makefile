@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 VENV5 ?= .venv-transformers5
 INSTALLED5 := $(VENV5)/.installed
 
-.PHONY: install demo test test-all test-transformers5 fuzz lint format clean
+.PHONY: install demo test test-all test-transformers5 fuzz ascend-acceptance lint format clean
 
 install: $(INSTALLED)
 
@@ -64,4 +64,4 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV5) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV5) demo ascend-acceptance build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

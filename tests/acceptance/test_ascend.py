@@ -36,6 +36,13 @@ def test_a_machine_without_an_npu_is_told_so_and_the_exit_code_is_2(tmp_path: Pa
     assert all(line.startswith("make") for line in rest)
 
 
+def test_the_report_of_an_earlier_run_does_not_keep_make_from_running_again(tmp_path: Path) -> None:
+    (tmp_path / "ascend-acceptance").mkdir()
+    command = ["make", "-n", "-f", str(ROOT / "Makefile"), "ascend-acceptance"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "tests/acceptance/ascend.py" in done.stdout
+
+
 @pytest.mark.slow
 def test_the_script_itself_passes_on_the_cpu(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--rehearse", "--family", "gpt-oss", "--output", str(tmp_path)]

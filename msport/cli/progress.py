@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self  # Python 3.10 has none
 
 _SECONDS_BETWEEN_LINES = 1.0
+_SCALED_FROM = 10_000  # from here on a bar counts in thousands and millions
 
 
 class PhaseBar:
@@ -32,7 +33,10 @@ class PhaseBar:
         if self._bar is None or phase != self._phase:
             self._close()
             self._phase = phase
-            self._bar = tqdm(total=total, initial=initial, desc=phase, unit_scale=True, disable=None, **options)
+            options.setdefault("unit_scale", total >= _SCALED_FROM)
+            if total <= 1:  # there is nothing to count but time
+                options.setdefault("bar_format", "{desc} [{elapsed}]")
+            self._bar = tqdm(total=total, initial=initial, desc=phase, disable=None, **options)
         if note:
             self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(done - self._bar.n)
@@ -58,7 +62,7 @@ class ProgressBar(PhaseBar):
     """
 
     def __call__(self, step: Step) -> None:  # type: ignore[override]
-        self._show(step.phase, step.done, step.total, step.resumed, step.tensor, unit="B")
+        self._show(step.phase, step.done, step.total, step.resumed, step.tensor, unit="B", unit_scale=True)
 
 
 class ProgressLines:

@@ -1,0 +1,51 @@
+"""A bar on a terminal counts in whole steps, or shows the time where there is one step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from msport.cli import progress
+from msport.convert.progress import Step
+
+
+@pytest.fixture
+def bars(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The options of each bar that is made."""
+    made: list[dict[str, Any]] = []
+
+    class Bar:
+        n = 0
+
+        def __init__(self, **options: Any) -> None:
+            made.append(options)
+
+        def update(self, amount: int) -> None:
+            self.n += amount
+
+        def set_postfix_str(self, note: str, refresh: bool) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(progress, "tqdm", Bar)
+    return made
+
+
+def test_steps_are_whole_numbers_and_many_of_them_are_scaled(bars: list[dict[str, Any]]) -> None:
+    with progress.PhaseBar() as bar:
+        for phase, total in (("load", 1), ("layers", 26), ("weights", 10**9)):
+            bar(phase, 0, total)
+            bar(phase, total, total)
+    assert [each["desc"] for each in bars] == ["load", "layers", "weights"]
+    assert [each["unit_scale"] for each in bars] == [False, False, True]
+    assert [each.get("bar_format") for each in bars] == ["{desc} [{elapsed}]", None, None]
+
+
+def test_bytes_are_always_scaled(bars: list[dict[str, Any]]) -> None:
+    with progress.ProgressBar() as bar:
+        bar(Step("write", 0, 1, "", 0))
+        bar(Step("write again", 0, 10**9, "", 0))
+    assert [(each["unit"], each["unit_scale"]) for each in bars] == [("B", True)] * 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msport.bench.cells import Cell, document_cells
@@ -52,7 +52,7 @@ def render_page(report: Measurements, document: Mapping[str, Any], published: bo
 
 
 def _charts(cells: Sequence[Cell]) -> Iterator[str]:
-    yield section("Throughput by batch", _throughput(cells))
+    yield section("Throughput", _throughput(cells))
     yield section("Time to first token by length of the prompt", _by_length(cells, "first_token"))
     if any("decode_p50" in cell.figures for cell in cells):
         yield section("Time per output token by length of the prompt", _by_length(cells, "decode_p50"))
@@ -60,21 +60,22 @@ def _charts(cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def _throughput(cells: Sequence[Cell]) -> str:
-    """Bars for each prompt, side by side for each batch; a chart for each prompt where one has not enough colours."""
+    """Bars for each batch, or, where there is one, for each prompt; several charts where one has not enough colours."""
     title = "new tokens/s, prefill included"
+    if len({cell.batch for cell in cells}) == 1:
+        return _bars(cells, _what, _engine, title)
     if len({_name(cell, cells) for cell in cells}) <= COLOURS:
-        return _bars(cells, title)
-    prompts = dict.fromkeys(_prompt(_workload(cell)) for cell in cells)
-    parts = {prompt: [cell for cell in cells if _prompt(_workload(cell)) == prompt] for prompt in prompts}
-    return "\n".join(_bars(part, f"{prompt}: {title}") for prompt, part in parts.items())
+        return _bars(cells, _batch, lambda cell: _name(cell, cells), title)
+    parts = {prompt: [cell for cell in cells if _what(cell) == prompt] for prompt in dict.fromkeys(map(_what, cells))}
+    return "\n".join(_bars(part, _batch, _engine, f"{prompt}: {title}") for prompt, part in parts.items())
 
 
-def _bars(cells: Sequence[Cell], title: str) -> str:
-    batches = sorted({cell.batch for cell in cells})
-    names = list(dict.fromkeys(_name(cell, cells) for cell in cells))
-    found = {(_name(cell, cells), cell.batch): _point(cell, "throughput") for cell in cells}
-    series = [Series(name, [found.get((name, batch)) for batch in batches]) for name in names]
-    return bar_chart([f"batch {batch}" for batch in batches], series, title, "{:.4g}".format)
+def _bars(cells: Sequence[Cell], group: Callable[[Cell], str], name: Callable[[Cell], str], title: str) -> str:
+    """The throughput of `cells`, side by side where their `group` is the same, in the colour of their `name`."""
+    groups, names = (list(dict.fromkeys(map(each, cells))) for each in (group, name))
+    found = {(name(cell), group(cell)): _point(cell, "throughput") for cell in cells}
+    series = [Series(one, [found.get((one, each)) for each in groups]) for one in names]
+    return bar_chart(groups, series, title, "{:.4g}".format)
 
 
 def _by_length(cells: Sequence[Cell], figure: str) -> str:
@@ -149,7 +150,19 @@ def _tables(report: Measurements) -> Iterator[str]:
 def _name(cell: Cell, cells: Sequence[Cell]) -> str:
     """What tells the cells of one batch apart: the prompt, and the engine and dtype where there are several."""
     several = len({(each.engine, each.dtype) for each in cells}) > 1
-    return f"{cell.engine} {cell.dtype}, {_prompt(_workload(cell))}" if several else _prompt(_workload(cell))
+    return f"{_engine(cell)}, {_what(cell)}" if several else _what(cell)
+
+
+def _engine(cell: Cell) -> str:
+    return f"{cell.engine} {cell.dtype}"
+
+
+def _batch(cell: Cell) -> str:
+    return f"batch {cell.batch}"
+
+
+def _what(cell: Cell) -> str:
+    return _prompt(_workload(cell))
 
 
 def _line(cell: Cell) -> str:

@@ -106,6 +106,14 @@ def test_no_two_bars_or_lines_of_a_chart_have_one_colour() -> None:
         assert len(set(keys)) == len(keys)
 
 
+def test_one_batch_has_one_chart_of_throughput_with_the_prompts_side_by_side() -> None:
+    page = replace(GRID, sessions=GRID.sessions[:1], startups=GRID.startups[:1], baselines=GRID.baselines[:1]).to_html()
+    (chart,) = (part for part in page.split("<section>") if part.startswith("<h2>Throughput"))
+    assert chart.count("<svg") == 1
+    for title in ("msport float32, prompt 64: ", "msport float32, prompt 100: ", "transformers float32, prompt 64: "):
+        assert title in chart
+
+
 def test_memory_is_drawn_beside_what_was_expected() -> None:
     (chart,) = (part for part in ON_DEVICE.to_html().split("<section>") if "Memory of the process" in part)
     for title in ("after loading", "peak", "expected", "peak on the device"):

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from msport.architectures import read_config
+from msport.checkpoint import read_manifest
+from msport.checkpoint.manifest import FILE_NAME
 from msport.errors import CheckpointError, MissingDependencyError
 from msport.validate.operations import FINAL_NORM
 from msport.validate.prompts import Prompt
@@ -145,9 +147,16 @@ def _from_pretrained(folder: Path, dtype: str, attention: str | None) -> tuple[A
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise CheckpointError(
-            f"{folder}: Transformers {version('transformers')} cannot load the reference ({error})"
+            f"{folder}: Transformers {version('transformers')} cannot load the reference ({error}){_original(folder)}"
         ) from error
     return loaded
+
+
+def _original(folder: Path) -> str:
+    """What to do where `folder` is a conversion: its config.json may still tell of experts that are packed no more."""
+    if not (folder / FILE_NAME).is_file():
+        return ""
+    return f"; it was converted itself, name the original: --reference {read_manifest(folder).source}"
 
 
 def _dequantization(folder: Path) -> dict[str, Any]:
@@ -170,7 +179,7 @@ def _check_complete(folder: Path, report: dict[str, Any]) -> None:
         if names:
             raise CheckpointError(
                 f"{folder}: not a usable reference, Transformers reports {kind.replace('_', ' ')}:"
-                f" {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}"
+                f" {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}{_original(folder)}"
             )
 
 

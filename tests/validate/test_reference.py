@@ -231,6 +231,15 @@ def test_pickled_weights_are_never_loaded(sample: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.reference
+def test_a_conversion_of_packed_experts_is_no_reference_and_the_original_is_named(
+    sample: Path, converted: Path
+) -> None:
+    pytest.importorskip("transformers")
+    with pytest.raises(CheckpointError, match=f"it was converted itself, name the original: --reference {sample}$"):
+        load_reference(converted)
+
+
+@pytest.mark.reference
 def test_the_versions_that_computed_it_are_known() -> None:
     transformers = pytest.importorskip("transformers")
     assert reference_versions()["transformers"] == transformers.__version__

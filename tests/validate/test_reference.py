@@ -234,7 +234,8 @@ def test_pickled_weights_are_never_loaded(sample: Path, tmp_path: Path) -> None:
 def test_a_conversion_of_packed_experts_is_no_reference_and_the_original_is_named(
     sample: Path, converted: Path
 ) -> None:
-    pytest.importorskip("transformers")
+    if not pytest.importorskip("transformers").__version__.startswith("4."):
+        pytest.skip("Transformers 5 takes the experts as they are")
     with pytest.raises(CheckpointError, match=f"it was converted itself, name the original: --reference {sample}$"):
         load_reference(converted)
 

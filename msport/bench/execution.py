@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msport.architectures import ModelConfig
 from msport.bench.device import PACKED, Device
-from msport.bench.fit import Need, holds_scores, make_costs
+from msport.bench.fit import Need, make_costs
 from msport.bench.limits import Limits
 from msport.bench.machine import available_memory
 from msport.bench.measurements import Startup
@@ -162,8 +162,7 @@ class Execution:
         costs = make_costs(self._config, self._computed_in(dtype), packed=dtype == PACKED)
         on_device = self._device.target != "CPU"
         portable = before is not None and before.details.get("operators") == "portable"
-        scores = holds_scores(self._config, portable=portable, on_device=on_device)
-        need = Need.of(costs, group.max_length, group.batch, scores=scores, on_device=on_device)
+        need = Need.of(costs, group.max_length, group.batch, portable=portable, on_device=on_device)
         available = self._device.free or available_memory()
         if need.caches > available:  # the others are estimates, and weights may be mapped
             raise UsageError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from msport.architectures import ARCHITECTURES, ModelConfig
 from msport.architectures.gpt_oss import GptOssConfig
-from msport.msmodels.costs import Costs
+from msport.msmodels.costs import Costs, cache_length
 
 PREFILL_CHUNK = 128
 
@@ -17,11 +17,16 @@ PREFILL_CHUNK = 128
 RUNTIME_NBYTES = 6 * 10**8
 LAYER_NBYTES = 5 * 10**6
 
-# In float16 on the CPU processes held up to twice the weights more, and 20 to 50 MB for each layer: as if the products
-# kept float32 copies. This is the most that models of 2 to 16 layers took.
-HALF_RUNTIME_NBYTES = 7 * 10**8
-HALF_LAYER_NBYTES = 5 * 10**7
+# The CPU's own kernels compute in float32. In float16, or where they are switched off, portable operators answer, and
+# their results stay in memory layer by layer: 20 to 50 MB for each was measured with 2 to 16 layers. In float16
+# processes also held up to twice the weights more, as if the products kept float32 copies.
+PORTABLE_RUNTIME_NBYTES = 7 * 10**8
+PORTABLE_LAYER_NBYTES = 5 * 10**7
 _HALF_COPIES = 2
+
+# Copies of a chunk's scores with all slots that portable attention was measured to hold in each layer: without anything
+# between product and softmax, with sinks, and with a soft-cap.
+_SCORE_COPIES, _SINK_COPIES, _CAP_COPIES = 6, 13, 57
 
 # Activations are computed in float32 or kept beside their cast.
 _ACTIVATION_SIZE = 4
@@ -44,29 +49,28 @@ class Need:
         return self.weights + self.caches + self.workspace
 
     @classmethod
-    def of(cls, costs: Costs, max_length: int, batch: int, *, scores: bool = False, on_device: bool = False) -> Need:
+    def of(cls, costs: Costs, max_length: int, batch: int, *, portable: bool = False, on_device: bool = False) -> Need:
         """What the model of `costs` needs for `batch` sequences of `max_length` positions.
 
-        `scores`: attention holds those of a chunk with all positions, as the portable one does; the CPU's own kernels
-        and the fused ones of Ascend do not. `on_device`: not on the CPU.
+        `portable`: none but portable operators are used, as with MSPORT_OPS=portable. `on_device`: not on the CPU.
         """
         chunk = min(PREFILL_CHUNK, max_length)
         config, rows = costs.config, batch * chunk
+        portable = portable or (costs.dtype != "float32" and not on_device)
         wide = max(_width(name, shape, costs) for name, shape in _shapes(costs))
         activations = rows * (_HIDDEN_COPIES * config.hidden_size + _WIDE_COPIES * wide) + 2 * batch * config.vocab_size
-        if scores:
-            activations += 2 * rows * config.num_attention_heads * max_length
-        fixed = RUNTIME_NBYTES + config.num_hidden_layers * LAYER_NBYTES
+        if on_device and (portable or _caps_scores(config)):
+            activations += 2 * rows * config.num_attention_heads * max_length  # the fused attention knows no soft-cap
+        if portable and not on_device:
+            slots = sum(cache_length(window, max_length, chunk) for window in config.windows)
+            activations += _score_copies(config) * rows * config.num_attention_heads * slots
+            fixed = PORTABLE_RUNTIME_NBYTES + config.num_hidden_layers * PORTABLE_LAYER_NBYTES
+        else:
+            fixed = RUNTIME_NBYTES + config.num_hidden_layers * LAYER_NBYTES
         if costs.dtype == "float16" and not on_device:
-            fixed = HALF_RUNTIME_NBYTES + config.num_hidden_layers * HALF_LAYER_NBYTES
             fixed += _HALF_COPIES * costs.weight_bytes
         caches = costs.cache_bytes(max_length, batch, chunk)
         return cls(costs.weight_bytes, caches, fixed + _ACTIVATION_SIZE * activations)
-
-
-def holds_scores(config: ModelConfig, *, portable: bool, on_device: bool) -> bool:
-    """Whether attention holds its scores: the portable one does, and a device's fused one knows no soft-cap."""
-    return portable or (on_device and getattr(config, "attn_logit_softcapping", None) is not None)
 
 
 def make_costs(config: ModelConfig, dtype: str, *, packed: bool) -> Costs:
@@ -79,6 +83,16 @@ def make_costs(config: ModelConfig, dtype: str, *, packed: bool) -> Costs:
 def most_that_fits(needed: Callable[[int], int], most: int, available: int) -> int:
     """The largest number up to `most` whose bytes `needed`, which grow with it, are `available`; 0 if none."""
     return bisect_right(range(1, most + 1), available, key=needed)
+
+
+def _caps_scores(config: ModelConfig) -> bool:
+    return getattr(config, "attn_logit_softcapping", None) is not None
+
+
+def _score_copies(config: ModelConfig) -> int:
+    if _caps_scores(config):
+        return _CAP_COPIES
+    return _SINK_COPIES if isinstance(config, GptOssConfig) else _SCORE_COPIES
 
 
 def _shapes(costs: Costs) -> list[tuple[str, tuple[int, ...]]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from msport.architectures import ModelConfig
-from msport.bench.fit import Need, holds_scores, make_costs
+from msport.bench.fit import Need, make_costs
 from msport.bench.limits import Limits
 from msport.bench.session import Compilation, Session
 from msport.bench.suites import Unavailable
@@ -88,8 +88,7 @@ class Measurements:
     def need(self, session: Session) -> Need:
         """What was expected that the model of `session` would need in memory."""
         on_device, portable = self.setup.device != "CPU", session.details.get("operators") == "portable"
-        scores = holds_scores(self.config, portable=portable, on_device=on_device)
-        return Need.of(self.costs(session), session.max_length, session.batch, scores=scores, on_device=on_device)
+        return Need.of(self.costs(session), session.max_length, session.batch, portable=portable, on_device=on_device)
 
     def limits_of(self, session: Session) -> Limits | None:
         """The machine's speed in the dtype of `session`; None for a peer on another device than was measured."""

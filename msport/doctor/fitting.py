@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from msport.architectures import ModelConfig, load_config
-from msport.bench.fit import Need, holds_scores, make_costs, most_that_fits
+from msport.bench.fit import Need, make_costs, most_that_fits
 from msport.convert import format_size
 from msport.doctor.check import Check, failed, passed, warned
 from msport.errors import MsportError
@@ -26,7 +26,7 @@ _TIGHT = 0.1
 class Memory:
     """Where a model would stand: `nbytes` free of the device's own memory or of the host's, and the dtypes to choose.
 
-    None: the device does not tell. `portable`: attention is the portable one, which holds its scores.
+    None: the device does not tell. `portable`: none but portable operators are used.
     """
 
     nbytes: int | None
@@ -40,8 +40,7 @@ class Memory:
 
     def need(self, costs: Costs, length: int, batch: int) -> Need:
         """What the model of `costs` needs here."""
-        scores = holds_scores(costs.config, portable=self.portable, on_device=self.on_device)
-        return Need.of(costs, length, batch, scores=scores, on_device=self.on_device)
+        return Need.of(costs, length, batch, portable=self.portable, on_device=self.on_device)
 
     def longest(self, costs: Costs, most: int, batch: int, room: int) -> int:
         """The longest context up to `most` for which `room` bytes are enough; 0 if none is."""

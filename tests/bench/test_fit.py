@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.made_reports import CONFIG
+from msport.architectures import ARCHITECTURES
 from msport.bench.fit import Need, make_costs, most_that_fits
 from msport.bench.processes import make_bench
 from msport.bench.workload import Workload
@@ -32,9 +33,37 @@ def test_the_workspace_grows_with_layers_batch_and_vocabulary() -> None:
         assert Need.of(Costs(replace(CONFIG, **change), "float32"), 512, 1).workspace > workspace
 
 
-def test_portable_attention_holds_the_scores_of_a_chunk_with_every_position() -> None:
-    portable, fused = (Need.of(COSTS, 4096, 2, scores=each).workspace for each in (True, False))
-    assert portable - fused == 2 * 2 * 128 * CONFIG.num_attention_heads * 4096 * 4
+def _by_length(costs: Costs, **where: bool) -> float:
+    """Bytes of workspace that each of a thousand positions more takes."""
+    short, long = (Need.of(costs, length, 1, **where).workspace for length in (128, 128 + 1024))
+    return (long - short) / 1024
+
+
+def _costs(architecture: str, dtype: str) -> Costs:
+    family = ARCHITECTURES[architecture]
+    return Costs(family.parse({**family.sample_config(), "num_hidden_layers": 4}, Path("config.json")), dtype)
+
+
+def test_portable_operators_hold_scores_for_every_position_in_every_full_layer_and_need_more_to_begin_with() -> None:
+    # Measured: 107 kB a position with two full layers of 8 heads, 203 kB with four; 954 and 740 MB in all.
+    for costs, portable in ((COSTS, True), (Costs(CONFIG, "float16"), False)):
+        assert 107e3 <= _by_length(costs, portable=portable) < 130e3
+    assert _by_length(COSTS) == 0
+    eight = Costs(replace(CONFIG, num_hidden_layers=8, windows=CONFIG.windows * 2), "float16")
+    assert 203e3 <= _by_length(eight) < 250e3
+    # 48 kB a position with two full layers and neither sinks nor soft-cap, 459 kB with a soft-cap.
+    assert 48e3 <= _by_length(_costs("Qwen2ForCausalLM", "float16")) < 58e3
+    assert 459e3 <= _by_length(_costs("Gemma2ForCausalLM", "float16")) < 550e3
+    assert Need.of(COSTS, 2132, 1, portable=True).total > 954e6
+    assert Need.of(COSTS, 130, 1, portable=True).total > 740e6
+
+
+def test_on_a_device_only_attention_with_a_soft_cap_or_a_portable_one_holds_its_scores() -> None:
+    capped = _costs("Gemma2ForCausalLM", "float16")
+    assert _by_length(capped, on_device=True) == 2 * 128 * capped.config.num_attention_heads * 4
+    assert _by_length(Costs(CONFIG, "float16"), on_device=True) == 0
+    assert _by_length(COSTS, on_device=True, portable=True) == 2 * 128 * CONFIG.num_attention_heads * 4
+    assert _by_length(Costs(capped.config, "float32")) == 0
 
 
 def test_packed_experts_need_less() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from msport.architectures import ARCHITECTURES, load_config
-from msport.bench.fit import Need, holds_scores
+from msport.architectures import load_config
+from msport.bench.fit import Need
 from msport.doctor.check import Check, Status
 from msport.doctor.fitting import Choice, Memory, advise, check_fit, choose
 from msport.msmodels.costs import Costs
@@ -112,12 +112,3 @@ def test_a_device_that_does_not_tell_its_memory_is_not_judged_by_the_hosts(conve
     assert "the device does not tell how much it has" in fits.finding
     assert fit is not None
     assert (fit.memory.nbytes, fit.choices) == (None, ())
-
-
-def test_only_attention_with_a_soft_cap_holds_its_scores_on_a_device(costs: Costs) -> None:
-    capped = ARCHITECTURES["Gemma2ForCausalLM"]
-    config = capped.parse(capped.sample_config(), Path("config.json"))
-    assert holds_scores(config, portable=False, on_device=True)
-    assert not holds_scores(costs.config, portable=False, on_device=True)
-    assert holds_scores(costs.config, portable=True, on_device=False)
-    assert not holds_scores(config, portable=False, on_device=False)

@@ -2,6 +2,7 @@
 
     python benchmarks/validate_full.py                      # 28 GB of disk in the temporary folder
     python benchmarks/validate_full.py --layers 2           # the same sizes, two layers
+    python benchmarks/validate_full.py --dtype mxfp4        # experts packed on our side
     python benchmarks/validate_full.py --hub DIR --html report.html
 
 Prints the time and the peak memory of each step, each in a process of its own; the last line is JSON.
@@ -38,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--level", choices=["logits", "layers"], default="layers")
+    parser.add_argument("--dtype", choices=["float32", "mxfp4"], default="float32")
     parser.add_argument("--hub", type=Path, help="a checkpoint to use instead of a synthetic one")
     parser.add_argument("--html", type=Path, help="keep the report as a page")
     arguments = parser.parse_args()
@@ -50,7 +52,17 @@ def main() -> None:
         _timed("convert", "convert", str(hub), "-o", str(folder / "ms"), "--dtype", "mxfp4")
         page = folder / "report.html"
         report = folder / "report.json"
-        options = ["--stream", "--level", arguments.level, "--json", str(report), "--html", str(page)]
+        options = [
+            "--stream",
+            "--level",
+            arguments.level,
+            "--dtype",
+            arguments.dtype,
+            "--json",
+            str(report),
+            "--html",
+            str(page),
+        ]
         seconds = _timed("validate", "validate", str(folder / "ms"), *options, expected=(0, 1))
         if arguments.html is not None:
             shutil.copy(page, arguments.html)
@@ -73,6 +85,7 @@ def _summary(report: dict[str, Any], seconds: float) -> dict[str, Any]:
     return {
         "benchmark": "validate_full",
         "passed": report["passed"],
+        "packed": report["packed"],
         "layers": len(report["layers"]) - 2,
         "tokens": sum(result["tokens"] for result in report["results"]),
         "relative_l2_max": max(max(result["relative_l2"]) for result in report["results"]),

@@ -64,7 +64,7 @@ Exit status: 0 passed, 1 failed, 2 could not be judged.
     "-p", "--prompt", "prompts", multiple=True, metavar="TEXT", help="Use this prompt instead; may be repeated."
 )
 @click.option(
-    "--ids", multiple=True, metavar="1,2,3", callback=token_ids, help="The same as token ids; may be repeated."
+    "--ids", multiple=True, metavar="1,2,3", callback=token_ids, help="Use these token ids instead; may be repeated."
 )
 @click.option(
     "--dtype",

@@ -39,7 +39,7 @@ def test_packed_experts_pass_at_every_layer(stream: bool, packed: Path) -> None:
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("stream", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stream", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_scale_that_was_changed_is_located_at_the_experts_and_in_the_tensor(
     stream: bool, packed: Path, sample: Path, tmp_path: Path
 ) -> None:

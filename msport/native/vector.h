@@ -20,9 +20,10 @@ inline void store(float* to, Vector v) { std::memcpy(to, &v, sizeof v); }
 
 inline Vector broadcast(float value) { return Vector{} + value; }
 
-inline Vector larger(Vector a, Vector b) { return a > b ? a : b; }
+// Both are `a` where that is NaN: a bound as `b` must not turn a NaN into a number.
+inline Vector larger(Vector a, Vector b) { return b > a ? b : a; }
 
-inline Vector smaller(Vector a, Vector b) { return a < b ? a : b; }
+inline Vector smaller(Vector a, Vector b) { return b < a ? b : a; }
 
 inline float sum(Vector v) {
   float total = 0;

@@ -170,6 +170,37 @@ def test_soft_cap_bounds_both_sides(ops: Any) -> None:
     assert_close(ops, run(cap, x), 30 * np.tanh(x.astype(np.float64) / 30))
 
 
+@needs_kernels  # MindSpore's own minimum takes the number, which is not what Transformers' clamp does
+@pytest.mark.parametrize("function", ["silu", "gelu_tanh", "soft_cap", "clamped_swiglu"])
+def test_what_is_no_number_stays_none(function: str) -> None:
+    x = np.linspace(-3, 3, 64, dtype=np.float32).reshape(2, 32)
+    x[1, 4] = x[1, 20] = np.nan
+    arguments = {"soft_cap": (30.0,), "clamped_swiglu": (7.0, 1.702)}.get(function, ())
+
+    def activate(x: Tensor) -> Tensor:
+        return getattr(cpu, function)(x, *arguments)
+
+    found = np.isnan(run(activate, x))
+    assert not found[0].any()
+    assert found[1].sum() == 2
+
+
+@implementations
+@pytest.mark.parametrize("softcap", [None, 3.0])
+def test_a_query_that_is_no_number_gets_no_number_from_attention(ops: Any, softcap: float | None) -> None:
+    query, keys, values = normal(1, 5, 2, 16), normal(8, 16, seed=1), normal(8, 16, seed=2)
+    query[0, 3, 1, 7] = np.nan
+    positions = np.arange(5, dtype=np.int32)[None]
+
+    def attend(query: Tensor, keys: Tensor, values: Tensor, positions: Tensor) -> Tensor:
+        mask = ops.attention_mask(positions, 8, None, ms.float32)
+        return ops.attention(query, keys, values, mask, 0.3, None, softcap)
+
+    found = np.isnan(run(attend, query, keys, values, positions)).reshape(5, 2, 16)
+    assert found[3, 1].all()
+    assert found.sum() == 16, "and no other head or token does"
+
+
 def attention_in_float64(
     query: np.ndarray,
     keys: np.ndarray,

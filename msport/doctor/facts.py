@@ -25,7 +25,7 @@ _VERSION_FILES = {
 _KERNELS = ("opp_kernel/version.info", "opp/version.info", "opp_kernels/version.info")
 _VERSION = re.compile(r"^\s*(?:\w*version|driver_install_path_param)\s*=\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 _BOARD = re.compile(r"^\s*(Software Version|Firmware Version|Product Name)\s*:\s*(.+?)\s*$", re.MULTILINE)
-_CHIP = re.compile(r"^\|\s*\d+\s+(\w+)\s*\|\s*(\w+)\s*\|", re.MULTILINE)
+_CHIP = re.compile(r"^\|\s*(\d+)\s+(\w+)\s*\|\s*(\w+)\s*\|", re.MULTILINE)
 _HBM = re.compile(r"(\d+)\s*/\s*(\d+)\s*\|\s*$", re.MULTILINE)
 
 # Variables that change what MindSpore, CANN or msport do; their values hold no secrets.
@@ -78,13 +78,14 @@ def _npu_smi(timeout: float) -> Iterator[Check]:
     overview = _run(timeout, tool, "info")
     version = re.search(r"npu-smi\s+(\S+)", overview)
     yield passed("npu-smi", version[1] if version else "gives no version")
-    chips = [f"{name} {health}" for name, health in _CHIP.findall(overview)]
-    yield passed("NPU chips", ", ".join(chips) or "none listed")
+    chips = _CHIP.findall(overview)
+    yield passed("NPU chips", ", ".join(f"{name} {health}" for _, name, health in chips) or "none listed")
     memory = [f"{used} of {total} MB used" for used, total in _HBM.findall(overview) if total != "0"]
     yield passed("NPU memory", ", ".join(memory) or "not listed")
-    board = dict(_BOARD.findall(_run(timeout, tool, "info", "-t", "board", "-i", "0")))
+    number = chips[0][0] if chips else "0"  # a container may have been given another card than the first
+    board = dict(_BOARD.findall(_run(timeout, tool, "info", "-t", "board", "-i", number)))
     found = ", ".join(f"{name} {value}" for name, value in board.items())
-    yield passed("NPU board 0", found or "npu-smi info -t board -i 0 says nothing")
+    yield passed(f"NPU board {number}", found or f"npu-smi info -t board -i {number} says nothing")
 
 
 def _run(timeout: float, *command: str) -> str:

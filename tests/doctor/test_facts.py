@@ -59,16 +59,19 @@ def test_versions_are_read_from_the_installers_files(tmp_path: Path, monkeypatch
     assert found["CANN kernels"] == "8.5.0"
 
 
-def test_npu_smi_tells_chips_memory_and_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", ["0", "3"])
+def test_npu_smi_tells_chips_memory_and_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: str) -> None:
     tool = tmp_path / "npu-smi"
-    tool.write_text(f"#!/bin/sh\nif [ \"$2\" = -t ]; then cat <<'E'\n{BOARD}E\nelse cat <<'E'\n{OVERVIEW}E\nfi\n")
+    overview = OVERVIEW.replace("| 0     910B3", f"| {number}     910B3")
+    board = f"[ \"$5\" = {number} ] && cat <<'E'\n{BOARD}E\n"
+    tool.write_text(f"#!/bin/sh\nif [ \"$2\" = -t ]; then {board}else cat <<'E'\n{overview}E\nfi\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     found = facts(tmp_path)
     assert found["npu-smi"] == "25.5.1"
     assert found["NPU chips"] == "910B3 OK"
     assert found["NPU memory"] == "3415 of 65536 MB used"
-    assert "Firmware Version 7.8.0.5.216" in found["NPU board 0"]
+    assert "Firmware Version 7.8.0.5.216" in found[f"NPU board {number}"]
 
 
 def test_the_environment_is_told_without_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,15 +163,15 @@ class Execution:
         on_device = self._device.target != "CPU"
         portable = before is not None and before.details.get("operators") == "portable"
         need = Need.of(costs, group.max_length, group.batch, portable=portable, on_device=on_device)
-        available = self._device.free or available_memory()
-        if need.caches > available:  # the others are estimates, and weights may be mapped
+        available = self._device.free if on_device else available_memory()  # None: the device does not tell
+        if available is not None and need.caches > available:  # the others are estimates, and weights may be mapped
             raise UsageError(
                 f"the caches of {group.max_length} positions x batch {group.batch} take {format_size(need.caches)} of"
                 f" {format_size(available)} that are free; ask for a smaller batch or shorter prompts"
             )
         if not group.optional:
             return
-        if need.total > available:
+        if available is not None and need.total > available:
             raise UsageError(f"needs {format_size(need.total)} of {format_size(available)} that are free")
         if before is None:
             return

@@ -141,6 +141,15 @@ def test_a_peer_on_the_host_is_not_set_beside_the_limits_of_an_npu() -> None:
     assert set(limits) == {"bfloat16"}
 
 
+def test_a_device_that_does_not_tell_its_memory_is_not_judged_by_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "available_memory", lambda: 10**3)
+    npu = Device("Ascend", None, None, "bfloat16", {})
+    group = replace(GROUP, optional=True)
+    made = Execution(CONFIG, [group], [Recorder()], npu, processes=1)  # type: ignore[list-item]
+    parts, _ = made.measure(["bfloat16"])
+    assert len(parts) == 1
+
+
 def test_caches_larger_than_the_memory_are_refused_before_the_machine_swaps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "available_memory", lambda: 10**6)
     recorder = Recorder()

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from msport.checkpoint import write_atomically
 from msport.cli.folders import find_folder
+from msport.cli.outputs import check_outputs, write_output
 from msport.cli.progress import PhaseBar
-from msport.errors import OutputError, UsageError
+from msport.errors import UsageError
 
 if TYPE_CHECKING:
     from msport.bench import BenchReport
@@ -116,7 +115,8 @@ def command(
     docs/benchmarking.md says what each figure means.
     DIR is the current folder if that is a converted checkpoint, else the newest one directly below it.
     """
-    _check_outputs({"--json": json_file, "--csv": csv_file, "--html": html_file}, read=paths if compare else ())
+    outputs = {"--json": json_file, "--csv": csv_file, "--html": html_file}
+    check_outputs(outputs, printable=("--json", "--csv"), read=paths if compare else ())
     if compare:
         _refuse_options("--compare measures nothing", ("paths", "compare", "json_file", "csv_file", "html_file"))
         _compare(paths, json_file, csv_file, html_file)
@@ -145,9 +145,9 @@ def _write(
     else:
         click.echo(render_text(report, published))
     with ExitStack() as last:  # what cannot be written does not keep the others from being written
-        last.callback(_write_file, html_file, lambda: report.to_html(published))
-        last.callback(_write_file, csv_file, report.to_csv)
-        last.callback(_write_file, json_file, lambda: report.to_json() + "\n")
+        last.callback(write_output, html_file, lambda: report.to_html(published))
+        last.callback(write_output, csv_file, report.to_csv)
+        last.callback(write_output, json_file, lambda: report.to_json() + "\n")
 
 
 def _compare(paths: Sequence[str], json_file: str | None, csv_file: str | None, html_file: str | None) -> None:
@@ -160,8 +160,8 @@ def _compare(paths: Sequence[str], json_file: str | None, csv_file: str | None, 
         raise UsageError("--compare writes no CSV; take --json or --html")
     comparison = compare_files([Path(path) for path in paths])
     click.echo(comparison.to_json() if json_file == "-" else render_comparison(comparison))
-    _write_file(json_file, lambda: comparison.to_json() + "\n")
-    _write_file(html_file, lambda: render_comparison_page(comparison))
+    write_output(json_file, lambda: comparison.to_json() + "\n")
+    write_output(html_file, lambda: render_comparison_page(comparison))
 
 
 def _refuse_options(why: str, but: Sequence[str]) -> None:
@@ -175,43 +175,3 @@ def _refuse_options(why: str, but: Sequence[str]) -> None:
     ]
     if given:
         raise UsageError(f"{why}: {', '.join(given)} would be ignored; leave that out")
-
-
-def _check_outputs(outputs: Mapping[str, str | None], read: Sequence[str]) -> None:
-    """Raises `UsageError` or `OutputError` for files that could not be written, before anything has run for minutes.
-
-    `read` are files that must not be overwritten.
-    """
-    given = {option: path for option, path in outputs.items() if path is not None}
-    printed = [option for option, path in given.items() if path == "-"]
-    if "--html" in printed:
-        raise UsageError("--html needs a file: a page is of no use on a terminal")
-    if len(printed) > 1:
-        raise UsageError(f"only one of {' and '.join(printed)} can be printed; give a file for the other")
-    taken = {Path(path).resolve(): path for path in read}
-    for option, path in given.items():
-        if path == "-":
-            continue
-        _check_writable(Path(path))
-        if Path(path).resolve() in taken:
-            raise UsageError(f"{option} {path} would overwrite {taken[Path(path).resolve()]}; give another file")
-        taken[Path(path).resolve()] = f"what {option} writes"
-
-
-def _check_writable(path: Path) -> None:
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise OutputError(f"{path}: its folder does not exist; make it first")
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; name a file in it")
-    try:
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"{path}: nothing can be written to {folder} ({reason}); name another folder") from None
-
-
-def _write_file(path: str | None, render: Callable[[], str]) -> None:
-    if path is not None and path != "-":
-        write_atomically(Path(path), render())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from msport.checkpoint import write_atomically
 from msport.errors import OutputError, UsageError
@@ -12,39 +12,57 @@ from msport.errors import OutputError, UsageError
 STDOUT = "-"
 
 
-def check_outputs(files: Mapping[str, str | None], to_stdout: tuple[str, ...] = ("--json",)) -> None:
-    """Refuses a file, by its option, that could not be written after a run of minutes; None: not asked for.
+def check_outputs(
+    outputs: Mapping[str, str | None], printable: Sequence[str] = ("--json",), read: Sequence[str] = ()
+) -> None:
+    """Raises `UsageError` or `OutputError` for files that could not be written, before anything has run for minutes.
 
-    Only the options `to_stdout` take ``-``. Raises `OutputError` or `UsageError`.
+    `outputs` are by option, None where it was not given; the options `printable` take ``-`` too, one at a time. `read`
+    are files that must not be overwritten.
     """
-    taken: dict[Path, str] = {}
-    for option, name in files.items():
-        if name is None or (name == STDOUT and option in to_stdout):
+    given = {option: path for option, path in outputs.items() if path is not None}
+    printed = [option for option, path in given.items() if path == STDOUT]
+    for option in printed:
+        if option not in printable:
+            raise UsageError(f"{option} needs a file: only {' and '.join(printable)} can be printed")
+    if len(printed) > 1:
+        raise UsageError(f"only one of {' and '.join(printed)} can be printed; give a file for the other")
+    taken = {Path(path).resolve(): path for path in read}
+    for option, path in given.items():
+        if option in printed:
             continue
-        if name == STDOUT:
-            raise UsageError(f"{option} -: only {' and '.join(to_stdout)} can go to stdout; give {option} a file")
-        path = Path(name).absolute()
-        _check_output(name, path)
-        if path in taken:
-            raise UsageError(f"{name}: both {taken[path]} and {option} go there; give each a file of its own")
-        taken[path] = option
+        _check_writable(Path(path))
+        if Path(path).resolve() in taken:
+            raise UsageError(f"{option} {path} would overwrite {taken[Path(path).resolve()]}; give another file")
+        taken[Path(path).resolve()] = f"what {option} writes"
 
 
-def write_output(name: str | None, text: str) -> None:
-    """Writes `text` to the file `name`, whole or not at all; None and ``-`` write nothing here."""
-    if name is None or name == STDOUT:
+def write_output(path: str | None, render: Callable[[], str]) -> None:
+    """Writes what `render` gives to the file `path`, whole or not at all; None and ``-`` write nothing here."""
+    if path is None or path == STDOUT:
         return
-    path = Path(name)
-    if path.exists() and not path.is_file():  # a pipe or a device, such as /dev/stderr
-        path.write_text(text, encoding="utf-8")
+    if _is_channel(Path(path)):
+        Path(path).write_text(render(), encoding="utf-8")
     else:
-        write_atomically(path.resolve(), text)
+        write_atomically(Path(path).resolve(), render())  # a link stays one
 
 
-def _check_output(name: str, path: Path) -> None:
+def _is_channel(path: Path) -> bool:
+    """Whether `path` is a pipe or a device, such as /dev/stderr, which must not be replaced by a file."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _check_writable(path: Path) -> None:
+    folder = path.resolve().parent
     if path.is_dir():
-        raise OutputError(f"{name}: is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise OutputError(f"{name}: its folder does not exist; make it first")
-    if not (path.exists() and not path.is_file()) and not os.access(path.resolve().parent, os.W_OK):
-        raise OutputError(f"{name}: its folder cannot be written to; choose another")
+        raise OutputError(f"{path}: is a folder; name a file in it")
+    if not folder.is_dir():
+        raise OutputError(f"{path}: its folder does not exist; make it first")
+    if _is_channel(path):
+        return
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{path}: nothing can be written to {folder} ({reason}); name another folder") from None

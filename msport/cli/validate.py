@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -131,8 +132,7 @@ def _write(report: Report, json_file: str | None, html_file: str | None) -> None
     from msport.validate.html import render_html
     from msport.validate.text import render_text
 
-    try:
-        write_output(json_file, report.to_json() + "\n")
-        write_output(html_file, render_html(report))
-    finally:  # the verdict of a long run, whatever became of the files
-        click.echo(report.to_json() if json_file == STDOUT else render_text(report))
+    with ExitStack() as last:  # a file that cannot be written keeps neither the other one nor the verdict back
+        last.callback(lambda: click.echo(report.to_json() if json_file == STDOUT else render_text(report)))
+        last.callback(write_output, html_file, lambda: render_html(report))
+        last.callback(write_output, json_file, lambda: report.to_json() + "\n")

@@ -190,7 +190,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(
     def refuse(**where: Path) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("msport.cli.bench.TemporaryFile", refuse)
+    monkeypatch.setattr("msport.cli.outputs.TemporaryFile", refuse)
     assert _run("--json", "report.json") == 2
     assert calls == []
     message = capsys.readouterr().err
@@ -206,7 +206,7 @@ def test_one_file_that_cannot_be_written_does_not_lose_the_others(
             raise OutputError("report.json: disk full")
         path.write_text(text)
 
-    monkeypatch.setattr("msport.cli.bench.write_atomically", write)
+    monkeypatch.setattr("msport.cli.outputs.write_atomically", write)
     assert _run("--json", "report.json", "--csv", "report.csv", "--html", "report.html") == 2
     assert "report.json: disk full" in capsys.readouterr().err
     assert Path("report.csv").is_file()

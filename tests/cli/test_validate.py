@@ -102,26 +102,29 @@ def test_a_report_that_could_not_be_written_is_refused_beforehand(
     for options, reason in (
         (("--json", tmp_path / "absent" / "report.json"), "its folder does not exist"),
         (("--html", tmp_path / "folder"), "is a folder"),
-        (("--html", "-"), "only --json can go to stdout"),
-        (("--json", tmp_path / "report", "--html", tmp_path / "report"), "both --json and --html"),
+        (("--html", "-"), "--html needs a file: only --json can be printed"),
+        (("--json", tmp_path / "report", "--html", tmp_path / "report"), "would overwrite what --json writes"),
     ):
         assert _run(converted, *options) == 2
         assert reason in capsys.readouterr().err
     assert not judged
 
 
-def test_the_text_is_printed_although_a_file_could_not_be_written(
+def test_the_text_and_the_page_are_there_although_the_document_could_not_be_written(
     converted: Path,
     judged: dict[str, Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def fail(path: Path, text: str) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+    def write(path: Path, text: str) -> None:
+        if path.suffix == ".json":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        path.write_text(text)
 
-    monkeypatch.setattr(outputs, "write_atomically", fail)
-    assert _run(converted, "--json", tmp_path / "report.json") == 2
+    monkeypatch.setattr(outputs, "write_atomically", write)
+    assert _run(converted, "--json", tmp_path / "report.json", "--html", tmp_path / "report.html") == 2
+    assert (tmp_path / "report.html").is_file()
     printed = capsys.readouterr()
     assert "rel L2 max" in printed.out
     assert "report.json: the disk is full" in printed.err

@@ -10,7 +10,9 @@ import pytest
 
 from msport.convert import convert_checkpoint
 from msport.errors import UsageError
+from msport.msmodels import loading
 from msport.validate import judge, validate_model
+from msport.validate.ours import choose_ours
 from validate.tampering import change_tensor
 
 PROMPTS = [list(range(3, 63)), list(range(50, 60))]
@@ -66,3 +68,13 @@ def test_a_checkpoint_without_packed_experts_is_refused_before_the_reference_run
     monkeypatch.setattr(judge, "load_reference", lambda *arguments: pytest.fail("the reference was loaded"))
     with pytest.raises(UsageError, match=r"holds no packed experts.*msport convert --dtype mxfp4"):
         validate_model(converted, dtype="mxfp4", prompts=PROMPTS)
+
+
+def test_on_an_npu_a_packed_checkpoint_is_judged_as_it_is_loaded_there(
+    packed: Path, converted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading.ms, "get_context", lambda name: "Ascend")
+    monkeypatch.setattr(loading.chips, "soc_version", lambda: "ascend910b")
+    assert (choose_ours(packed, None).packed, choose_ours(packed, None).dtype) == (True, "bfloat16")
+    assert not choose_ours(packed, "float16").packed, "unless it is told otherwise"
+    assert not choose_ours(converted, None).packed

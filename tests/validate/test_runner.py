@@ -16,7 +16,7 @@ from msport.architectures import load_config
 from msport.checkpoint import read_manifest, write_manifest
 from msport.errors import CheckpointError, ConfigError, MissingDependencyError, UsageError
 from msport.sample import write_sample
-from msport.validate import checks, reference, runner, validate_model
+from msport.validate import checks, judge, reference, runner, validate_model
 from validate.tampering import change_config, change_tensor
 
 
@@ -56,6 +56,21 @@ def test_a_fault_is_caught_and_located_without_being_asked_for(converted: Path, 
     assert report.departure is not None
     assert report.departure.name == "layers.1"
     assert "layers.1" in str(report)
+
+
+@pytest.mark.reference
+def test_a_verdict_stands_where_the_weights_behind_it_cannot_be_compared(
+    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise CheckpointError("two tensors of one name")
+
+    pytest.importorskip("transformers")
+    monkeypatch.setattr(judge, "compare_weights", refuse)
+    folder = change_tensor(converted, tmp_path / "ms", "model.norm.weight", lambda values: values + 1)
+    report = validate_model(folder, prompts=[[1, 2, 3]], stream=True)
+    assert "first to depart: lm_head, norm" in str(report)
+    assert "the weights of lm_head were not compared: two tensors of one name" in report.notes
 
 
 def test_weights_are_judged_without_torch(

@@ -89,8 +89,7 @@ def benchmark(
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     asked = _several(dtype)
     device = ask_device(asked or (), progress)
-    # What load_model takes by itself: on Ascend, packed experts stay packed.
-    best = PACKED if device.target == "Ascend" and manifest.dtype == PACKED else device.dtype
+    best = PACKED if manifest.dtype == PACKED else device.dtype  # what load_model takes by itself
     dtypes = [each for each in asked or (best,) if each not in device.refusals]
     if not dtypes:
         raise UsageError(next(iter(device.refusals.values())))

@@ -71,7 +71,7 @@ def _dtype(text: str) -> str:
 @click.option(
     "--dtype",
     type=Several("DTYPE,...", _dtype),
-    help="What DIR computes in; mxfp4: experts packed.  [default: the device's best]",
+    help="What DIR computes in; mxfp4: experts packed.  [default: mxfp4 if DIR is, or the device's best]",
 )
 @click.option(
     "--max-length",

@@ -21,7 +21,7 @@ Exit status: 0 nothing failed, 1 a check failed.
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16", "mxfp4"]),
-    help="What DIR would compute in; mxfp4: experts packed.  [default: the device's best]",
+    help="What DIR would compute in; mxfp4: experts packed.  [default: mxfp4 if DIR is, or the device's best]",
 )
 @click.option(
     "--max-length",

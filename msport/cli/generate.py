@@ -46,7 +46,7 @@ _LENGTH_STEP = 512
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16", "mxfp4"]),
-    help="What DIR computes in; mxfp4: experts stay packed.",
+    help="What DIR computes in; mxfp4: experts packed.  [default: mxfp4 if DIR is, or the device's best]",
 )
 def command(
     folder: str | None,

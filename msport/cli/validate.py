@@ -70,7 +70,7 @@ Exit status: 0 passed, 1 failed, 2 could not be judged.
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16", "mxfp4"]),
-    help="What DIR computes in; mxfp4: experts stay packed.  [default: the device's best]",
+    help="What DIR computes in; mxfp4: experts packed.  [default: mxfp4 if DIR is, or the device's best]",
 )
 @click.option(
     "--reference-dtype",

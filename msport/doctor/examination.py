@@ -82,9 +82,12 @@ def _examine_folder(
     from msport.doctor.checkpoint import check_files
     from msport.doctor.fitting import Memory, check_fit  # here, for it needs a working NumPy
 
-    note(check_files(folder))
+    check, manifest = check_files(folder)
+    note(check)
     if not folder.is_dir():
         return None
+    holds_packed = manifest is not None and manifest.dtype == PACKED
+    packed = dtype == PACKED or (dtype is None and holds_packed)  # as load_model has it
     best = "float32" if device is None else device.dtype
     chosen = dtype if dtype and dtype != PACKED else best
     portable = os.environ.get("MSPORT_OPS") == "portable" or os.environ.get("MSPORT_NATIVE") == "0"
@@ -92,7 +95,7 @@ def _examine_folder(
         memory = Memory(available, ("float32", "float16"), portable=portable)
     else:
         memory = Memory(device.free, tuple(dict.fromkeys((best, "float16"))), on_device=True, portable=portable)
-    made, fit = check_fit(folder, chosen, max_length, batch, memory, packed=dtype == PACKED)
+    made, fit = check_fit(folder, chosen, max_length, batch, memory, packed=packed, may_be_packed=holds_packed)
     for check in made:
         note(check)
     return fit

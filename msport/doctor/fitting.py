@@ -91,11 +91,18 @@ class Fit:
 
 
 def check_fit(
-    folder: Path, dtype: str, max_length: int, batch: int, memory: Memory, *, packed: bool = False
+    folder: Path,
+    dtype: str,
+    max_length: int,
+    batch: int,
+    memory: Memory,
+    *,
+    packed: bool = False,
+    may_be_packed: bool = False,
 ) -> tuple[list[Check], Fit | None]:
     """Whether config.json is supported, the model fits `memory`, and what of it would fit; None without a config.
 
-    `packed`: experts stay packed as MXFP4 where the family has them.
+    `packed`: experts stay packed as MXFP4 where the family has them; `may_be_packed`: they could.
     """
     try:
         config = load_config(folder)
@@ -106,7 +113,7 @@ def check_fit(
     kind = f"MXFP4 and {dtype}" if packed else dtype
     model = passed("model", f"{shape}, {format_size(costs.weight_bytes)} as {kind}")
     length = min(max_length, config.max_position_embeddings)
-    choices = choose(config, dtype, batch, memory, packed=packed)
+    choices = choose(config, dtype, batch, memory, packed=packed or may_be_packed)
     fit = Fit("mxfp4" if packed else dtype, batch, length, memory.need(costs, length, batch), memory, choices)
     if memory.nbytes is None:
         remedy = "compare it with what npu-smi info shows as free"

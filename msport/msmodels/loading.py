@@ -35,7 +35,7 @@ from msport.msmodels.registry import build_network
 from msport.msmodels.tokenizer import load_tokenizer
 
 DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
-# Beside them: experts stay packed in memory and are decoded in the graph; the rest is the device's best.
+# Beside them: experts stay packed in memory and are decoded where they are used; the rest is the device's best.
 PACKED = "mxfp4"
 
 # Activations of these exceed 65504, float16's largest number: the residual stream of gpt-oss-120b reaches 45000.
@@ -56,9 +56,9 @@ def load_model(
     """Loads the converted checkpoint in `folder` for MindSpore's graph mode.
 
     `dtype` is that of weights and caches, None the device's best: float32 on CPU, bfloat16 on Ascend (float16 on chips
-    without it). ``"mxfp4"`` keeps experts packed as the checkpoint has them, and computes in the device's best; on
-    Ascend that is what None means for a packed checkpoint. `max_length`, at most the model's own, and `batch_size` fix
-    the size of the caches; prompts run in chunks of `prefill_chunk` tokens. Raises `CheckpointError`, `ConfigError`,
+    without it). ``"mxfp4"`` keeps experts packed as the checkpoint has them, and computes in the device's best; None
+    means that where a checkpoint was converted so. `max_length`, at most the model's own, and `batch_size` fix the size
+    of the caches; prompts run in chunks of `prefill_chunk` tokens. Raises `CheckpointError`, `ConfigError`,
     `UnsupportedError` or `UsageError`.
     """
     folder = Path(folder)
@@ -93,7 +93,7 @@ def choose_computation(folder: Path, dtype: str | None) -> tuple[ModelConfig, st
     manifest = read_manifest(folder)  # a folder without one is not a finished conversion
     config = load_config(folder)
     device: str = ms.get_context("device_target")
-    if dtype == PACKED or (dtype is None and device == "Ascend" and manifest.dtype == PACKED):
+    if (dtype or manifest.dtype) == PACKED:
         config, dtype = keep_packed(config, folder), None
     return config, choose_dtype(dtype, device)
 

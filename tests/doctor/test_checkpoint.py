@@ -10,18 +10,19 @@ from msport.doctor.checkpoint import check_files
 
 
 def test_a_whole_conversion_passes(converted: Path) -> None:
-    check = check_files(converted)
+    check, _ = check_files(converted)
     assert check.status is Status.PASS
     assert "bfloat16 from" in check.finding
 
 
 def test_a_folder_that_is_not_there_fails(tmp_path: Path) -> None:
-    assert check_files(tmp_path / "gone").finding == f"{tmp_path / 'gone'}: no such folder"
+    check, manifest = check_files(tmp_path / "gone")
+    assert (check.finding, manifest) == (f"{tmp_path / 'gone'}: no such folder", None)
 
 
 def test_a_folder_without_a_manifest_fails(copied: Path) -> None:
     (copied / "msport.json").unlink()
-    check = check_files(copied)
+    check, _ = check_files(copied)
     assert check.status is Status.FAIL
     assert "msport.json: no such file" in check.finding
     assert check.remedy is not None
@@ -31,7 +32,7 @@ def test_a_folder_without_a_manifest_fails(copied: Path) -> None:
 def test_a_shard_that_is_cut_short_fails(copied: Path) -> None:
     shard = next(copied.glob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-1])
-    check = check_files(copied)
+    check, _ = check_files(copied)
     assert check.status is Status.FAIL
     assert shard.name in check.finding
 
@@ -40,6 +41,6 @@ def test_a_manifest_of_other_tensors_fails(copied: Path) -> None:
     document = json.loads((copied / "msport.json").read_text())
     document["tensors"]["model.norm.weight"]["shape"] = [64, 2]
     (copied / "msport.json").write_text(json.dumps(document))
-    check = check_files(copied)
+    check, _ = check_files(copied)
     assert check.status is Status.FAIL
     assert "model.norm.weight is not what" in check.finding

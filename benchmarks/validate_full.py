@@ -13,25 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-# config.json of openai/gpt-oss-20b, where it differs from the sample's.
-SIZES = {
-    "head_dim": 64,
-    "hidden_size": 2880,
-    "intermediate_size": 2880,
-    "num_attention_heads": 64,
-    "num_key_value_heads": 8,
-    "num_local_experts": 32,
-    "num_experts_per_tok": 4,
-    "sliding_window": 128,
-    "vocab_size": 201088,
-}
+from full_size import timed, write_sample_of_full_size
+
 MEMORY_LIMIT, TIME_LIMIT = 20e9, 45 * 60
 
 
@@ -47,37 +34,16 @@ def main() -> None:
         folder = Path(scratch)
         hub = arguments.hub or folder / "hub"
         if arguments.hub is None:
-            sets = [f"--set={name}={value}" for name, value in {**SIZES, "num_hidden_layers": arguments.layers}.items()]
-            _timed("sample", "sample", "gpt-oss", str(hub), *sets)
-        _timed("convert", "convert", str(hub), "-o", str(folder / "ms"), "--dtype", "mxfp4")
+            write_sample_of_full_size(hub, arguments.layers)
+        timed("convert", str(hub), "-o", str(folder / "ms"), "--dtype", "mxfp4")
         page = folder / "report.html"
         report = folder / "report.json"
-        options = [
-            "--stream",
-            "--level",
-            arguments.level,
-            "--dtype",
-            arguments.dtype,
-            "--json",
-            str(report),
-            "--html",
-            str(page),
-        ]
-        seconds = _timed("validate", "validate", str(folder / "ms"), *options, expected=(0, 1))
+        options = ["--stream", "--level", arguments.level, "--dtype", arguments.dtype]
+        outputs = ["--json", str(report), "--html", str(page)]
+        seconds = timed("validate", str(folder / "ms"), *options, *outputs, expected=(0, 1))
         if arguments.html is not None:
             shutil.copy(page, arguments.html)
         print(json.dumps(_summary(json.loads(report.read_text()), seconds)))
-
-
-def _timed(title: str, *command: str, expected: tuple[int, ...] = (0,)) -> float:
-    """Runs an msport command, whose output is shown; its seconds."""
-    began = time.perf_counter()
-    status = subprocess.run([sys.executable, "-m", "msport", *command], check=False).returncode
-    seconds = time.perf_counter() - began
-    print(f"# {title}: {seconds:.0f} s", flush=True)
-    if status not in expected:
-        sys.exit(f"msport {command[0]} ended with exit code {status}")
-    return seconds
 
 
 def _summary(report: dict[str, Any], seconds: float) -> dict[str, Any]:

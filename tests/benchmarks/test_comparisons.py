@@ -47,3 +47,10 @@ def test_compile_finds_its_graphs_in_the_cache(tmp_path: Path) -> None:
     document = run("compile", "--layers", "1", "3", *ONCE, folder=tmp_path)
     assert [depth["layers"] for depth in document["depths"]] == [1, 3]
     assert all(depth["graphs_from_cache"] for depth in document["depths"])
+
+
+@pytest.mark.slow
+def test_a_layer_of_full_size_runs_with_packed_experts(tmp_path: Path) -> None:
+    document = run("bench_full", "--layers", "1", "--new-tokens", "4", "--repeats", "1", folder=tmp_path)
+    assert document["packed"]
+    assert document["decode_seconds"] > 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeVar
@@ -114,7 +114,8 @@ class Transport:
             active = list(self._active)
         for response in active:
             # Wakes a thread that waits for bytes; urllib3 before 2.3 cannot, there it waits until it has stalled.
-            getattr(response.raw, "shutdown", int)()
+            with suppress(ValueError, RuntimeError, OSError):  # it has ended meanwhile
+                getattr(response.raw, "shutdown", int)()
         self._session.close()
 
     @contextmanager

@@ -126,6 +126,14 @@ def test_it_gives_up_in_the_end(server: HubServer) -> None:
     assert len(server.gets(NAME)) == 4
 
 
+def test_closing_spares_an_answer_that_has_just_ended(server: HubServer) -> None:
+    """Between the list of what is active and its end, another thread may have closed it."""
+    transport = open_transport(server)
+    with transport._send("GET", remote_file(server).url, {}) as response:
+        response.close()
+        transport.close()
+
+
 def test_a_server_that_knows_no_ranges_is_named_as_such(server: HubServer) -> None:
     server.answers[NAME] = deque([Answer(whole=True)] * 10)
     with pytest.raises(HubError, match=r"sent the whole file instead of a range \(--keep-source needs no ranges\)"):

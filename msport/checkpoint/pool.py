@@ -43,6 +43,12 @@ class FilePool:
                 self._users[path] -= 1
                 self._evict()
 
+    def release(self) -> None:
+        """As ``TensorFile.release``, for every open file."""
+        with self._lock:
+            for file in self._open.values():
+                file.release()
+
     def close(self) -> None:
         """Close every file."""
         with self._lock:

@@ -106,6 +106,11 @@ class TensorFile:
         count = tensor.nbytes // tensor.dtype.itemsize
         return np.frombuffer(self._map, tensor.dtype.storage, count, tensor.extents[0][0]).reshape(tensor.shape)
 
+    def release(self) -> None:
+        """Give back the memory of the pages that views have touched; who looks at them again has them read again."""
+        if self._map is not None:
+            self._map.madvise(mmap.MADV_DONTNEED)
+
     def fileno(self) -> int:
         """The open file's descriptor, for the kernel to copy from."""
         return self._descriptor

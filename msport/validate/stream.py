@@ -107,6 +107,7 @@ class Streamed:
     def _place(self, prefix: str, cell: nn.Cell) -> None:
         for name, parameter in weights_of(cell).items():
             place_weight(parameter, self._weights[prefix + name], self._checkpoint, self._dtype)
+        self._checkpoint.release()  # else the file's pages add up, layer after layer
 
     def close(self) -> None:
         self._checkpoint.close()

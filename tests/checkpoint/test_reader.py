@@ -116,6 +116,28 @@ def test_a_view_is_mapped_read_only_and_outlives_the_file(tmp_path: Path) -> Non
             assert all(view.flags.aligned for view in views.values())
 
 
+def test_the_pages_of_a_view_are_given_back_and_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    values = np.arange(1 << 20, dtype=np.float32)
+    with ShardWriter(path, safetensors.plan_layout([("x", FLOAT32, values.shape)])) as writer:
+        writer.write("x", 0, values)
+    with TensorFile(path) as file:
+        view = file.view("x")
+        view.sum()
+        before = mapped_nbytes(path)
+        file.release()
+        assert before >= view.nbytes
+        assert mapped_nbytes(path) == 0
+        np.testing.assert_array_equal(view, values)
+
+
+def mapped_nbytes(path: Path) -> int:
+    """Bytes of `path` that are in this process's memory."""
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if line.endswith(str(path)))
+    return next(1024 * int(line.split()[1]) for line in lines[start:] if line.startswith("Rss:"))
+
+
 def test_a_sliced_tensor_cannot_be_viewed(tmp_path: Path) -> None:
     path = tmp_path / "x.ckpt"
     ShardWriter(path, ckpt.plan_layout([("w", FLOAT32, (10,))], slice_bytes=8)).close()

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from synthetic import GPT_OSS_20B
+
 from msport import convert_checkpoint
 from msport.bench.limits import Limits
 from msport.bench.processes import Bench
@@ -37,12 +39,9 @@ SHAPES: dict[str, Mapping[str, Any]] = {
         "num_key_value_heads": 4,
     },
     "gpt-oss-20b": {
+        **GPT_OSS_20B,
         **_GPT_OSS,
-        "hidden_size": 2880,
-        "intermediate_size": 2880,
         "num_hidden_layers": 2,
-        "num_attention_heads": 64,
-        "num_key_value_heads": 8,
     },
     "qwen2": {
         **_LARGE,

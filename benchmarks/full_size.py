@@ -7,29 +7,15 @@ import sys
 import time
 from pathlib import Path
 
-# config.json of openai/gpt-oss-20b, where it differs from the sample's.
-SIZES = {
-    "head_dim": 64,
-    "hidden_size": 2880,
-    "intermediate_size": 2880,
-    "num_attention_heads": 64,
-    "num_key_value_heads": 8,
-    "num_local_experts": 32,
-    "num_experts_per_tok": 4,
-    "sliding_window": 128,
-    "vocab_size": 201088,
-}
+from synthetic import GPT_OSS_20B
+
+_SIZES = {**GPT_OSS_20B, "num_experts_per_tok": 4}
 
 
 def write_sample_of_full_size(folder: Path, layers: int) -> None:
     """The 20b has 24 `layers` and then takes 13.8 GB."""
-    timed(
-        "sample",
-        "gpt-oss",
-        str(folder),
-        *(f"--set={name}={size}" for name, size in SIZES.items()),
-        f"--set=num_hidden_layers={layers}",
-    )
+    sizes = {**_SIZES, "num_hidden_layers": layers}
+    timed("sample", "gpt-oss", str(folder), *(f"--set={name}={size}" for name, size in sizes.items()))
 
 
 def timed(command: str, *arguments: str, expected: tuple[int, ...] = (0,)) -> float:

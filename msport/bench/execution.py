@@ -10,7 +10,6 @@ from msport.architectures import ModelConfig
 from msport.bench.device import PACKED, Device
 from msport.bench.fit import Need, make_costs
 from msport.bench.limits import Limits
-from msport.bench.machine import available_memory
 from msport.bench.measurements import Startup
 from msport.bench.processes import Bench, WarmStart
 from msport.bench.session import Session, merge_sessions
@@ -18,6 +17,7 @@ from msport.bench.suites import Group, Unavailable
 from msport.child import ChildError
 from msport.convert import format_size
 from msport.errors import MsportError, UsageError
+from msport.memory import available_memory
 
 # A long context whose prefill would take longer is left out unless somebody asks for it.
 PATIENCE_SECONDS = 600.0

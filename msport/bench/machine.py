@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 
 from msport.errors import UsageError
-from msport.memory import available_memory as available_memory
 
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 

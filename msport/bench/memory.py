@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msport.memory import peak_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,7 @@ def read_memory(device: DeviceMemory | None = None) -> Memory:
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return Memory(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, device=device)
+        return Memory(peak_memory(), device=device)
     fields = (line.partition(":") for line in lines)
     sizes = {name: int(value.split()[0]) * 1024 for name, _, value in fields if value.endswith("kB")}
     return Memory(sizes["VmHWM"], sizes.get("RssAnon"), sizes.get("RssFile"), device)

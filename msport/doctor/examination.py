@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msport.bench.machine import available_memory
 from msport.doctor.ascend import check_cann, check_npus, find_ascend
 from msport.doctor.check import Check, Diagnosis
 from msport.doctor.device import Device, ask_device, check_dtype, check_multiply, check_train
 from msport.doctor.facts import collect_facts
 from msport.doctor.machine import check_compiler, check_disk, check_memory
 from msport.doctor.packages import check_packages
+from msport.memory import available_memory
 
 if TYPE_CHECKING:
     from msport.doctor.fitting import Fit

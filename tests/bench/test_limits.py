@@ -11,8 +11,9 @@ import pytest
 
 from msport.bench import limits
 from msport.bench.limits import Limits, Probe
-from msport.bench.machine import available_memory, last_level_cache_nbytes, processor
+from msport.bench.machine import last_level_cache_nbytes, processor
 from msport.bench.memory import read_memory
+from msport.memory import available_memory
 
 
 def test_the_limit_is_the_best_round_of_the_best_probe() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from msport.architectures import decoder, gemma2, gpt_oss, llama, mistral, mixtral, qwen2, qwen3, qwen3_moe
 from msport.architectures.config import ModelConfig
 from msport.architectures.tensors import Dropped, Weight
+from msport.checkpoint import strict_json
 from msport.errors import ConfigError, UnsupportedError
 
 
@@ -170,17 +170,14 @@ def _checked(architecture: Architecture, data: Mapping[str, Any], where: Path) -
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The JSON object in ``config.json`` of `folder`; raises `ConfigError` if there is none or it cannot be read."""
+    """The JSON object in ``config.json`` of `folder`; raises `ConfigError` if there is none that is strict JSON."""
     where = folder / "config.json"
     try:
-        data = json.loads(where.read_text(encoding="utf-8"))
+        return strict_json.load_settings(where)
     except FileNotFoundError:
         raise ConfigError(f"{where}: no such file; a model folder holds config.json beside its weights") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}: not valid JSON ({error}); take it from the model's repository again") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{where}: must hold a JSON object; take it from the model's repository again")
-    return data
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}; take it from the model's repository again") from None
 
 
 def load_config(folder: Path) -> ModelConfig:

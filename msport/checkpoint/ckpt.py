@@ -31,6 +31,7 @@ from msport.checkpoint import protobuf
 from msport.checkpoint.dtypes import DType, by_ckpt
 from msport.checkpoint.layout import Extent, Header, Layout, TensorInfo, nbytes_of, version_on_disk
 from msport.checkpoint.quoting import quote
+from msport.checkpoint.regular import open_regular
 from msport.errors import CheckpointError
 
 # Above this MindSpore's own writer cuts a tensor.
@@ -70,7 +71,7 @@ def read_header(path: str | os.PathLike[str], check_crc: bool = False) -> Header
     tensor where known, and the remedy; OSError if the file cannot be read.
     """
     path = Path(path)
-    with path.open("rb") as file:
+    with open(open_regular(path), "rb") as file:
         status = os.fstat(file.fileno())
         end, crc = _trailer(file, status.st_size)
         try:

@@ -115,7 +115,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
         return Manifest.from_document(strict_json.load(path))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file; not a finished msport conversion, run msport convert") from error
-    except (ValueError, CheckpointError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path}: {error}; convert the model again") from error
 
 
@@ -143,7 +143,7 @@ def _record(name: str, entry: Any) -> TensorRecord:
     if not re.fullmatch("[0-9a-f]{64}", fields["sha256"]):
         raise ValueError(f"tensor {quote(name)}: sha256 is not 64 hexadecimal digits")
     record = TensorRecord(
-        dtype=by_name(fields["dtype"]),
+        dtype=_dtype(name, fields["dtype"]),
         shape=_naturals(name, fields["shape"]),
         file=fields["file"],
         extents=tuple(_extent(name, values) for values in fields["extents"]),
@@ -152,6 +152,13 @@ def _record(name: str, entry: Any) -> TensorRecord:
     if record.info(name).nbytes != sum(end - begin for begin, end in record.extents):
         raise ValueError(f"tensor {quote(name)}: its extents do not add up to its shape")
     return record
+
+
+def _dtype(name: str, value: str) -> DType:
+    try:
+        return by_name(value)
+    except CheckpointError as error:
+        raise ValueError(f"tensor {quote(name)}: {error}") from error
 
 
 def _extent(name: str, values: Any) -> Extent:

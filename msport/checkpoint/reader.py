@@ -16,6 +16,7 @@ from msport.checkpoint import ckpt, safetensors
 from msport.checkpoint.atomic import naming_the_file
 from msport.checkpoint.layout import Header, TensorInfo, version_on_disk
 from msport.checkpoint.quoting import quote
+from msport.checkpoint.regular import open_regular
 from msport.errors import CheckpointError
 
 Array = NDArray[Any]
@@ -33,7 +34,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         raise CheckpointError(f"{path}: not a checkpoint file; expected {' or '.join(_READERS)}")
     try:
         return _READERS[path.suffix](path)
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file; download it") from error
 
 
@@ -49,7 +50,7 @@ class TensorFile:
         self._map: mmap.mmap | None = None
         self._descriptor = -1
         try:
-            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = open_regular(self.path)
         except FileNotFoundError as error:
             raise CheckpointError(f"{self.path}: vanished after its header was read; start again") from error
         if version_on_disk(os.fstat(self._descriptor)) != self.header.version:

@@ -21,6 +21,7 @@ from msport.checkpoint import strict_json
 from msport.checkpoint.dtypes import DType, by_safetensors
 from msport.checkpoint.layout import Header, Layout, TensorInfo, nbytes_of, version_on_disk
 from msport.checkpoint.quoting import quote
+from msport.checkpoint.regular import open_regular
 from msport.errors import CheckpointError
 
 PREFIX = 8  # bytes that hold the header's length
@@ -38,7 +39,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     Raises CheckpointError naming the file, the tensor where known, and the remedy; OSError if the file cannot be read.
     """
     path = Path(path)
-    with path.open("rb") as file:
+    with open(open_regular(path), "rb") as file:
         status = os.fstat(file.fileno())
         length = header_length(path, file.read(PREFIX), status.st_size)
         return parse_header(path, file.read(length), length, status.st_size, version_on_disk(status))

@@ -1,24 +1,47 @@
-"""JSON as other people's files hold it, parsed without Python's leniency."""
+"""JSON as other people's files hold it, parsed without Python's leniency and within bounds.
+
+What depth, how long an integer and how large a file may be is decided here, for every JSON file that msport reads.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from msport.checkpoint.quoting import quote
+from msport.checkpoint.regular import read_whole
 
-# The largest integer of the formats read here is an unsigned 64-bit offset, of 20 digits.
-_MAX_DIGITS = 20
-_MAX_FILE = 100_000_000
+# The largest integer of a checkpoint's formats is an unsigned 64-bit offset.
+MAX_DIGITS = 20
+# "No limit" is 1e30 in many a tokenizer_config.json, written as an integer.
+MAX_SETTING_DIGITS = 40
+# Far beyond any document that msport reads, and far below what Python's stack takes.
+MAX_DEPTH = 100
+# An index or a manifest of 250,000 tensors takes a third of it.
+MAX_NBYTES = 100_000_000
+# config.json and its like take a few kB; a tokenizer's settings with thousands of added tokens, less than a tenth.
+MAX_SETTINGS_NBYTES = 10_000_000
+
+_TOO_DEEP = f"not JSON of any use: nested too deeply, beyond {MAX_DEPTH} levels"
 
 
-def load(path: Path) -> Any:
-    """Parse a file as ``parse`` does; ValueError also if it is larger than any file of its kind, 100 MB."""
-    if path.stat().st_size > _MAX_FILE:
-        raise ValueError(f"larger than {_MAX_FILE} bytes")
-    return parse(path.read_bytes())
+def load(path: Path, *, max_nbytes: int = MAX_NBYTES, max_digits: int = MAX_DIGITS) -> Any:
+    """Parse the file `path` as `parse` does; ValueError also if it is larger than `max_nbytes`.
+
+    Raises CheckpointError if it is no regular file.
+    """
+    return parse(read_whole(path, max_nbytes), max_digits=max_digits)
+
+
+def load_settings(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of settings, such as ``config.json``; raises as `load`, and if it is no object."""
+    document = load(path, max_nbytes=MAX_SETTINGS_NBYTES, max_digits=MAX_SETTING_DIGITS)
+    if not isinstance(document, dict):
+        raise ValueError("must hold a JSON object")
+    return document
 
 
 def naturals(value: Any) -> tuple[int, ...] | None:
@@ -29,12 +52,11 @@ def naturals(value: Any) -> tuple[int, ...] | None:
     return None
 
 
-def parse(text: bytes) -> Any:
+def parse(text: bytes, *, max_digits: int = MAX_DIGITS) -> Any:
     """Parse UTF-8 JSON; ValueError, in a few words, for whatever a strict parser refuses.
 
     Beyond ``json.loads`` these are: a duplicate key (Python would keep the last), NaN, Infinity and what would become
-    infinite, an integer beyond 20 digits or written ``-0``, an unpaired surrogate, and nesting too deep for the
-    parser's stack.
+    infinite, an integer beyond `max_digits` or written ``-0``, an unpaired surrogate, and nesting beyond `MAX_DEPTH`.
     """
     try:
         decoded = text.decode("utf-8")
@@ -44,7 +66,7 @@ def parse(text: bytes) -> Any:
         document = json.loads(
             decoded,
             object_pairs_hook=_unique,
-            parse_int=_integer,
+            parse_int=partial(_integer, max_digits),
             parse_float=_finite,
             parse_constant=_refuse_constant,
         )
@@ -52,8 +74,19 @@ def parse(text: bytes) -> Any:
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at character {error.pos}") from error
     except RecursionError as error:
-        raise ValueError("not JSON of any use: nested too deeply") from error
+        raise ValueError(_TOO_DEEP) from error
+    _check_depth(document)
     return document
+
+
+def _check_depth(document: Any) -> None:
+    level = [document]
+    for _ in range(MAX_DEPTH + 1):
+        containers = [value for value in level if isinstance(value, (dict, list))]
+        if not containers:
+            return
+        level = [item for each in containers for item in (each.values() if isinstance(each, dict) else each)]
+    raise ValueError(_TOO_DEEP)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -77,9 +110,9 @@ def _refuse_surrogates(value: Any) -> None:
         raise ValueError(f"unpaired surrogate in {quote(value)}")
 
 
-def _integer(digits: str) -> int:
-    if len(digits) > _MAX_DIGITS or digits == "-0":
-        raise ValueError(f"{digits[:_MAX_DIGITS]} is not an integer in range")
+def _integer(max_digits: int, digits: str) -> int:
+    if len(digits) > max_digits or digits == "-0":
+        raise ValueError(f"{quote(digits)} is not an integer in range")
     return int(digits)
 
 

@@ -28,6 +28,7 @@ from typing import Any, Protocol
 
 from msport.checkpoint import strict_json, write_atomically
 from msport.checkpoint.atomic import naming_the_file
+from msport.checkpoint.regular import open_regular
 
 VERSION = 1
 
@@ -147,10 +148,10 @@ class Journal:
 def read_journal(path: Path) -> Replay | None:
     """The journal at `path`, None if there is none, a symbolic link, or none whose first line can be trusted.
 
-    Raises OSError if it cannot be read.
+    Raises OSError if it cannot be read, and CheckpointError if it is no regular file.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = open_regular(path, os.O_NOFOLLOW)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ELOOP):
             return None

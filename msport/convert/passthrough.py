@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from msport.checkpoint import Layout, TensorInfo
+from msport.checkpoint.regular import open_regular
 from msport.convert.tensors import Catalog, OutputTensor
 
 _SUFFIX = ".safetensors"
@@ -37,7 +38,7 @@ def kept_layout(path: Path, tensors: Iterable[TensorInfo]) -> Layout:
     """The layout of the file at `path`, which holds `tensors`; raises OSError if it cannot be read."""
     infos: Mapping[str, TensorInfo] = {tensor.name: tensor for tensor in tensors}
     data_start = min(tensor.extents[0][0] for tensor in infos.values())
-    with path.open("rb") as file:
+    with open(open_regular(path), "rb") as file:
         header = file.read(data_start)
     return Layout(dict(infos), ((0, header),), max(tensor.extents[-1][1] for tensor in infos.values()))
 

@@ -107,10 +107,10 @@ def test_shards_may_be_links_out_of_the_folder_as_in_the_hub_cache(folder: Path,
         assert checkpoint.read("c").tolist() == [3, 3, 3, 3]
 
 
-def test_a_folder_in_the_place_of_a_shard_is_a_missing_shard(folder: Path) -> None:
+def test_a_folder_in_the_place_of_a_shard_is_said_to_be_one(folder: Path) -> None:
     (folder / B).unlink()
     (folder / B).mkdir()
-    assert f"{B}: no such file; download it" in refusal(folder)
+    assert f"{B}: is a folder, not a file; remove it, or put the file in its place" in refusal(folder)
 
 
 def test_a_link_to_nowhere_is_a_missing_shard(folder: Path) -> None:

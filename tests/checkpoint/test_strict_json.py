@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -69,3 +70,37 @@ def test_deep_nesting_is_refused_whatever_the_recursion_limit(text: bytes, limit
             strict_json.parse(text)
     finally:
         sys.setrecursionlimit(before)
+
+
+@pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
+def test_depth_is_bounded_far_below_the_recursion_limit(begin: str, end: str) -> None:
+    levels = strict_json.MAX_DEPTH // (2 if begin.startswith("[{") else 1)
+    strict_json.parse((begin * levels + "1" + end * levels).encode())
+    with pytest.raises(ValueError, match=f"nested too deeply, beyond {strict_json.MAX_DEPTH} levels"):
+        strict_json.parse((begin * (levels + 1) + "1" + end * (levels + 1)).encode())
+
+
+def test_a_file_of_settings_holds_an_object_with_integers_as_tokenizers_write_them(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text('{"model_max_length": 1000000000000000019884624838656}')
+    assert strict_json.load_settings(path) == {"model_max_length": 1000000000000000019884624838656}
+    with pytest.raises(ValueError, match="not an integer in range"):
+        strict_json.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[]", "must hold a JSON object"),
+        ('{"a": %s}' % ("1" * 41), "'1{41}' is not an integer in range"),
+        ('{"a": %s}' % ("1" * 4000), "is not an integer in range"),
+        ('{"a": "%s"}' % ("a" * strict_json.MAX_SETTINGS_NBYTES), "larger than 10000000 bytes"),
+    ],
+    ids=["list", "41 digits", "4000 digits", "size"],
+)
+def test_settings_out_of_bounds_are_refused_in_a_few_words(tmp_path: Path, text: str, fault: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=fault) as error:
+        strict_json.load_settings(path)
+    assert len(str(error.value)) < 200

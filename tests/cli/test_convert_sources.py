@@ -114,7 +114,7 @@ def test_a_config_that_is_wrong_or_contradicts_the_tensors_is_refused(
 
 def test_a_config_that_is_missing_or_no_json_is_refused(msport: Run, model: Path, output: Path) -> None:
     (model / "config.json").write_text("{")
-    assert_refused(msport("convert", model, "-o", output), output, "config.json", "not valid JSON")
+    assert_refused(msport("convert", model, "-o", output), output, "config.json", "not JSON")
     (model / "config.json").unlink()
     assert_refused(msport("convert", model, "-o", output), output, "config.json", "no such file")
 

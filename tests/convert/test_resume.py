@@ -271,3 +271,16 @@ def test_a_link_in_the_place_of_the_folder_is_not_followed(packed_sample: Path, 
     _, steps = resume(packed_sample, tmp_path / "out")
     assert steps[0].resumed == 0
     assert contents(tmp_path / "elsewhere") == before
+
+
+def test_a_journal_that_is_a_pipe_is_refused_and_restart_removes_it(
+    packed_sample: Path, tmp_path: Path, partial: Path
+) -> None:
+    stop_after(packed_sample, tmp_path / "out", 0.6)
+    (partial / "journal").unlink()
+    os.mkfifo(partial / "journal")
+    with pytest.raises(CheckpointError, match=f"{partial}/journal: is a named pipe, not a file; remove it"):
+        resume(packed_sample, tmp_path / "out")
+    _, steps = resume(packed_sample, tmp_path / "out", restart=True)
+    assert steps[0].resumed == 0
+    verify_folder(tmp_path / "out")

@@ -15,7 +15,17 @@ WORDS += [b"true", b"null", b"\xef\xbb\xbf", b"18446744073709551616", b'"a":', b
 
 def seeds() -> list[bytes]:
     texts = ["{}", "[]", '{"a":1,"b":[true,null,-1.5e3]}', '"\\u00e9\\ud83d\\ude00"', '{"a":{"a":{"a":[]}}}', "NaN"]
-    texts += ['{"a":1,"a":2}', "-0", "123456789012345678901", "1e999", '"\\ud800"', "[" * 50 + "]" * 50, '"é"', " 1 "]
+    texts += [
+        '{"a":1,"a":2}',
+        "-0",
+        "123456789012345678901",
+        "1e999",
+        '"\\ud800"',
+        "[" * 100 + "]" * 100,
+        "[" * 101 + "]" * 101,
+        '"é"',
+        " 1 ",
+    ]
     return [text.encode() for text in texts]
 
 
@@ -37,6 +47,8 @@ def is_strict(content: bytes) -> bool:
     try:
         document = lenient_json.parse(content.decode())
     except (ValueError, RecursionError):
+        return False
+    if lenient_json.depth(document) > strict_json.MAX_DEPTH:
         return False
     faults = (lenient_json.is_repeated, lenient_json.is_out_of_range, lenient_json.is_unpaired)
     return not any(fault(value) for value in lenient_json.walk(document) for fault in faults)

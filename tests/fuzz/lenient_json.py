@@ -41,6 +41,18 @@ def walk(document: Any) -> Iterator[Any]:
             pending += value
 
 
+def depth(document: Any) -> int:
+    """How many objects and arrays lie in one another; an object's pairs count as nothing."""
+    deepest, pending = 0, [(document, 0)]
+    while pending:
+        value, above = pending.pop()
+        if isinstance(value, list):
+            parts = (part for _, part in value) if isinstance(value, Pairs) else value
+            pending += [(part, above + 1) for part in parts]
+            deepest = max(deepest, above + 1)
+    return deepest
+
+
 def names(value: Pairs) -> list[str]:
     return [name for name, _ in value]
 

@@ -1,0 +1,38 @@
+"""Opening files that anybody may have laid out: only regular ones, so that nothing is waited for."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from msport.errors import CheckpointError
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def open_regular(path: str | os.PathLike[str], flags: int = 0) -> int:
+    """A descriptor to read the file `path`; ``O_NOFOLLOW`` may be added in `flags`.
+
+    Raises CheckpointError if it is a named pipe, a device, a socket or a folder, and OSError as ``os.open``.
+    """
+    mode = os.stat(path, follow_symlinks=not flags & os.O_NOFOLLOW).st_mode
+    if kind := _KINDS.get(stat.S_IFMT(mode)):
+        raise CheckpointError(f"{path}: is {kind}, not a file; remove it, or put the file in its place")
+    # If something else takes its place meanwhile, O_NONBLOCK keeps open and read from waiting for it.
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
+
+
+def read_whole(path: Path, max_nbytes: int) -> bytes:
+    """The bytes of the file `path`; ValueError if there are more than `max_nbytes`, and otherwise as `open_regular`."""
+    with open(open_regular(path), "rb") as file:
+        content = file.read(max_nbytes + 1)
+    if len(content) > max_nbytes:
+        raise ValueError(f"larger than {max_nbytes} bytes")
+    return content

@@ -1,13 +1,14 @@
 """Calls a function in a fresh Python process, so that its memory, threads, compiled graphs and crashes are its own.
 
-The child has this process's ``sys.path`` but imports only what the function needs. Arguments and result are JSON; what
-the function and its libraries print goes to a log, which is shown only where the call fails.
+The child has this process's ``sys.path`` but imports only what the function needs. Arguments and result are JSON of any
+size; what the function and its libraries print goes to a log, which is shown only where the call fails.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -46,22 +47,30 @@ def call_in_child(
     environment: Mapping[str, str] | None = None,
     cores: Collection[int] | None = None,
     timeout: float | None = None,
+    memory: int | None = None,
     progress: Progress | None = None,
     log: list[str] | None = None,
 ) -> Any:
     """Returns what `function`, named ``package.module:name``, returns for the keywords `arguments` and ``progress``.
 
     `task` says in messages what the child is for. `environment` adds to this process's, `cores` are the processors
-    that the child may use (None: as here), `timeout` is in seconds, and `log` receives what the child printed. An
-    `MsportError` of the child is raised here as the same class; anything else that ends it raises `ChildError`.
+    that the child may use (None: as here), `timeout` is in seconds, `memory` the bytes of address space beyond which it
+    gets a MemoryError, and `log` receives what the child printed. An `MsportError` of the child is raised here as the
+    same class; anything else that ends it raises `ChildError`.
     """
-    call = {"function": function, "arguments": dict(arguments), "cores": sorted(cores) if cores else None}
-    with tempfile.TemporaryFile() as output:
+    call = {
+        "function": function,
+        "arguments": dict(arguments),
+        "cores": sorted(cores) if cores else None,
+        "memory": memory,
+    }
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output:
+        given.write(json.dumps(call).encode("ascii"))
+        given.seek(0)
         reader, writer = os.pipe()
-        command = [sys.executable, "-c", _BOOTSTRAP, "\n".join(sys.path), str(writer), json.dumps(call)]
         process = subprocess.Popen(  # noqa: S603
-            command,
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-c", _BOOTSTRAP, "\n".join(sys.path), str(writer)],
+            stdin=given,  # not argv, where a word has at most 128 KB
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=(writer,),
@@ -79,6 +88,9 @@ def call_in_child(
     if answer is None:
         raise ChildError(f"{task} {_describe_end(process.returncode, text)}") from ChildLog(text)
     kind, value = answer
+    if kind == "out of memory":
+        limit = f"needs more than {memory >> 20} MB of memory" if memory else "ran out of memory"
+        raise ChildError(f"{task} {limit}") from ChildLog(text)
     if kind == "error":
         name, message = value
         raise _error_class(name)(message if name else f"{task} failed: {message}") from ChildLog(text)
@@ -133,8 +145,8 @@ def _error_class(name: str) -> type[MsportError]:
 
 
 def main() -> None:
-    """The child's side: the call comes in ``argv``, replies go as lines of JSON to the descriptor named there."""
-    channel, call = int(sys.argv[1]), json.loads(sys.argv[2])
+    """The child's side: the call comes on stdin, replies go as lines of JSON to the descriptor named in ``argv``."""
+    channel, call = int(sys.argv[1]), json.load(sys.stdin)
     os.set_inheritable(channel, False)
     sys.argv = [__file__]  # MindSpore's compiler cache opens the script that argv names
     with os.fdopen(channel, "w", encoding="utf-8") as pipe:
@@ -149,6 +161,8 @@ def main() -> None:
             reply("result", _perform(call, lambda *step: reply("progress", *step)))
         except MsportError as error:
             reply("error", type(error).__name__, str(error))
+        except MemoryError:
+            reply("out of memory", None)
         except Exception as error:
             traceback.print_exc()
             reply("error", "", f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
@@ -157,5 +171,9 @@ def main() -> None:
 def _perform(call: dict[str, Any], progress: Progress) -> Any:
     if call["cores"] and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, call["cores"])
+    if call["memory"]:
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        limit = call["memory"] if most == resource.RLIM_INFINITY else min(call["memory"], most)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, most))
     module, _, name = call["function"].partition(":")
     return getattr(import_module(module), name)(**call["arguments"], progress=progress)

@@ -13,7 +13,7 @@ from msport.child import Progress
 from msport.errors import UsageError
 
 
-def add(a: int, b: int, *, progress: Progress) -> int:
+def add(a: Any, b: Any, *, progress: Progress) -> Any:
     progress("adding", 1, 2)
     progress("adding", 2, 2)
     return a + b
@@ -53,6 +53,10 @@ def leave(*, progress: Progress) -> None:
 
 def hang(*, progress: Progress) -> None:
     time.sleep(600)
+
+
+def swell(size: int, *, progress: Progress) -> int:
+    return len(bytes(size))
 
 
 def tick(file: str, *, progress: Progress) -> None:

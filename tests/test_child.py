@@ -82,6 +82,16 @@ def test_a_child_that_hangs_is_ended() -> None:
     assert time.perf_counter() - began < 60
 
 
+def test_a_child_that_takes_too_much_memory_is_told_so() -> None:
+    with pytest.raises(ChildError, match=r"^the test needs more than 256 MB of memory$"):
+        _call("swell", arguments={"size": 1 << 30}, memory=256 << 20)
+    assert _call("swell", arguments={"size": 1 << 20}, memory=256 << 20) == 1 << 20
+
+
+def test_arguments_may_be_longer_than_a_command_line() -> None:
+    assert _call("add", arguments={"a": "a" * 1_000_000, "b": "\udcc4"}) == "a" * 1_000_000 + "\udcc4"
+
+
 def test_a_child_ends_when_its_caller_is_killed(tmp_path: Path) -> None:
     file = tmp_path / "pid"
     code = (

@@ -14,6 +14,7 @@ import tokenizers
 from tokenizers.processors import TemplateProcessing
 
 from msport.errors import CheckpointError, UsageError
+from msport.msmodels import chat_template
 from msport.msmodels.chat_template import ChatTemplate
 from msport.msmodels.text_stream import TextStream
 
@@ -29,10 +30,10 @@ class Tokenizer:
     """
 
     def __init__(
-        self, backend: Any, special_tokens: Mapping[str, Any], chat_template: ChatTemplate | None, where: Path
+        self, backend: Any, special_tokens: Mapping[str, Any], template: ChatTemplate | None, where: Path
     ) -> None:
         self._backend = backend
-        self._chat_template = chat_template
+        self._template = template
         self._where = where
         self.special_tokens = dict(special_tokens)
         self.special_ids = frozenset(
@@ -46,7 +47,7 @@ class Tokenizer:
 
     @property
     def has_chat_template(self) -> bool:
-        return self._chat_template is not None
+        return self._template is not None
 
     def token_id(self, text: str) -> int | None:
         """The id of the one token that reads `text`, None if there is no such token."""
@@ -70,11 +71,23 @@ class Tokenizer:
         """A decoder for tokens that come one at a time: ``.add(token)`` and ``.finish()`` return text."""
         return TextStream(lambda ids: self.decode(ids, skip_special_tokens=skip_special_tokens))
 
-    def apply_chat_template(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True) -> str:
-        """The prompt for `messages`, each ``{"role": ..., "content": ...}``; raises `UsageError` without a template."""
-        if self._chat_template is None:
+    def apply_chat_template(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        seconds: float = chat_template.SECONDS,
+        memory: int = chat_template.MEMORY,
+    ) -> str:
+        """The prompt for `messages`, each ``{"role": ..., "content": ...}``; raises `UsageError` without a template.
+
+        A template is a program: it runs in a process of its own, within `seconds` and `memory` bytes.
+        """
+        if self._template is None:
             raise UsageError(f"{self._where.parent}: the checkpoint has no chat template; use --raw")
-        return self._chat_template.render(messages, add_generation_prompt=add_generation_prompt)
+        return self._template.render(
+            messages, add_generation_prompt=add_generation_prompt, seconds=seconds, memory=memory
+        )
 
 
 def load_tokenizer(folder: Path) -> Tokenizer | None:
@@ -92,8 +105,9 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
         raise CheckpointError(
             f"{folder / 'tokenizer_config.json'}: malformed ({error!r}); take it from the model's repository again"
         ) from None
-    chat_template = None if template is None else ChatTemplate(*template, special_tokens)
-    return Tokenizer(backend, special_tokens, chat_template, where)
+    return Tokenizer(
+        backend, special_tokens, None if template is None else ChatTemplate(*template, special_tokens), where
+    )
 
 
 def _read_backend(where: Path) -> Any:
@@ -144,11 +158,13 @@ def _add_tokens(backend: Any, settings: Mapping[str, Any], special_tokens: Mappi
     """Adds what tokenizer_config.json names and tokenizer.json lacks, in Transformers' order."""
     known = {token.content for token in backend.get_added_tokens_decoder().values()}
     stated = settings.get("added_tokens_decoder") or {}
+    lacking: dict[str, Any] = {}
     for _, entry in sorted(stated.items(), key=lambda item: int(item[0])):
         if entry["content"] not in known:
             flags = {key: value for key, value in entry.items() if key != "__type"}
-            backend.add_tokens([tokenizers.AddedToken(**flags)])
-            known.add(entry["content"])
+            lacking.setdefault(entry["content"], tokenizers.AddedToken(**flags))
+    backend.add_tokens(list(lacking.values()))  # at once: each call builds the search for all of them anew
+    known |= lacking.keys()
     for name, value in special_tokens.items():
         texts = value if name == "additional_special_tokens" else [value]
         backend.add_special_tokens([text for text in texts if text not in known])

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer as Backend
 
 from msport.errors import CheckpointError, UsageError
 from msport.msmodels.text_stream import TextStream
-from msport.msmodels.tokenizer import Tokenizer, load_tokenizer
+from msport.msmodels.tokenizer import Tokenizer, _add_tokens, load_tokenizer
 
 CORPUS = [
     "The quick brown fox jumps over the lazy dog. It doesn't mind, and the dog isn't bothered.",
@@ -229,6 +229,29 @@ def test_a_stream_decodes_a_bounded_window_however_long_the_text() -> None:
     assert len(windows) <= 2 * len(ids) + 1
 
 
+def test_tokens_that_only_tokenizer_config_names_are_added_in_one_call(tmp_path: Path) -> None:
+    token = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+    added = {str(340 + index): token | {"content": f"<|extra {index}|>"} for index in range(1000)}
+    calls: list[int] = []
+
+    class Counting:
+        """A backend, which builds its search for added tokens anew at each call: a million calls would not end."""
+
+        backend = Backend.from_file(str(write_byte_level(tmp_path) / "tokenizer.json"))
+
+        def add_tokens(self, tokens: Sequence[AddedToken]) -> None:
+            calls.append(len(tokens))
+            self.backend.add_tokens(tokens)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.backend, name)
+
+    backend = Counting()
+    _add_tokens(backend, {"added_tokens_decoder": added}, {})
+    assert calls == [1000]
+    assert backend.encode("<|extra 7|>").ids == [347]
+
+
 def test_a_folder_without_a_tokenizer_has_none(tmp_path: Path) -> None:
     assert load_tokenizer(tmp_path) is None
 
@@ -251,7 +274,6 @@ def test_truncation_and_padding_left_in_the_file_do_not_apply(tmp_path: Path) ->
         ("tokenizer_config.json", "{"),
         ("tokenizer_config.json", '{"added_tokens_decoder": {"5": {}}}'),
         ("tokenizer_config.json", '{"chat_template": [{}]}'),
-        ("chat_template.jinja", "{% if %}"),
     ],
 )
 def test_a_broken_file_is_named(name: str, content: str, tmp_path: Path) -> None:
@@ -261,10 +283,57 @@ def test_a_broken_file_is_named(name: str, content: str, tmp_path: Path) -> None
         load_tokenizer(folder)
 
 
+def test_a_template_that_is_no_jinja_is_named_when_it_is_used(tmp_path: Path) -> None:
+    folder = write_byte_level(tmp_path)
+    (folder / "chat_template.jinja").write_text("{% if %}", encoding="utf-8")
+    tokenizer = _load(folder)
+    assert tokenizer.decode(tokenizer.encode("the dog")) == "the dog"
+    with pytest.raises(CheckpointError, match=r"chat_template\.jinja: .* not valid jinja .* use --raw"):
+        tokenizer.apply_chat_template(MESSAGES)
+
+
 def test_a_template_that_refuses_the_messages_says_why(tmp_path: Path) -> None:
     tokenizer = _load(write_byte_level(tmp_path, chat_template=CHAT_TEMPLATE))
     with pytest.raises(UsageError, match="unknown role judge"):
         tokenizer.apply_chat_template([{"role": "judge", "content": ""}])
+
+
+def test_a_template_that_refuses_at_length_and_in_colours_is_quoted_in_part(tmp_path: Path) -> None:
+    tokenizer = _load(write_byte_level(tmp_path, chat_template="{{ raise_exception('\x1b[31mno\n' * 1000) }}"))
+    with pytest.raises(UsageError, match="no") as caught:
+        tokenizer.apply_chat_template(MESSAGES)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "did not end within 1 s"),
+        ("{{ 10 ** (10 ** 10) }}", "did not end within 1 s"),
+        ("{{ 'x' * 10 ** 10 }}", "needs more than 256 MB"),
+        ("{{ 'x' * 17000000 }}", "17000000 characters"),
+        ("x" * 50_000_000, "50000000 characters"),
+        ("{% if true %}" * 30_000 + "{% endif %}" * 30_000, "nested too deeply"),
+        ("{{ " + "(" * 100_000 + "1" + ")" * 100_000 + " }}", "nested too deeply"),
+        ("{{ " + "not " * 100_000 + "1 }}", "nested too deeply"),
+        ("{% for a in [1] %}" * 30 + "{% endfor %}" * 30, "too many statically nested blocks"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
+    ],
+    ids=["loops", "power", "repetition", "long prompt", "50 MB", "ifs", "parentheses", "nots", "fors", "macro"],
+)
+def test_a_template_that_takes_too_much_is_one_clear_line(template: str, reason: str, tmp_path: Path) -> None:
+    folder = write_byte_level(tmp_path)
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    seconds = 1 if "did not end" in reason else 60
+    with pytest.raises((CheckpointError, UsageError), match=rf"chat_template\.jinja: .*{reason}.*; .*use --raw"):
+        _load(folder).apply_chat_template(MESSAGES, seconds=seconds, memory=256 << 20)
+
+
+def test_a_message_may_be_longer_than_an_argument_of_a_process(tmp_path: Path) -> None:
+    tokenizer = _load(write_byte_level(tmp_path, chat_template="{{ messages[0].content }}"))
+    text = "你好 \U0001f600 " * 100_000
+    assert tokenizer.apply_chat_template([{"role": "user", "content": text}]) == text
 
 
 def test_a_template_cannot_reach_out_of_its_sandbox(tmp_path: Path) -> None:

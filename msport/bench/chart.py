@@ -9,7 +9,7 @@ from html import escape
 
 import numpy as np
 
-from msport.bench.text_layout import percent
+from msport.report.layout import percent
 
 WIDTH = 860
 _HEIGHT = 300

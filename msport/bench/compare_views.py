@@ -9,9 +9,9 @@ from msport.bench import chart
 from msport.bench.cells import KINDS, Cell
 from msport.bench.compare import COMPARED, Change, Comparison
 from msport.bench.page import paragraph, render, section, table
-from msport.bench.text_layout import Row
-from msport.bench.text_layout import table as text_table
 from msport.convert import format_size
+from msport.report.layout import Row, utc
+from msport.report.layout import table as text_table
 
 _WORDS = {"better": "better", "worse": "WORSE", "noise": "noise", "unknown": "no spread"}
 _CLASSES = {"better": "good", "worse": "bad"}
@@ -39,10 +39,10 @@ def render_comparison_page(comparison: Comparison) -> str:
 
 
 def _lines(comparison: Comparison) -> Iterator[str]:
-    yield f"first: {comparison.files[0]} ({comparison.started[0]})"
+    yield f"first: {comparison.files[0]} ({utc(comparison.started[0])})"
     for index, changes in enumerate(comparison.changes):
         yield ""
-        yield f"beside: {comparison.files[index + 1]} ({comparison.started[index + 1]})"
+        yield f"beside: {comparison.files[index + 1]} ({utc(comparison.started[index + 1])})"
         yield ""
         if changes:
             yield from text_table(_rows(changes), "<<>>>><")
@@ -148,5 +148,5 @@ def _value(name: str, value: float) -> str:
 
 
 def _files(comparison: Comparison) -> str:
-    rows = zip(comparison.files, comparison.started, strict=True)
+    rows = zip(comparison.files, map(utc, comparison.started), strict=True)
     return table([("run", "began"), *rows], "<<")

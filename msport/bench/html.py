@@ -11,9 +11,9 @@ from msport.bench.measurements import Measurements
 from msport.bench.page import paragraph, render, section, table
 from msport.bench.published import HEADING, published_about
 from msport.bench.text_grid import limit_rows, ratio_rows, result_rows, startup_rows
-from msport.bench.text_layout import counted
 from msport.bench.workload import Workload
 from msport.convert import format_size
+from msport.report.layout import counted, utc
 
 # Groups of bars that fit a chart.
 _PER_CHART = 6
@@ -30,7 +30,7 @@ def render_page(report: Measurements, document: Mapping[str, Any], published: bo
     runs = f"{setup.warmup} warm-up and {counted(setup.repeats, 'measured run')}, {processes}"
     said = (
         f"{setup.architecture} from {setup.source}, on {setup.device}: {setup.processor},"
-        f" {counted(setup.threads, 'thread')}; {runs}; {setup.started}"
+        f" {counted(setup.threads, 'thread')}; {runs}; {utc(setup.started)}"
     )
     body = [
         *_charts(cells),

@@ -9,8 +9,8 @@ from msport.bench.published import describe_published
 from msport.bench.session import Session
 from msport.bench.suites import Unavailable
 from msport.bench.text_grid import grid_lines
-from msport.bench.text_layout import counted
 from msport.bench.text_single import session_lines
+from msport.report.layout import counted, utc
 
 
 def render_text(report: Measurements, published: bool = False) -> str:
@@ -62,6 +62,7 @@ def _heading(report: Measurements) -> Iterator[str]:
     runs = f"{setup.warmup} warm-up and {counted(setup.repeats, 'measured run')}"
     spread_over = f" in {setup.processes} processes" if setup.processes > 1 else ""
     yield f"{setup.processor}, {counted(setup.threads, 'thread')}; {suite}{runs}{spread_over}"
+    yield f"began {utc(setup.started)}; checkpoint {setup.checkpoint[:16]}, seed {setup.seed}"
     yield ""
     yield from dict.fromkeys(map(_engine_line, (*report.sessions, *report.baselines)))
     yield ""

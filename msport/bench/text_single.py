@@ -9,9 +9,9 @@ from msport.bench.limits import Limits
 from msport.bench.measurements import Startup
 from msport.bench.session import Result, Session
 from msport.bench.statistics import Summary, summarise
-from msport.bench.text_layout import Row, percent, table
 from msport.convert import format_size
 from msport.msmodels.costs import Costs
+from msport.report.layout import Row, percent, table
 
 
 def session_lines(
@@ -26,7 +26,7 @@ def session_lines(
     if limits is not None:
         yield ""
         yield "beside the limits measured in the same run"
-        yield from table(_limit_rows(result, costs, limits))
+        yield from table(list(_limit_rows(result, costs, limits)))
 
 
 def _startup_rows(session: Session, startup: Startup, baseline: Session | None) -> list[Row]:

@@ -10,9 +10,9 @@ import click
 
 from msport.checkpoint import TensorInfo
 from msport.cli.progress import progress_on_stderr
-from msport.cli.tables import counted, table
 from msport.convert import Inspection, format_size, inspect_path, verify_folder
 from msport.convert.patterns import summarise
+from msport.report.layout import counted, table
 
 EXAMPLES = """\b
 Examples:

@@ -9,9 +9,9 @@ import click
 
 from msport.architectures import ARCHITECTURES
 from msport.cli.parameters import size
-from msport.cli.tables import counted
 from msport.convert import format_size, inspect_path
 from msport.errors import UsageError
+from msport.report.layout import counted
 from msport.sample import write_sample
 from msport.sample.write import DTYPES
 

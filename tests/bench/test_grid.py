@@ -20,7 +20,6 @@ from msport.bench.published import HEADING, PUBLISHED, markdown_table, published
 from msport.bench.report import BenchReport
 from msport.bench.session import Result, Session
 from msport.bench.text import render_text
-from msport.bench.text_layout import percent
 
 ON_DEVICE = replace(
     REPORT,
@@ -124,10 +123,6 @@ def test_a_warm_start_that_was_not_measured_has_no_column() -> None:
     cold = replace(GRID, startups=tuple(replace(startup, warm=None) for startup in GRID.startups))
     assert "warm cache" in str(GRID)
     assert "warm cache" not in str(cold)
-
-
-def test_less_than_a_percent_is_not_nothing() -> None:
-    assert [percent(share) for share in (0.0041, 0.0094, 0.0096, 0.5)] == ["0.4%", "0.9%", "1%", "50%"]
 
 
 def _with_batch(session: Session, batch: int) -> tuple[Result, ...]:

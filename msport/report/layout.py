@@ -1,0 +1,60 @@
+"""Text for a terminal: rows in columns, and values in few characters."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+Row = tuple[str, ...]
+
+INDENT = "  "
+
+
+def table(rows: Sequence[Sequence[str]], align: str = "", indent: str = INDENT) -> Iterator[str]:
+    """Lines of `rows` in columns as wide as needed; `align` holds ``<`` or ``>`` for each column, by default ``<``."""
+    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
+    sides = align.ljust(len(widths), "<")
+    for row in rows:
+        cells = (_padded(cell, side, width) for cell, side, width in zip(row, sides, widths, strict=True))
+        yield (indent + "  ".join(cells)).rstrip()
+
+
+def display_width(text: str) -> int:
+    """The columns that `text` takes on a terminal: Chinese, Japanese and Korean characters take two."""
+    return sum(map(_columns, text))
+
+
+def shortened(text: str, width: int) -> str:
+    """`text` on one line of at most `width` columns."""
+    line = " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    if display_width(line) <= width:
+        return line
+    while display_width(line) > width - 1:
+        line = line[:-1]
+    return f"{line.rstrip()}…"
+
+
+def percent(share: float) -> str:
+    """Whole percents, and tenths where there is less than one."""
+    return f"{share:.1%}" if share < 0.0095 else f"{share:.0%}"
+
+
+def counted(number: int, noun: str, several: str | None = None) -> str:
+    """``1 run``, ``3 runs``; `several` is the plural that is not made with an s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {several or f'{noun}s'}"
+
+
+def utc(date: str) -> str:
+    """A moment in UTC, written as ISO 8601, for people."""
+    return date.replace("T", " ").replace("+00:00", " UTC")
+
+
+def _padded(cell: str, side: str, width: int) -> str:
+    space = " " * (width - display_width(cell))
+    return cell + space if side == "<" else space + cell
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

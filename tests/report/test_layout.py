@@ -1,0 +1,38 @@
+"""Text stands in straight columns, whatever it is written in."""
+
+from __future__ import annotations
+
+from msport.report.layout import counted, display_width, percent, shortened, table, utc
+
+
+def test_columns_are_straight_beside_chinese_text() -> None:
+    lines = list(table([("prompt", "tokens"), ("模型移植", "7"), ("plain", "12"), ("e\u0301", "3")], "<>"))
+    assert {display_width(line) for line in lines} == {2 + 8 + 2 + 6}
+    assert lines[1].endswith("模型移植       7")
+
+
+def test_a_line_of_empty_cells_ends_without_spaces() -> None:
+    assert list(table([("a", "b"), ("long", "")], indent="")) == ["a     b", "long"]
+
+
+def test_a_text_is_shortened_to_one_line_of_columns() -> None:
+    assert shortened("two\nlines\tand \x1b[31mmore", 40) == "two lines and [31mmore"
+    assert shortened("模型移植是否成功", 16) == "模型移植是否成功"
+    assert shortened("模型移植是否成功", 9) == "模型移植…"
+    assert shortened("a word too many", 7) == "a word…"
+
+
+def test_less_than_a_percent_is_not_nothing() -> None:
+    assert [percent(share) for share in (0.0041, 0.0094, 0.0096, 0.5)] == ["0.4%", "0.9%", "1%", "50%"]
+
+
+def test_one_is_counted_without_an_s() -> None:
+    assert [counted(1, "run"), counted(2, "run"), counted(2, "process", "processes")] == [
+        "1 run",
+        "2 runs",
+        "2 processes",
+    ]
+
+
+def test_a_date_is_written_for_people() -> None:
+    assert utc("2026-11-21T08:00:00+00:00") == "2026-11-21 08:00:00 UTC"

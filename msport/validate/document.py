@@ -13,7 +13,7 @@ from msport.validate.metrics import DIFFERENCE_EDGES
 from msport.validate.prompts import Prompt
 from msport.validate.weights import TensorCheck
 
-SCHEMA = "msport.validate/3"
+SCHEMA = "msport.validate/4"
 
 
 def document_of(report: Findings) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def document_of(report: Findings) -> dict[str, Any]:
 
 
 def _prompt(prompt: Prompt) -> dict[str, Any]:
-    return {"name": prompt.name, "ids": list(prompt.ids)}
+    return {"name": prompt.name, "text": prompt.text, "ids": list(prompt.ids)}
 
 
 def _result(result: PromptResult, tolerance: float) -> dict[str, Any]:

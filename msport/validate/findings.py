@@ -18,9 +18,9 @@ from msport.validate.weights import TensorCheck
 class Setup:
     """What was judged, with what, on what: enough to repeat it.
 
-    `checkpoint` is the SHA-256 over the tensors' hashes in the manifest. `device`, `dtype` and `operators` are those of
-    our side, whose experts stayed `packed` as MXFP4 or not; the reference computed in `reference_dtype` on a CPU.
-    `streamed`: one layer at a time, on either side.
+    `date` is when the run began, in UTC; `checkpoint` the SHA-256 over the tensors' hashes in the manifest. `device`,
+    `dtype` and `operators` are those of our side, whose experts stayed `packed` as MXFP4 or not; the reference computed
+    in `reference_dtype` on a CPU. `streamed`: one layer at a time, on either side.
     """
 
     folder: str
@@ -32,6 +32,7 @@ class Setup:
     level: str
     tolerance: float
     seed: int
+    date: str
     versions: dict[str, str]
     device: str | None = None
     dtype: str | None = None

@@ -117,6 +117,8 @@ def _faults(golden: Golden, config: ModelConfig, shapes: Mapping[str, tuple[int,
         yield f"the version of {min(missing)} is missing"
     for number, prompt in enumerate(golden.prompts):
         tokens = len(prompt.ids)
+        if not isinstance(prompt.name, str) or not isinstance(prompt.text, str | None):
+            yield f"prompt {number + 1} has a name or a text that is none"
         if not 0 <= prompt.decoded < tokens <= config.max_position_embeddings:
             yield f"prompt '{prompt.name}' has {tokens} tokens, of which {prompt.decoded} are decoded"
         if not all(isinstance(token, int) and 0 <= token < config.vocab_size for token in prompt.ids):
@@ -135,4 +137,4 @@ def _faults(golden: Golden, config: ModelConfig, shapes: Mapping[str, tuple[int,
 
 
 def _prompt(document: dict[str, Any]) -> Prompt:
-    return Prompt(document["name"], tuple(document["ids"]), document["decoded"])
+    return Prompt(document["name"], tuple(document["ids"]), document["decoded"], document.get("text"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
+from msport.report.layout import Row, utc
 from msport.validate.findings import Findings
 from msport.validate.pictures import (
     differences_picture,
@@ -14,10 +15,11 @@ from msport.validate.pictures import (
     routing_picture,
 )
 from msport.validate.style import STYLE
-from msport.validate.tables import Row, layer_rows, operation_rows, result_rows, weight_rows
+from msport.validate.tables import layer_rows, operation_rows, result_rows, text_rows, weight_rows
 from msport.validate.verdict import describe_sides, verdict
 
-_WORDS = frozenset({"how", "prompt", "operation", "transform", "value", "first to depart", "wrong"})
+_TEXT_WIDTH = 110
+_WORDS = frozenset({"text", "how", "prompt", "operation", "transform", "value", "first to depart", "wrong"})
 
 
 def render_html(report: Findings) -> str:
@@ -31,7 +33,7 @@ def render_html(report: Findings) -> str:
             f'<div class="verdict {state}"><strong>{escape(word)}</strong><p>{escape(said)}</p>',
             *(f"<p>{escape(line)}</p>" for line in details),
             "</div>",
-            f'<p class="sides">{escape(describe_sides(report))}</p></header>',
+            f'<p class="sides">{escape(describe_sides(report))}; {escape(utc(report.setup.date))}</p></header>',
             _cards(report),
             *_sections(report),
             *_remarks(report),
@@ -93,6 +95,10 @@ def _sections(report: Findings) -> Iterator[str]:
         else:
             yield "<p>Share of tokens that chose the reference's experts, along our own trajectory.</p>"
             yield routing_picture(report)
+        yield "</section>"
+    if texts := text_rows(report, _TEXT_WIDTH):
+        yield "<section><h2>Prompts</h2>"
+        yield _table([("prompt", "text"), *texts])
         yield "</section>"
     if report.results:
         yield "<section><h2>Error by position</h2>"

@@ -36,7 +36,7 @@ class TokenErrors:
     reference's top 5 that is in ours, `likeliest` and `likeliest_ours` the token that each ranks first. Where logits
     are not finite, the errors are infinite and `finite` is false. `differences` ``[n, bins]`` counts the logits by how
     much they differ, as a share of the root mean square of the reference's logits at that token; bin i begins at 10 to
-    the power of ``DIFFERENCE_EDGES[i]``, the first one at 0.
+    the power of ``DIFFERENCE_EDGES[i]``, the first one at 0; a token whose logits are not finite has none.
     """
 
     relative_l2: Floats
@@ -118,7 +118,7 @@ def _measure(reference: Logits, ours: Logits) -> TokenErrors:
         margin=np.where(finite, theirs[rows, first] - theirs[rows, second], 0.0),
         likeliest=first,
         likeliest_ours=mine.argmax(axis=-1),
-        differences=_count_differences(error, theirs),
+        differences=np.where(finite[:, None], _count_differences(error, theirs), 0),
     )
 
 

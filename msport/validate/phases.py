@@ -5,16 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 
 # Called with the name of a phase, how much of it is done, and how much there is: tokens, bytes of weights, or 1.
 Progress = Callable[[str, int, int], None]
 
 
 class Phases:
-    """Times phases that follow one another and passes their progress on; `seconds` is by name, in order."""
+    """Times phases that follow one another and passes their progress on; `seconds` is by name, in order.
+
+    `date` is when it was made, in UTC.
+    """
 
     def __init__(self, progress: Progress | None = None) -> None:
         self._progress = progress
+        self.date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.seconds: dict[str, float] = {}
 
     @contextmanager

@@ -31,11 +31,15 @@ TEXTS = {
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Token ids under a name; the last `decoded` of them are also run one at a time, as generation would."""
+    """Token ids under a name; the last `decoded` of them are also run one at a time, as generation would.
+
+    `text` is what the user wrote; None for default prompts and for those that were given as ids.
+    """
 
     name: str
     ids: tuple[int, ...]
     decoded: int = 0
+    text: str | None = None
 
 
 def choose_prompts(
@@ -148,7 +152,8 @@ def _given_prompt(
     limit = min(max_length or config.max_position_embeddings, config.max_position_embeddings)
     if len(ids) > limit:
         raise UsageError(f"{name} has {len(ids)} tokens, more than max_length {limit}; shorten it or raise max_length")
-    return Prompt(name, tuple(ids), decoded=min(DECODED, len(ids) - 1))
+    text = prompt if isinstance(prompt, str) else None
+    return Prompt(name, tuple(ids), min(DECODED, len(ids) - 1), text)
 
 
 def _ordinary_ids(

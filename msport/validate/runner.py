@@ -71,7 +71,7 @@ def validate_model(
         own_seed = None if seed in (0, golden.seed) else seed
         why = f"{path} holds golden values of its own prompts, seed and dtype"
         check_no_effect(why, **of_prompts, reference_dtype=own_dtype, seed=own_seed)
-        setup = _setup(folder, manifest, config, str(path), level, golden.seed)
+        setup = _setup(folder, manifest, config, str(path), level, golden.seed, phases.date)
         return Judge(setup, choose_ours(folder, dtype), manifest, tol, stream, phases, given=True).by_golden(
             path, golden
         )
@@ -80,7 +80,8 @@ def validate_model(
         check_no_effect(why, **of_prompts, dtype=dtype, stream=stream, reference_dtype=other_dtype)
         source = find_reference(manifest, reference)
         check_same_sizes(folder, source)
-        return _judge_weights(_setup(folder, manifest, config, source.id, level, seed), folder, source, phases)
+        setup = _setup(folder, manifest, config, source.id, level, seed, phases.date)
+        return _judge_weights(setup, folder, source, phases)
     check_reference_installed()
     save = None if save_reference is None else Path(save_reference)
     if save is not None:
@@ -90,7 +91,7 @@ def validate_model(
     source = find_reference(manifest, reference)
     check_same_sizes(folder, source)
     computed = weight_dtype(source.folder) if reference_dtype == "model" else reference_dtype
-    setup = _setup(folder, manifest, config, source.id, level, seed)
+    setup = _setup(folder, manifest, config, source.id, level, seed, phases.date)
     judge = Judge(setup, ours, manifest, tol, stream, phases, given=prompts is not None)
     return judge.by_source(source, chosen, computed, save)
 
@@ -120,7 +121,9 @@ def _judge_weights(setup: Setup, folder: Path, source: Source, phases: Phases) -
     return Report(setup, weights=weights, notes=notes, seconds=phases.seconds, peak_bytes=peak_memory())
 
 
-def _setup(folder: Path, manifest: Manifest, config: ModelConfig, reference: str, level: Level, seed: int) -> Setup:
+def _setup(
+    folder: Path, manifest: Manifest, config: ModelConfig, reference: str, level: Level, seed: int, date: str
+) -> Setup:
     return Setup(
         folder=str(folder),
         architecture=config.architecture,
@@ -131,5 +134,6 @@ def _setup(folder: Path, manifest: Manifest, config: ModelConfig, reference: str
         level=level,
         tolerance=0.0,
         seed=seed,
+        date=date,
         versions=own_versions(),
     )

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msport.report.layout import Row, shortened
 from msport.validate.findings import Findings
 from msport.validate.layers import LayerError
 from msport.validate.weights import TensorCheck
 
-Row = tuple[str, ...]
-
 _WRONG_TENSORS_SHOWN = 20
+
+
+def text_rows(report: Findings, width: int) -> list[Row]:
+    """The texts that the user gave as prompts, each on one line of at most `width` columns."""
+    texts = {result.prompt.name: result.prompt.text for result in report.results}
+    return [(name, shortened(text, width)) for name, text in texts.items() if text is not None]
 
 
 def result_rows(report: Findings) -> list[Row]:

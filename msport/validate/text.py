@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msport.report.layout import Row, table, utc
 from msport.validate.findings import Findings
-from msport.validate.tables import Row, layer_rows, operation_rows, result_rows, weight_rows
+from msport.validate.tables import layer_rows, operation_rows, result_rows, text_rows, weight_rows
 from msport.validate.verdict import describe_sides, verdict
 
+_TEXT_WIDTH = 66  # beside "prompt 10" in 80 columns
 _LAST_TO_THE_LEFT = ("first to depart", "how")
 
 
 def render_text(report: Findings) -> str:
     """What was compared, tables, notes and, on the last lines, the verdict."""
     blocks = [_header(report)]
+    if texts := text_rows(report, _TEXT_WIDTH):
+        blocks.append("\n".join(table(texts, indent="")))
     if report.results:
         blocks.append(_table(result_rows(report)))
     if report.layers:
@@ -31,20 +35,17 @@ def render_text(report: Findings) -> str:
 
 
 def _header(report: Findings) -> str:
-    lines = [describe_sides(report), f"checkpoint {report.setup.checkpoint[:16]}  seed {report.setup.seed}"]
+    setup = report.setup
+    lines = [describe_sides(report), f"checkpoint {setup.checkpoint[:16]}  seed {setup.seed}  {utc(setup.date)}"]
     if report.seconds:
         lines.append("  ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.seconds.items()))
     if report.peak_bytes is not None:
-        way = "one layer at a time, " if report.setup.streamed else ""
+        way = "one layer at a time, " if setup.streamed else ""
         lines.append(f"{way}peak memory {report.peak_bytes / 1e9:.2f} GB")
     return "\n".join(lines)
 
 
 def _table(rows: Sequence[Row], left: Sequence[str] = ()) -> str:
-    """Columns as wide as needed: the first and those headed by `left` to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    sides = ["<" if number == 0 or head in left else ">" for number, head in enumerate(rows[0])]
-    return "\n".join(
-        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    """The first column and those headed by `left` to the left, the others to the right."""
+    sides = "".join("<" if number == 0 or head in left else ">" for number, head in enumerate(rows[0]))
+    return "\n".join(table(rows, sides, indent=""))

@@ -47,13 +47,13 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     calls: dict[str, Any] = {}
     reference = np.arange(1.0, 13.0, dtype=np.float32).reshape(3, 4)
     result = PromptResult(Prompt("random", (1, 2, 3)), "prefill", 0, measure(reference, reference * np.float32(1.01)))
-    versions = {"mindspore": "2.10.0", "transformers": "4.57.1", "torch": "2.13.0"}
+    date, versions = "2026-11-21T08:00:00+00:00", {"mindspore": "2.10.0", "transformers": "4.57.1", "torch": "2.13.0"}
 
     def fake(folder: Path, reference: str | None, tol: float | None, *, level: str, **options: Any) -> Report:
         calls.update(folder=folder, reference=reference, tol=tol, level=level, **options)
         tolerance = 1e-3 if tol is None else tol
         setup = Setup(
-            str(folder), "X", "source", None, "0" * 64, "source", level, tolerance, 0, versions, "CPU", "float32"
+            str(folder), "X", "source", None, "0" * 64, "source", level, tolerance, 0, date, versions, "CPU", "float32"
         )
         return Report(setup, (result,))
 
@@ -91,7 +91,7 @@ def test_files_are_written_beside_the_text(
 ) -> None:
     _run(converted, "--json", tmp_path / "report.json", "--html", tmp_path / "report.html")
     assert "rel L2 max" in capsys.readouterr().out
-    assert json.loads((tmp_path / "report.json").read_text())["schema"] == "msport.validate/3"
+    assert json.loads((tmp_path / "report.json").read_text())["schema"] == "msport.validate/4"
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
 

@@ -125,6 +125,8 @@ def _prompt(key: str, value: Any) -> Callable[[dict[str, Any], dict[str, Any]], 
         (_prompt("ids", [1, 2, 3]), "has 3 tokens, of which 16 are decoded"),
         (_prompt("ids", [10**9] * 40), "has ids that are none from 0 to 1023"),
         (_prompt("decoded", 2), None),
+        (_prompt("text", "你好"), None),
+        (_prompt("text", 7), "has a name or a text that is none"),
         (
             lambda document, tensors: tensors.update({"logits.0": tensors["logits.0"][:, 1:]}),
             r"logits.0 is \(40, 1023\)",

@@ -99,6 +99,7 @@ def test_own_prompts_are_text_or_ids() -> None:
     text, ids = given_prompts(["ab", [5, 6, 7]], _config(), _Characters(), None)
     assert (text.ids, ids.ids) == ((97, 98), (5, 6, 7))
     assert (text.decoded, ids.decoded) == (1, 2)
+    assert (text.text, ids.text) == ("ab", None)
 
 
 @pytest.mark.parametrize(

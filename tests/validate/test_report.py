@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from msport.report.layout import display_width
 from msport.validate.findings import PromptResult, Setup
 from msport.validate.html import render_html
 from msport.validate.layers import LayerError, OperationError
@@ -31,6 +32,7 @@ SETUP = Setup(
     level="logits",
     tolerance=1e-2,
     seed=0,
+    date="2026-11-21T08:00:00+00:00",
     versions={
         "msport": "0",
         "python": "3.11",
@@ -85,6 +87,24 @@ def test_one_token_of_one_prompt_fails_it() -> None:
     assert (report.worst.title, report.worst.worst) == ("other", 3)
     assert "1 of 10 tokens" in str(report)
     assert "'other' at position 3" in str(report)
+
+
+def test_the_text_of_a_prompt_is_shown_shortened_and_kept_whole() -> None:
+    text = "模型移植是否成功,\n" + "token by token " * 20
+    result = dataclasses.replace(_result("prompt 1"), prompt=Prompt("prompt 1", (1, 2, 3, 4, 5), text=text))
+    report = _report(result)
+    (line,) = (line for line in str(report).splitlines() if "模型移植" in line)
+    assert line.startswith("prompt 1  模型移植是否成功, token by token")
+    assert display_width(line) <= 80
+    assert "模型移植是否成功, token by token" in render_html(report)
+    assert json.loads(report.to_json())["prompts"][0]["text"] == text
+
+
+def test_the_date_of_the_run_stands_in_every_rendering() -> None:
+    report = _report(_result())
+    assert json.loads(report.to_json())["date"] == "2026-11-21T08:00:00+00:00"
+    assert "2026-11-21 08:00:00 UTC" in str(report)
+    assert "2026-11-21 08:00:00 UTC" in render_html(report)
 
 
 def test_a_report_of_nothing_does_not_pass() -> None:
@@ -192,16 +212,16 @@ def test_json_is_strict_and_holds_what_the_verdict_rests_on() -> None:
     report = _report(_result(wrong={0: np.nan}), layers=LAYERS, notes=("a note",), seconds={"run model": 1.5})
     document = json.loads(report.to_json(), parse_constant=pytest.fail)
     assert document["passed"] is False
-    assert document["schema"] == "msport.validate/3"
-    assert document["prompts"] == [{"name": "random", "ids": [1, 2, 3, 4, 5]}]
+    assert document["schema"] == "msport.validate/4"
+    assert document["prompts"] == [{"name": "random", "text": None, "ids": [1, 2, 3, 4, 5]}]
     (result,) = document["results"]
     assert result["relative_l2"][0] is None
     assert result["token_passed"] == [False, True, True, True, True]
     assert document["versions"]["transformers"] == "4.57.1"
-    assert {"checkpoint", "device", "dtype", "seed", "tolerance", "max_length"} <= document.keys()
+    assert {"checkpoint", "device", "dtype", "seed", "date", "tolerance", "max_length"} <= document.keys()
     assert document["layers"][2]["relative_l2_max"] == 0.5
     assert document["layers"][2]["operations"][1]["relative_l2_max"] is None
-    assert sum(result["differences"]) == 5 * 16
+    assert sum(result["differences"]) == 4 * 16, "the logits of the token that is not finite differ by no number"
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,6 @@ PACKAGE = Path(msport.__file__).parent
 DOCUMENT = PACKAGE.parent / "docs/architecture.md"
 # The table of folders, from top to bottom.
 ROWS = re.findall(r"^\| `(\w+)/` \|", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
-    re.findall(r"`(\w+)/`", row.split("|")[1]) for row in re.findall(r"^\| `\w+/`.*$", DOCUMENT.read_text(), re.M)
-]
 LEVEL = {folder: number for number, folder in enumerate(ROWS)}
 
 

@@ -15,16 +15,14 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from importlib import import_module
 from typing import IO, Any
 
 from msport import errors
 from msport.errors import MsportError
-
-# Called with the name of a phase, how much of it is done, and how much there is.
-Progress = Callable[[str, int, int], None]
+from msport.phases import Progress
 
 # sys.path comes first: `python -m` would let a file of the current folder take the place of a package.
 _BOOTSTRAP = r"import sys; sys.path[:] = sys.argv.pop(1).split('\n'); from msport.child import main; main()"

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from msport.child import Progress
 from msport.errors import UsageError
+from msport.phases import Progress
 
 
 def add(a: Any, b: Any, *, progress: Progress) -> Any:

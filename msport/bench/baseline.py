@@ -17,8 +17,8 @@ from msport.bench.loop import Array
 from msport.bench.memory import read_memory
 from msport.bench.session import Session, run_workloads, timed
 from msport.bench.workload import Workload
-from msport.child import Progress
 from msport.errors import MissingDependencyError
+from msport.phases import Progress
 from msport.validate.reference import PACKAGES, load_transformers, quiet
 
 BASELINES = ("torch",)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from msport.child import Progress
+from msport.phases import Progress
 
 # No dtype to compute in: experts stay packed in memory, and the rest is the device's best.
 PACKED = "mxfp4"

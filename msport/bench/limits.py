@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from msport.child import Progress
+from msport.phases import Progress
 
 _BUFFER_NBYTES = 1 << 29  # beyond the share of the last-level cache that one process can hope for
 _ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}

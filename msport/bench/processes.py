@@ -13,8 +13,9 @@ from msport.bench.limits import Limits
 from msport.bench.machine import choose_cores
 from msport.bench.session import Session, shortened
 from msport.bench.workload import Workload, check_workload
-from msport.child import Progress, call_in_child
+from msport.child import call_in_child
 from msport.errors import UsageError
+from msport.phases import Progress
 
 WARMUP = 2
 REPEATS = 5

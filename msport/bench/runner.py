@@ -20,8 +20,8 @@ from msport.bench.processes import ask_device, make_bench
 from msport.bench.report import BenchReport
 from msport.bench.suites import choose_shape, plan_groups
 from msport.checkpoint import Manifest, open_checkpoint, read_manifest
-from msport.child import Progress
 from msport.errors import UsageError
+from msport.phases import Progress
 from msport.validate.runner import checkpoint_hash, find_reference
 
 

@@ -11,7 +11,7 @@ from msport.bench.loop import Engine, Run, generate_once, measure
 from msport.bench.memory import Memory
 from msport.bench.statistics import Summary, summarise
 from msport.bench.workload import Workload, make_prompts
-from msport.child import Progress
+from msport.phases import Progress
 
 
 @dataclass(frozen=True, slots=True)

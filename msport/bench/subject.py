@@ -15,7 +15,7 @@ from msport.bench.memory import Memory, read_memory
 from msport.bench.npu import read_device_memory
 from msport.bench.session import Session, run_workloads, timed
 from msport.bench.workload import Workload
-from msport.child import Progress
+from msport.phases import Progress
 
 
 def run(

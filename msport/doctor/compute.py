@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from msport.bench.device import own_memory
-from msport.child import Progress
 from msport.errors import UsageError
+from msport.phases import Progress
 
 _SEED = 0
 Array = np.ndarray[Any, Any]

@@ -7,9 +7,10 @@ import os
 import shutil
 from pathlib import Path
 
-from msport.child import ChildError, Progress, call_in_child
+from msport.child import ChildError, call_in_child
 from msport.convert import format_size
 from msport.doctor.check import Check, passed, warned
+from msport.phases import Progress
 
 # The start of MindSpore and the compilation of a graph need most of a gigabyte before any weight is loaded.
 LITTLE_MEMORY = 2 * 10**9

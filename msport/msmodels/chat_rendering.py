@@ -17,8 +17,8 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from msport.child import Progress
 from msport.errors import CheckpointError, UsageError
+from msport.phases import Progress
 
 # A context of a million tokens is a third of that.
 _LONGEST_PROMPT = 16_000_000

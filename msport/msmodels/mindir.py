@@ -21,12 +21,12 @@ from mindspore.train import mind_ir_pb2
 
 from msport.architectures import load_config
 from msport.architectures.gpt_oss import GptOssConfig
-from msport.child import Progress
 from msport.errors import UnsupportedError, UsageError
 from msport.msmodels import ops
 from msport.msmodels.layers.cache import CacheShape
 from msport.msmodels.layers.decoder import CausalLM
 from msport.msmodels.registry import build_network
+from msport.phases import Progress
 
 DTYPES = {"bfloat16": ms.bfloat16, "float16": ms.float16, "float32": ms.float32}
 # MindIR's names of element types, and ours.

@@ -19,6 +19,7 @@ from msport.checkpoint import Manifest, open_checkpoint
 from msport.errors import MsportError, UsageError
 from msport.hub import Source
 from msport.memory import peak_memory
+from msport.phases import Phases
 from msport.validate import golden as golden_values
 from msport.validate.checks import notes_on, notes_on_config
 from msport.validate.findings import Setup
@@ -27,7 +28,6 @@ from msport.validate.layers import LayerError, first_departure
 from msport.validate.memory import too_large, weight_dtype, weight_nbytes
 from msport.validate.operations import EMBEDDING, HEAD
 from msport.validate.ours import Ours
-from msport.validate.phases import Phases
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording, RecordingWriter
 from msport.validate.reference import load_reference, memory_errors, reference_versions, steps_of

@@ -12,13 +12,13 @@ from msport.checkpoint import Manifest, open_checkpoint, read_manifest
 from msport.errors import CheckpointError, UsageError
 from msport.hub import Source, resolve
 from msport.memory import peak_memory
+from msport.phases import Phases, Progress
 from msport.validate import golden as golden_values
 from msport.validate.checks import check_arguments, check_no_effect, check_same_sizes, notes_on_config
 from msport.validate.findings import Setup, own_versions
 from msport.validate.judge import Judge
 from msport.validate.memory import weight_dtype
 from msport.validate.ours import choose_ours
-from msport.validate.phases import Phases, Progress
 from msport.validate.prompts import choose_prompts
 from msport.validate.reference import check_reference_installed
 from msport.validate.report import Report

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from msport.checkpoint.dtypes import Array
+from msport.phases import Phases
 from msport.validate.findings import PromptResult
 from msport.validate.layers import LayerComparison, LayerError, Numbered
 from msport.validate.logits import (
@@ -20,7 +21,6 @@ from msport.validate.logits import (
     tokens_to_compare,
 )
 from msport.validate.ours import Ours
-from msport.validate.phases import Phases
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording
 from msport.validate.tolerance import rounding

@@ -20,10 +20,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from acceptance.golden import FAMILIES, KEPT, Golden, load, relative_errors, sample
-from msport.child import Progress, call_in_child
+from msport.child import call_in_child
 from msport.convert import convert_checkpoint
 from msport.doctor import diagnose
 from msport.errors import MsportError
+from msport.phases import Progress
 
 NO_NPU = "ascend-acceptance: there is no Ascend NPU here (MindSpore computes on {}); run it on one, see docs/ascend.md"
 TIMEOUT_SECONDS = 1800

@@ -11,8 +11,8 @@ import numpy as np
 from mindspore import Tensor
 
 from acceptance import operators
-from msport.child import Progress
 from msport.msmodels.ops.ascend import contracts, signatures
+from msport.phases import Progress
 
 
 def operator_errors(dtype: str, *, progress: Progress) -> dict[str, Any]:

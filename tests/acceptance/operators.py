@@ -10,8 +10,8 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 from mindspore.common import np_dtype
 
-from msport.child import Progress
 from msport.msmodels.ops.ascend import contracts, signatures
+from msport.phases import Progress
 
 _NUMPY = {"bfloat16": np_dtype.bfloat16, "float16": np.float16}
 Arrays = dict[str, np.ndarray]

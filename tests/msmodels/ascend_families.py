@@ -11,8 +11,9 @@ from typing import Any
 from unittest.mock import patch
 
 from msport.architectures import ARCHITECTURES, Architecture
-from msport.child import Progress, call_in_child
+from msport.child import call_in_child
 from msport.msmodels import ascend_check
+from msport.phases import Progress
 
 PACKED_GPT_OSS = "gpt_oss, mxfp4"
 LAYERS = 2

@@ -1,4 +1,4 @@
-"""How far a validation has come, and how long each phase took."""
+"""How far a piece of work has come, and how long each of its phases took."""
 
 from __future__ import annotations
 

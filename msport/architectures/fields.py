@@ -3,84 +3,120 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from msport.checkpoint.quoting import quote
 from msport.errors import ConfigError, UnsupportedError
 
 _REQUIRED = object()
 
+# Several times the largest that any published model of this kind has. The table of tensors grows with some of these
+# numbers: a wrong one must not be found out by filling the memory.
+LARGEST = {
+    "head_dim": 8192,
+    "hidden_size": 1 << 17,
+    "intermediate_size": 1 << 20,
+    "moe_intermediate_size": 1 << 20,
+    "num_attention_heads": 4096,
+    "num_experts": 4096,
+    "num_hidden_layers": 1000,
+    "num_key_value_heads": 4096,
+    "num_local_experts": 4096,
+    "vocab_size": 1 << 20,
+}
+# Of all layers together, where the Hub ships each expert as tensors of its own.
+MOST_EXPERTS = 100_000
+# Whatever else is counted is a position or a number of them, which devices count in 32 bits.
+_LARGEST_OTHER = 2**31 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class ConfigFields:
-    """The JSON object `data` read from the file `where`; `prefix` is the path to a nested object."""
+    """The JSON object `data` read from the file `where`; `prefix` is the path to a nested object.
+
+    `silent` holds what the family takes for a field that is not there at all; null means something else.
+    """
 
     data: Mapping[str, Any]
     where: Path
     prefix: str = ""
+    silent: Mapping[str, Any] = field(default_factory=dict)
+
+    def value(self, name: str) -> Any:
+        """The field as it stands in the file, None for null and for nothing."""
+        return self.data[name] if name in self.data else self.silent.get(name)
 
     def integer(self, name: str, default: Any = _REQUIRED, *, minimum: int = 1, maximum: int | None = None) -> int:
         value = self._get(name, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise self.error(name, f"must be an integer of at least {minimum}, not {value!r}")
-        if maximum is not None and value > maximum:
-            raise self.error(name, f"must be at most {maximum}, not {value}")
+            raise self.error(name, f"must be an integer of at least {minimum}, not {quote(value)}")
+        most = LARGEST.get(name, _LARGEST_OTHER) if maximum is None else maximum
+        if value > most:
+            raise self.error(name, f"must be at most {most}, not {quote(value)}")
         return value
 
     def optional_integer(self, name: str, *, minimum: int = 1) -> int | None:
-        return None if self.data.get(name) is None else self.integer(name, minimum=minimum)
+        return None if self.value(name) is None else self.integer(name, minimum=minimum)
 
     def integers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
         value = self._get(name, list(default))
         if not isinstance(value, list) or any(isinstance(item, bool) or not isinstance(item, int) for item in value):
-            raise self.error(name, f"must be a list of integers, not {value!r}")
+            raise self.error(name, f"must be a list of integers, not {quote(value)}")
         return tuple(value)
+
+    def experts(self, name: str, default: Any = _REQUIRED, *, layers: int) -> int:
+        """How many experts each of `layers` has, where each expert is tensors of its own."""
+        value = self.integer(name, default)
+        if value * layers > MOST_EXPERTS:
+            raise self.error(name, f"is {value} in {layers} layers; msport takes at most {MOST_EXPERTS} experts in all")
+        return value
 
     def number(self, name: str, default: Any = _REQUIRED, *, above: float = 0.0) -> float:
         value = self._get(name, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > above or value == float("inf"):
-            raise self.error(name, f"must be finite and above {above:g}, not {value!r}")
+            raise self.error(name, f"must be finite and above {above:g}, not {quote(value)}")
         return float(value)
 
     def optional_number(self, name: str, *, above: float = 0.0) -> float | None:
-        return None if self.data.get(name) is None else self.number(name, above=above)
+        return None if self.value(name) is None else self.number(name, above=above)
 
     def boolean(self, name: str, default: Any = _REQUIRED) -> bool:
         value = self._get(name, default)
         if not isinstance(value, bool):
-            raise self.error(name, f"must be true or false, not {value!r}")
+            raise self.error(name, f"must be true or false, not {quote(value)}")
         return value
 
     def text(self, name: str, default: Any = _REQUIRED) -> str:
         value = self._get(name, default)
         if not isinstance(value, str):
-            raise self.error(name, f"must be a string, not {value!r}")
+            raise self.error(name, f"must be a string, not {quote(value)}")
         return value
 
     def nested(self, name: str) -> ConfigFields | None:
-        value = self.data.get(name)
+        value = self.value(name)
         if value is None:
             return None
         if not isinstance(value, Mapping):
-            raise self.error(name, f"must be an object, not {value!r}")
+            raise self.error(name, f"must be an object, not {quote(value)}")
         return ConfigFields(value, self.where, f"{self.prefix}{name}.")
 
     def choice(self, name: str, allowed: tuple[str, ...], default: Any = _REQUIRED) -> str:
         value = self.text(name, default)
         if value not in allowed:
-            raise self.error(name, f"is {value!r}; msport implements {', '.join(map(repr, allowed))}")
+            raise self.error(name, f"is {quote(value)}; msport implements {', '.join(map(repr, allowed))}")
         return value
 
     def fixed(self, name: str, value: Any, reason: str) -> None:
         """Raises `UnsupportedError` if `name` has another value than `value`, the one that msport computes with."""
-        found = self.data.get(name)
+        found = self.value(name)
         if found is not None and found != value:
-            raise UnsupportedError(f"{self.where}: '{self.prefix}{name}' is {found!r}: {reason}")
+            raise UnsupportedError(f"{self.where}: '{self.prefix}{name}' is {quote(found)}: {reason}")
 
     def layer_types(self, name: str, num_hidden_layers: int, default: tuple[str, ...]) -> tuple[str, ...]:
         """One of ``full_attention`` and ``sliding_attention`` per layer."""
-        value = self.data.get(name)
+        value = self.value(name)
         if value is None:
             return default
         known = ("full_attention", "sliding_attention")
@@ -94,7 +130,7 @@ class ConfigFields:
         return ConfigError(f"{self.where}: '{self.prefix}{name}' {problem}")
 
     def _get(self, name: str, default: Any) -> Any:
-        value = self.data.get(name)
+        value = self.value(name)
         if value is not None:
             return value
         if default is _REQUIRED:

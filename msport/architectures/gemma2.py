@@ -37,7 +37,7 @@ class Gemma2Config(ModelConfig):
 
 
 def parse(data: Mapping[str, Any], where: Path) -> Gemma2Config:
-    fields = ConfigFields({**_SILENT, **data}, where)
+    fields = ConfigFields(data, where, silent=_SILENT)
     fields.choice("hidden_activation", ("gelu_pytorch_tanh",), "gelu_pytorch_tanh")
     shared = parse_decoder(fields, rope_theta=10000.0, tie_word_embeddings=True)
     layers = shared["num_hidden_layers"]

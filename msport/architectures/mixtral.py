@@ -28,12 +28,12 @@ class MixtralConfig(ModelConfig):
 
 
 def parse(data: Mapping[str, Any], where: Path) -> MixtralConfig:
-    fields = ConfigFields({**_SILENT, **data}, where)
+    fields = ConfigFields(data, where, silent=_SILENT)
     fields.choice("hidden_act", SILU, "silu")
     fields.fixed("attention_bias", False, "Mixtral's projections have no biases")
     shared = parse_decoder(fields, rope_theta=1e6, rms_norm_eps=1e-5)
     window = fields.optional_integer("sliding_window")
-    experts = fields.integer("num_local_experts", 8)
+    experts = fields.experts("num_local_experts", 8, layers=shared["num_hidden_layers"])
     return MixtralConfig(
         architecture=NAME,
         **shared,

@@ -21,7 +21,7 @@ _SILENT = {"num_key_value_heads": 32, "sliding_window": 4096, "max_window_layers
 
 
 def parse(data: Mapping[str, Any], where: Path) -> ModelConfig:
-    fields = ConfigFields({**_SILENT, **data}, where)
+    fields = ConfigFields(data, where, silent=_SILENT)
     fields.choice("hidden_act", SILU, "silu")
     fields.fixed("attention_bias", True, "Qwen2 has biases on q, k and v")
     shared = parse_decoder(fields, rope_theta=10000.0)

@@ -28,7 +28,7 @@ class Qwen3Config(ModelConfig):
 
 
 def parse(data: Mapping[str, Any], where: Path) -> Qwen3Config:
-    fields = ConfigFields({**_SILENT, **data}, where)
+    fields = ConfigFields(data, where, silent=_SILENT)
     fields.choice("hidden_act", SILU, "silu")
     shared = parse_decoder(fields, rope_theta=10000.0)
     return Qwen3Config(

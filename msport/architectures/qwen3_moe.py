@@ -34,13 +34,13 @@ class Qwen3MoeConfig(ModelConfig):
 
 
 def parse(data: Mapping[str, Any], where: Path) -> Qwen3MoeConfig:
-    fields = ConfigFields({**_SILENT, **data}, where)
+    fields = ConfigFields(data, where, silent=_SILENT)
     fields.choice("hidden_act", SILU, "silu")
     shared = parse_decoder(fields, rope_theta=10000.0)
     layers = shared["num_hidden_layers"]
     window = fields.optional_integer("sliding_window") if fields.boolean("use_sliding_window", False) else None
     # Transformers 5 writes the number of experts under Mixtral's name.
-    experts = fields.integer("num_experts", fields.integer("num_local_experts", 128))
+    experts = fields.experts("num_experts", fields.integer("num_local_experts", 128), layers=layers)
     return Qwen3MoeConfig(
         architecture=NAME,
         **shared,
@@ -57,7 +57,7 @@ def parse(data: Mapping[str, Any], where: Path) -> Qwen3MoeConfig:
 def _sparse_layers(fields: ConfigFields, layers: int) -> tuple[bool, ...]:
     """Every `decoder_sparse_step`-th layer, but for those in `mlp_only_layers`."""
     step = fields.integer("decoder_sparse_step", 1)
-    dense = fields.integers("mlp_only_layers", ())
+    dense = frozenset(fields.integers("mlp_only_layers", ()))
     return tuple((layer + 1) % step == 0 and layer not in dense for layer in range(layers))
 
 

@@ -11,6 +11,7 @@ from msport.architectures import decoder, gemma2, gpt_oss, llama, mistral, mixtr
 from msport.architectures.config import ModelConfig
 from msport.architectures.tensors import Dropped, Weight
 from msport.checkpoint import strict_json
+from msport.checkpoint.quoting import quote
 from msport.errors import ConfigError, UnsupportedError
 
 
@@ -143,7 +144,7 @@ def get_architecture(data: Mapping[str, Any], where: Path) -> Architecture:
             return _checked(ARCHITECTURES[name], data, where)
     supported = ", ".join(f"{known.title} ({known.name})" for known in ARCHITECTURES.values())
     raise UnsupportedError(
-        f"{where}: architecture {names[0]!r} is not supported; msport has: {supported};"
+        f"{where}: architecture {quote(names[0])} is not supported; msport has: {supported};"
         f" the nearest by its config is {nearest(data).title}"
     )
 
@@ -163,7 +164,7 @@ def _checked(architecture: Architecture, data: Mapping[str, Any], where: Path) -
     model_type = data.get("model_type", architecture.model_type)
     if model_type != architecture.model_type:
         raise ConfigError(
-            f"{where}: 'architectures' names {architecture.name}, but 'model_type' is {model_type!r}, not"
+            f"{where}: 'architectures' names {architecture.name}, but 'model_type' is {quote(model_type)}, not"
             f" {architecture.model_type!r}; take config.json from the model's repository again"
         )
     return architecture

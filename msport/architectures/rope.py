@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from msport.architectures.fields import ConfigFields
+from msport.checkpoint.quoting import quote
 from msport.errors import UnsupportedError
 
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")
@@ -107,11 +108,13 @@ def _rope_type(scaling: ConfigFields) -> str:
     """The variant, once nothing beside it is unknown; `type` is its name in older configs."""
     rope_type = scaling.text("rope_type", scaling.text("type", "default"))
     if scaling.text("type", rope_type) != rope_type:
-        raise scaling.error("type", f"and 'rope_type' disagree ({rope_type!r}); delete the one that is wrong")
+        raise scaling.error("type", f"and 'rope_type' disagree ({quote(rope_type)}); delete the one that is wrong")
     if rope_type not in ROPE_TYPES:
         reason = _REASONS.get(rope_type, "msport does not implement it")
         known = ", ".join(ROPE_TYPES)
-        raise UnsupportedError(f"{scaling.where}: '{scaling.prefix}rope_type' is {rope_type!r}: {reason}; use {known}")
+        raise UnsupportedError(
+            f"{scaling.where}: '{scaling.prefix}rope_type' is {quote(rope_type)}: {reason}; use {known}"
+        )
     if "factor" in scaling.data and not {"rope_type", "type"} & set(scaling.data):
         raise scaling.error("rope_type", f"is missing; it is one of {', '.join(ROPE_TYPES)}")
     scaling.fixed("partial_rotary_factor", 1.0, "msport rotates whole heads only")

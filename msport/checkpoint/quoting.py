@@ -17,6 +17,11 @@ def quote(value: Any) -> str:
     return _REPR.repr(value)
 
 
+def name_in_text(name: str) -> str:
+    """`name` as it is where it can stand in a line, else as `quote` writes it."""
+    return name if name.isprintable() and len(name) <= _REPR.maxstring else quote(name)
+
+
 def enumerate_some(items: Sequence[str], shown: int = 8) -> str:
     """The first `shown` of `items` with commas between them, and how many more there are."""
     rest = f" and {len(items) - shown} more" if len(items) > shown else ""

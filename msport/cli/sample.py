@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from msport.architectures import ARCHITECTURES
+from msport.checkpoint import strict_json
 from msport.cli.parameters import size
+from msport.cli.progress import progress_on_stderr
 from msport.convert import format_size, inspect_path
 from msport.errors import UsageError
 from msport.report.layout import counted
@@ -30,7 +31,7 @@ def _overrides(context: click.Context, parameter: click.Parameter, values: tuple
     for value in values:
         name, _, text = value.partition("=")
         try:
-            fields[name] = json.loads(text)
+            fields[name] = strict_json.parse(text.encode(), max_digits=strict_json.MAX_SETTING_DIGITS)
         except ValueError:
             raise UsageError(f"--set {value}: write NAME=VALUE, the value in JSON as in config.json") from None
     return fields
@@ -66,7 +67,16 @@ def command(
     overrides: dict[str, Any],
     max_shard_size: int | None,
 ) -> None:
-    write_sample(architecture, folder, seed=seed, overrides=overrides, dtype=dtype, max_shard_size=max_shard_size)
+    with progress_on_stderr(as_json=False) as progress:
+        write_sample(
+            architecture,
+            folder,
+            seed=seed,
+            overrides=overrides,
+            dtype=dtype,
+            max_shard_size=max_shard_size,
+            progress=progress,
+        )
     written = inspect_path(folder)
     shards = counted(len(set(written.files.values())), "shard")
     click.echo(

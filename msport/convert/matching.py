@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from msport.architectures import Dropped, Recipe, Weight
 from msport.checkpoint import DType, TensorInfo
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT8_E4M3FN, FLOAT16, FLOAT32, UINT8
-from msport.checkpoint.quoting import enumerate_some
+from msport.checkpoint.quoting import enumerate_some, name_in_text
 
 FLOATING = (FLOAT32, FLOAT16, BFLOAT16)
 FP8_SCALES = "_scale_inv"
@@ -62,7 +62,7 @@ def match(
             _check(name, shape, expected_dtypes(recipe, name), unused.pop(name, None), problems)
         matches.append(Match(weight, recipe))
     drops = [row for row in dropped if unused.pop(row.name, None)]
-    problems.unexpected = list(unused)
+    problems.unexpected = list(map(name_in_text, unused))
     return matches, drops, problems
 
 

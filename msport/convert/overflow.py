@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8
-from msport.checkpoint.quoting import enumerate_some
+from msport.checkpoint.quoting import enumerate_some, quote
 from msport.convert.budget import Budget, least_scratch
 from msport.convert.progress import Counter, Progress
 from msport.convert.sinks import NullSink
@@ -46,10 +46,10 @@ def overflow_error(affected: Sequence[tuple[OutputTensor, float]]) -> UsageError
     remedy = "convert with --dtype float32" + ("" if tensor.dtype == BFLOAT16 else " or bfloat16")
     if len(affected) == 1:
         return UsageError(
-            f"{tensor.sources[0].file}: {tensor.dtype.name} cannot hold tensor {tensor.name!r}, whose largest magnitude"
-            f" is {value:.6g}; {remedy}"
+            f"{tensor.sources[0].file}: {tensor.dtype.name} cannot hold tensor {quote(tensor.name)}, whose largest"
+            f" magnitude is {value:.6g}; {remedy}"
         )
-    names = enumerate_some([f"{tensor.name!r} ({value:.6g})" for tensor, value in affected])
+    names = enumerate_some([f"{quote(tensor.name)} ({value:.6g})" for tensor, value in affected])
     return UsageError(
         f"{tensor.dtype.name} cannot hold {len(affected)} tensors, whose largest magnitude is {value:.6g}:"
         f" {names}; {remedy}"

@@ -15,6 +15,7 @@ from typing import Any
 from msport.architectures import Architecture, Dropped, get_architecture, read_config
 from msport.checkpoint import Layout, ckpt, fp8, safetensors
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32
+from msport.checkpoint.quoting import quote
 from msport.convert.matching import Match, is_packed, match
 from msport.convert.passthrough import kept_files, kept_layout
 from msport.convert.sharding import cut, shard_names
@@ -122,10 +123,10 @@ def _check_quantization(architecture: Architecture, data: Mapping[str, Any], whe
     method = fields.get("quant_method")
     if method not in architecture.quantization:
         readable = " or ".join(("unquantized", *architecture.quantization))
-        raise UnsupportedError(f"{where}: quantized with {method!r}; msport reads {architecture.title} {readable}")
+        raise UnsupportedError(f"{where}: quantized with {quote(method)}; msport reads {architecture.title} {readable}")
     block = fields.get("weight_block_size")
     if method == "fp8" and block != _FP8_BLOCK:
-        raise UnsupportedError(f"{where}: FP8 with weight_block_size {block!r}; msport reads {_FP8_BLOCK} alone")
+        raise UnsupportedError(f"{where}: FP8 with weight_block_size {quote(block)}; msport reads {_FP8_BLOCK} alone")
 
 
 def _outputs(found: Match, dtype: str, catalog: Catalog) -> Iterator[OutputTensor]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from msport.checkpoint import DType, fp8, mxfp4
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT32, cast
+from msport.checkpoint.quoting import quote
 from msport.convert.arena import Arena, aligned
 from msport.convert.tensors import OutputTensor, SourceTensor
 
@@ -108,7 +109,7 @@ class Mxfp4Transposed:
         groups = slice(row // mxfp4.BLOCK_VALUES, (row + end - begin) // mxfp4.BLOCK_VALUES)
         blocks, scales = (_read_expert(source, expert, reader, arena)[:, groups] for source in tensor.sources)
         out = arena.array((end - begin, tensor.shape[2]), tensor.dtype.storage)
-        where = f"{tensor.sources[0].file}: tensor {tensor.sources[0].name!r}"
+        where = f"{tensor.sources[0].file}: tensor {quote(tensor.sources[0].name)}"
         mxfp4.decode_transposed(blocks, scales, tensor.dtype, out=out, where=where)
         return out
 

@@ -6,15 +6,20 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from msport.architectures import ARCHITECTURES, Architecture, Recipe, Weight
+from msport.architectures import ARCHITECTURES, Architecture, ModelConfig, Recipe, Weight
+from msport.architectures.fields import LARGEST
 from msport.checkpoint import DType, ShardWriter, index_document, safetensors, write_atomically
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8
 from msport.checkpoint.index import INDEX_NAME
+from msport.checkpoint.quoting import quote
 from msport.convert.matching import is_packed
+from msport.convert.progress import Counter, Progress
 from msport.convert.sharding import cut, shard_names
 from msport.convert.sizes import parse_size
 from msport.convert.staging import Staging, check_space, resolve_output
@@ -51,19 +56,22 @@ def write_sample(
     overrides: Mapping[str, Any] | None = None,
     dtype: str | None = None,
     max_shard_size: int | str | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write a random checkpoint of a family (``gpt-oss``) into `folder`, which must be absent or empty; returns it.
 
     `overrides` replaces fields of the family's sample config; a list of layer types follows a new number of layers.
     `dtype` is that of the weights: ``mxfp4`` (experts packed, the rest bfloat16; the default where the family ships
     so), bfloat16, float16 or float32. `max_shard_size` is in bytes or text such as ``"5GB"``, by default a quarter of
-    the weights. The same arguments give the same bytes. Raises UsageError, ConfigError and OutputError.
+    the weights. The same arguments give the same bytes. `progress` is called as the weights are written.
+
+    Raises UsageError, also for an override that the family does not read, ConfigError and OutputError.
     """
     family = find_architecture(architecture)
     dtype = dtype or ("mxfp4" if "mxfp4" in family.quantization else "bfloat16")
     config = _config(family, dtype, overrides or {})
     chat = chat_format(family.model_type)
-    parsed = family.parse(config, Path(folder) / "config.json")
+    parsed = _parse(family, config, overrides or {}, Path(folder) / "config.json")
     files, ids = tokenizer_files(chat, parsed.vocab_size)
     config |= {"eos_token_id": ids[chat.eos], "pad_token_id": ids[chat.pad]}
     files |= {"config.json": _json(config), "generation_config.json": _json(_generation_config(chat, ids))}
@@ -73,7 +81,8 @@ def write_sample(
     with Staging(resolve_output(Path(folder), "name another folder")) as staging:
         staging.clear()
         check_space(staging.output, sum(tensor.nbytes for tensor in tensors))
-        _write_weights(tensors, choose, staging.folder, seed, _shard_nbytes(tensors, max_shard_size))
+        counter = Counter("write", sum(tensor.nbytes for tensor in tensors), progress)
+        _write_weights(tensors, choose, staging.folder, seed, _shard_nbytes(tensors, max_shard_size), counter)
         for name, text in files.items():
             write_atomically(staging.folder / name, text)
         staging.commit()
@@ -98,8 +107,38 @@ def _config(family: Architecture, dtype: str, overrides: Mapping[str, Any]) -> d
         config["torch_dtype"] = dtype
     layer_types, layers = config.get("layer_types"), config.get("num_hidden_layers")
     if layer_types and isinstance(layers, int) and "layer_types" not in overrides:
-        config["layer_types"] = [layer_types[layer % len(layer_types)] for layer in range(layers)]
+        # More layers than there may be are refused when the config is parsed.
+        config["layer_types"] = list(islice(cycle(layer_types), max(0, min(layers, LARGEST["num_hidden_layers"]))))
     return config
+
+
+def _parse(family: Architecture, config: Mapping[str, Any], overrides: Mapping[str, Any], where: Path) -> ModelConfig:
+    """Parse `config`; raises UsageError for one of `overrides` that the family's parser never looks at."""
+    looked_at = _LookedAt(config)
+    parsed = family.parse(looked_at, where)
+    known = {*family.sample_config(), *looked_at.names}
+    for name in overrides:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            meant = f"did you mean {near[0]!r}?" if near else f"{where.name} of a sample lists the fields"
+            raise UsageError(f"{quote(name)} is no field of {family.title}, and would change nothing; {meant}")
+    return parsed
+
+
+class _LookedAt(dict[str, Any]):
+    """A config that remembers which fields somebody asked it for."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        super().__init__(fields)
+        self.names: set[str] = set()
+
+    def __contains__(self, name: object) -> bool:
+        self.names.add(str(name))
+        return super().__contains__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
 
 
 def _generation_config(chat: ChatFormat, ids: Mapping[str, int]) -> dict[str, Any]:
@@ -126,7 +165,12 @@ def _shard_nbytes(tensors: Sequence[HubTensor], max_shard_size: int | str | None
 
 
 def _write_weights(
-    tensors: Sequence[HubTensor], choose: Callable[[str], Normal], folder: Path, seed: int, shard_nbytes: int
+    tensors: Sequence[HubTensor],
+    choose: Callable[[str], Normal],
+    folder: Path,
+    seed: int,
+    shard_nbytes: int,
+    counter: Counter,
 ) -> None:
     groups = cut(tensors, shard_nbytes)
     files = shard_names(len(groups), "safetensors")
@@ -137,6 +181,7 @@ def _write_weights(
                 pieces = random_pieces(tensor.name, tensor.dtype, tensor.shape, choose(tensor.name), seed)
                 for offset, piece in pieces:
                     writer.write(tensor.name, offset, piece)
+                    counter.add(piece.nbytes, tensor.name)
     if len(groups) > 1:
         weight_map = {tensor.name: file for file, group in zip(files, groups, strict=True) for tensor in group}
         total = sum(tensor.nbytes for tensor in tensors)

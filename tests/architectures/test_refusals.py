@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from architectures.published import PUBLISHED
 from msport.architectures import ARCHITECTURES, ModelConfig, get_architecture
+from msport.architectures.fields import LARGEST
 from msport.errors import ConfigError, MsportError, UnsupportedError
 
 WHERE = Path("model/config.json")
@@ -129,3 +131,41 @@ def test_qwen3_moe_reads_the_number_of_experts_under_either_name() -> None:
 def test_qwen3_moe_is_dense_where_its_config_says_so() -> None:
     config = parse("Qwen3-MoE", num_hidden_layers=6, decoder_sparse_step=2, mlp_only_layers=[3])
     assert config.sparse_layers == (False, True, False, False, False, True)
+
+
+@pytest.mark.parametrize(
+    ("title", "changes", "said"),
+    [
+        ("Llama", {"num_hidden_layers": 10**6}, "'num_hidden_layers' must be at most 1000, not 1000000"),
+        ("gpt-oss", {"num_hidden_layers": 10**9}, "'num_hidden_layers' must be at most 1000"),
+        ("gpt-oss", {"num_local_experts": 10**7}, "'num_local_experts' must be at most 4096"),
+        ("Mixtral", {"num_local_experts": 10**7}, "'num_local_experts' must be at most 4096"),
+        ("Qwen3-MoE", {"num_experts": 10**7}, "'num_experts' must be at most 4096"),
+        ("Mixtral", {"num_local_experts": 4096, "num_hidden_layers": 1000}, "is 4096 in 1000 layers; msport takes at"),
+        ("Qwen3-MoE", {"num_experts": 4096, "num_hidden_layers": 1000}, "is 4096 in 1000 layers; msport takes at most"),
+        ("Qwen3", {"hidden_size": 2**40}, "'hidden_size' must be at most 131072"),
+        ("Qwen3", {"vocab_size": 2**40}, "'vocab_size' must be at most 1048576"),
+        ("Qwen3", {"intermediate_size": 2**40}, "'intermediate_size' must be at most 1048576"),
+        ("Qwen3", {"num_attention_heads": 2**40}, "'num_attention_heads' must be at most 4096"),
+        ("Qwen3", {"head_dim": 2**40}, "'head_dim' must be at most 8192"),
+        ("Qwen3", {"max_position_embeddings": 2**40}, "'max_position_embeddings' must be at most 2147483647"),
+        ("Mistral", {"sliding_window": 10**30}, "'sliding_window' must be at most 2147483647"),
+        ("Qwen3", {"hidden_size": "a" * 10**6}, "'hidden_size' must be an integer of at least 1, not 'aaaa"),
+        ("Qwen3", {"rope_scaling": {"rope_type": "a" * 10**6}}, "'rope_scaling.rope_type' is 'aaaa"),
+        ("Qwen3", {"model_type": ["a"] * 10**6}, "but 'model_type' is ['a', 'a'"),
+    ],
+)
+def test_sizes_beyond_any_model_are_refused_before_a_table_is_built_of_them(
+    title: str, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(MsportError) as error:
+        parse(title, **changes)
+    assert str(error.value).startswith(f"{WHERE}: ")
+    assert said in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+def test_the_bounds_leave_room_above_every_published_model() -> None:
+    for published, _ in PUBLISHED.values():
+        for name, most in LARGEST.items():
+            assert 2 * published.get(name, 0) <= most

@@ -15,6 +15,7 @@ from msport.architectures import ARCHITECTURES, Architecture, load_config
 from msport.checkpoint import mxfp4, open_checkpoint
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT32, UINT8, cast
 from msport.convert import convert_checkpoint, inspect_path
+from msport.convert.progress import Step
 from msport.errors import ConfigError, OutputError, UsageError
 from msport.sample import write_sample
 from msport.sample.write import find_architecture
@@ -168,3 +169,20 @@ def test_every_family_has_a_sample_that_converts(family: Architecture, tmp_path:
     config = load_config(folder)
     assert manifest.tensors.keys() == {weight.name for weight in family.weights(config)}
     assert inspect_path(tmp_path / "out").problem is None
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES.values(), ids=lambda family: family.title)
+def test_every_field_that_a_family_reads_may_be_set_and_no_other(family: Architecture, tmp_path: Path) -> None:
+    write_sample(family.title, tmp_path / "set", overrides={"num_hidden_layers": 1, "partial_rotary_factor": 1.0})
+    assert json.loads((tmp_path / "set" / "config.json").read_text())["partial_rotary_factor"] == 1.0
+    with pytest.raises(UsageError, match=rf"'rope_thetta' is no field of {family.title}.* did you mean 'rope_theta'\?"):
+        write_sample(family.title, tmp_path / "other", overrides={"rope_thetta": 1e6})
+
+
+def test_progress_counts_every_byte_of_the_weights(tmp_path: Path) -> None:
+    steps: list[Step] = []
+    folder = write_sample("qwen3", tmp_path / "sample", progress=steps.append)
+    nbytes = inspect_path(folder).nbytes
+    assert [step.done for step in steps] == sorted({step.done for step in steps})
+    assert (steps[-1].done, steps[-1].total) == (nbytes, nbytes)
+    assert len(steps) >= len(inspect_path(folder).tensors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from types import TracebackType
@@ -38,7 +39,7 @@ class PhaseBar:
                 options.setdefault("bar_format", "{desc} [{elapsed}]")
             self._bar = tqdm(total=total, initial=initial, desc=phase, disable=None, **options)
         if note:
-            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.set_postfix_str(_of_width(note, shutil.get_terminal_size().columns // 3), refresh=False)
         self._bar.update(done - self._bar.n)
 
     def __enter__(self) -> Self:
@@ -100,6 +101,11 @@ class ProgressLines:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         pass
+
+
+def _of_width(note: str, width: int) -> str:
+    """The end of `note`, in which names differ, in `width` characters: a bar that takes the rest does not jump."""
+    return note.ljust(width) if len(note) <= width else f"..{note[2 - width :]}"
 
 
 def progress_on_stderr(as_json: bool) -> ProgressBar | ProgressLines:

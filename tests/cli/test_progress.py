@@ -11,7 +11,13 @@ from msport.convert.progress import Step
 
 
 @pytest.fixture
-def bars(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def notes() -> list[str]:
+    """What stands behind the bars."""
+    return []
+
+
+@pytest.fixture
+def bars(monkeypatch: pytest.MonkeyPatch, notes: list[str]) -> list[dict[str, Any]]:
     """The options of each bar that is made."""
     made: list[dict[str, Any]] = []
 
@@ -25,7 +31,7 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             self.n += amount
 
         def set_postfix_str(self, note: str, refresh: bool) -> None:
-            pass
+            notes.append(note)
 
         def close(self) -> None:
             pass
@@ -49,3 +55,16 @@ def test_bytes_are_always_scaled(bars: list[dict[str, Any]]) -> None:
         bar(Step("write", 0, 1, "", 0))
         bar(Step("write again", 0, 10**9, "", 0))
     assert [(each["unit"], each["unit_scale"]) for each in bars] == [("B", True)] * 2
+
+
+@pytest.mark.parametrize(("columns", "width"), [("120", 40), ("60", 20)])
+def test_a_bar_is_as_wide_for_every_name(
+    bars: list[dict[str, Any]], notes: list[str], monkeypatch: pytest.MonkeyPatch, columns: str, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    with progress.ProgressBar() as bar:
+        for name in ("model.norm.weight", "model.layers.11.mlp.experts.gate_up_proj_blocks", "m" * 20):
+            bar(Step("write", 1, 10, name))
+    assert {len(note) for note in notes} == {width}
+    assert notes[0] == "model.norm.weight".ljust(width)
+    assert notes[1].endswith("gate_up_proj_blocks"[-10:])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from msport.architectures import ARCHITECTURES
+from msport.architectures import ARCHITECTURES, ModelConfig, Weight
 from msport.msmodels.costs import Costs, cache_length
 
 FAMILY = ARCHITECTURES["GptOssForCausalLM"]
@@ -65,3 +66,28 @@ def test_caches_are_whole_chunks_or_a_ring_beside_a_chunk(costs: Costs) -> None:
     assert cache_length(10, 100, 16) == 26
     assert cache_length(500, 100, 16) == 112
     assert costs.cache_bytes(100, 3, 16) == (112 + 26) * 3 * 2 * 2 * 16 * 4
+
+
+def test_a_prompt_of_any_length_counts_the_pairs_one_by_one(costs: Costs) -> None:
+    def pairs(tokens: int) -> int:
+        return sum(position + 1 + min(position + 1, 10) for position in range(tokens))
+
+    for tokens in (1, 9, 10, 11, 40):
+        products = 2 * (32 + 2 * (SHARED + 2 * EXPERT)) * tokens + 2 * HEAD
+        assert costs.prefill_flops(tokens) == products + 4 * pairs(tokens) * 4 * 16
+
+
+def test_the_table_of_weights_is_built_once_for_all_positions(costs: Costs, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+
+    def build(config: ModelConfig) -> list[Weight]:
+        built.append(config)
+        return FAMILY.weights(config)
+
+    counted = Costs(replace(costs.config, vocab_size=101), "float16")  # which no other test has asked for
+    monkeypatch.setitem(ARCHITECTURES, FAMILY.name, replace(FAMILY, weights=build))
+    for position in range(100):
+        counted.decode_bytes(position)
+        counted.prefill_flops(position + 1)
+    assert counted.weight_bytes == replace(counted, dtype="bfloat16").weight_bytes
+    assert len(built) == 2

@@ -16,8 +16,13 @@ from msport.msmodels.layers.rope import attention_factor, inverse_frequencies
 
 pytestmark = pytest.mark.reference
 
-# Two units in the last place: Transformers' power is not correctly rounded.
-TOLERANCE = 2.5e-7
+# The most that one rounding to float32 moves a value, relative to it.
+ROUNDING = 2.0**-24
+# By how many roundings both sides together may differ. The power is rounded once here and may be off by a whole unit in
+# the last place in torch, whose power depends on the processor: 1 + 2. Each later step rounds on both sides: a
+# reciprocal makes 5, a division by the factor 7, YaRN's blend of both 11. llama3 makes of the 7 of a wavelength a share
+# that it stretches by 4 / (4 - 2) or less, and blends with it: 33, and relative to what is blended.
+ROUNDINGS = {"default": 5, "linear": 7, "yarn": 11, "llama3": 33}
 
 factors = st.sampled_from([1.0, 1.5, 4.0, 8.0, 32.0, 40.0])
 lengths = st.sampled_from([64, 512, 4096, 8192, 32768])
@@ -45,7 +50,7 @@ linear = st.fixed_dictionaries({"rope_type": st.just("linear"), "factor": factor
 variants = st.one_of(st.none(), st.just({"rope_type": "default"}), linear, yarn, llama3)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     scaling=variants,
     theta=st.sampled_from([1e4, 1e5, 150000.0, 5e5, 1e6, 5e6]),
@@ -61,7 +66,9 @@ def test_frequencies_and_their_factor_are_those_of_transformers(
     ours, theirs = inverse_frequencies(rope, head_dim), reference.inv_freq.numpy()
     # llama3 blends f and f / factor, in a share that is a difference: its error is one of f, not of what is left.
     size = inverse_frequencies(replace(rope, rope_type="default"), head_dim) if rope.rope_type == "llama3" else theirs
-    assert (np.abs(ours - theirs) / size).max() <= TOLERANCE
+    roundings = (np.abs(ours.astype(np.float64) - theirs) / size).max() / ROUNDING
+    print(f"{rope.rope_type}: {roundings:.1f} roundings")
+    assert roundings <= ROUNDINGS[rope.rope_type]
     assert attention_factor(rope) == pytest.approx(reference.attention_scaling, rel=1e-12)
 
 

@@ -31,7 +31,7 @@ test: $(INSTALLED)
 	$(BIN)/pytest
 
 test-all: $(INSTALLED)
-	$(BIN)/pytest -m "slow or not slow"
+	$(BIN)/pytest -m "slow or not slow" --hypothesis-profile=random
 	$(MAKE) test-transformers5
 
 test-transformers5: $(INSTALLED5)

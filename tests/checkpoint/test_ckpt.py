@@ -96,7 +96,7 @@ def test_the_trailer_is_no_tensor_and_is_checked_on_request(tmp_path: Path) -> N
         ckpt.read_header(path, check_crc=True)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     specs=loadable_specs(),
     flips=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), min_size=1, max_size=3),
@@ -147,7 +147,7 @@ def assert_protobuf_agrees(path: Path, header: Header) -> None:
             }
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(specs=loadable_specs(), seed=st.integers(0, 2**32 - 1), slice_bytes=st.integers(1, 200), crc=st.booleans())
 def test_what_is_written_is_read_back_whatever_the_slices(
     specs: TensorSpecs, seed: int, slice_bytes: int, crc: bool, tmp_path_factory: pytest.TempPathFactory
@@ -165,7 +165,7 @@ def test_what_is_written_is_read_back_whatever_the_slices(
             assert file.read(name).tobytes() == content.tobytes()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     specs=loadable_specs(),
     seed=st.integers(0, 2**32 - 1),

@@ -148,7 +148,7 @@ def test_a_value_too_large_for_float16_names_the_remedy() -> None:
 
 
 @pytest.mark.reference
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     shape=st.tuples(st.integers(1, 3), st.integers(1, 70), st.integers(1, 5)),
     dtype=st.sampled_from([BFLOAT16, FLOAT32, FLOAT16]),

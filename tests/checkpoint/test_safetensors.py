@@ -172,7 +172,7 @@ def change_entry(draw: st.DrawFn, document: dict[str, Any], change: str) -> None
             value[field] = copy.copy(draw(st.sampled_from(ODD_VALUES)))
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(content=mutated_files())
 def test_a_changed_file_is_accepted_exactly_when_the_library_accepts_it(
     content: bytes, tmp_path_factory: pytest.TempPathFactory
@@ -181,7 +181,7 @@ def test_a_changed_file_is_accepted_exactly_when_the_library_accepts_it(
     assert accepts(path, content) == library_accepts(content), content
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(
     specs=tensor_specs(),
     flips=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=4),
@@ -198,7 +198,7 @@ def test_a_file_with_any_bytes_changed_is_never_accepted_alone(
         assert library_accepts(bytes(content))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(specs=tensor_specs(), seed=st.integers(0, 2**32 - 1))
 def test_what_is_written_is_what_the_library_and_the_reader_read(
     specs: TensorSpecs, seed: int, tmp_path_factory: pytest.TempPathFactory
@@ -221,7 +221,7 @@ def test_what_is_written_is_what_the_library_and_the_reader_read(
             assert file.read(name).tobytes() == contents[name].tobytes()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(specs=tensor_specs())
 def test_a_layout_is_aligned_and_has_its_header_first(specs: TensorSpecs) -> None:
     layout = safetensors.plan_layout(specs)

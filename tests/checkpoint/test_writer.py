@@ -46,7 +46,7 @@ def write_in_order(path: Path, layout: Layout) -> bytes:
     return path.read_bytes()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(cuts=st.lists(st.integers(0, 1400), max_size=20), seed=st.integers(0, 1000), threads=st.integers(1, 4))
 def test_order_pieces_and_threads_do_not_show_in_the_file(
     cuts: list[int], seed: int, threads: int, tmp_path_factory: pytest.TempPathFactory

@@ -97,7 +97,7 @@ def test_wherever_the_file_is_cut_it_claims_nothing_that_was_not_claimed(tmp_pat
     assert seen == {0, 1, 2, 3}
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(position=st.integers(0, 10**6), byte=st.integers(0, 255))
 def test_a_byte_that_changes_on_disk_is_never_believed(
     position: int, byte: int, tmp_path_factory: pytest.TempPathFactory
@@ -117,7 +117,7 @@ def test_a_byte_that_changes_on_disk_is_never_believed(
         assert found.done.shards <= WHOLE.shards
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     claims=st.lists(
         st.lists(

@@ -66,7 +66,7 @@ def test_copy_takes_scalars_and_empty_tensors(shape: tuple[int, ...]) -> None:
     assert sum(map(len, made)) == values.size
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     experts=st.integers(1, 3),
     groups=st.integers(1, 4),
@@ -86,7 +86,7 @@ def test_packed_experts_are_decoded_and_transposed(
     check_every_grid_range(tensor, sources, np.ascontiguousarray(expected))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     transform=st.sampled_from(["stack_transposed", "stack_concat_transposed"]),
     experts=st.integers(1, 3),

@@ -36,7 +36,7 @@ def test_what_a_fuzzer_begins_with(name: str, path: Path) -> None:
 
 
 @every_target
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(content=st.binary(max_size=200))
 def test_any_bytes(name: str, path: Path, content: bytes) -> None:
     TARGETS[name].check(path, content)
@@ -54,7 +54,7 @@ def mutated(draw: st.DrawFn, name: str) -> bytes:
 
 
 @every_target
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_damaged_files(name: str, path: Path, data: st.DataObject) -> None:
     TARGETS[name].check(path, data.draw(mutated(name)))

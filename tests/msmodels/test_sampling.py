@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from msport.errors import MsportError, UsageError
@@ -69,7 +69,6 @@ def test_frequencies_are_those_of_the_kept_distribution(temperature: float, top_
 
 
 @pytest.mark.reference
-@settings(deadline=None)  # the first example imports Transformers
 @given(
     seed=st.integers(0, 2**32 - 1),
     vocab=st.integers(1, 400),

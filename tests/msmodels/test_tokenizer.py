@@ -191,7 +191,7 @@ def test_a_stream_joins_to_the_whole_text_and_never_holds_half_a_character(folde
         assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.text(max_size=30))
 def test_any_text_streams_to_itself(text: str) -> None:
     for tokenizer in map(_tokenizer, WRITERS):
@@ -199,7 +199,7 @@ def test_any_text_streams_to_itself(text: str) -> None:
         assert "".join(_streamed(tokenizer, ids)) == tokenizer.decode(ids)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(st.integers(0, 339), max_size=80))
 def test_any_byte_level_tokens_stream_to_what_they_decode_to(ids: list[int]) -> None:
     tokenizer = _tokenizer("byte level")

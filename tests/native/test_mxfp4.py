@@ -84,7 +84,7 @@ def test_the_last_scales_with_the_codes_that_do_not_overflow(dtype: DType, decod
     np.testing.assert_array_equal(bits(decode(blocks, scales, dtype)), bits(in_numpy(decode, blocks, scales, dtype)))
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(
     dtype=st.sampled_from(list(LAST_SCALE)),
     shape=st.tuples(st.integers(1, 2), st.sampled_from([1, 15, 16, 17, 63, 64, 65, 128, 150]), st.integers(1, 6)),

@@ -18,7 +18,7 @@ from msport.msmodels.ops.ascend import contracts, signatures
 
 # Of values around 1, in float64.
 TOLERANCE = 1e-6
-examples = settings(max_examples=60, deadline=None)
+examples = settings(max_examples=60)
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -92,7 +92,7 @@ class Caches:
         return self.ops.attention(query, keys, values, mask, 0.3, sinks, softcap)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=seeds,
     batch=st.integers(1, 3),
@@ -201,7 +201,7 @@ def test_every_code_at_every_scale_decodes_to_what_the_converter_makes_of_it() -
         np.testing.assert_array_equal(decoded[:, 16:], expected[:, 1::2])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seeds, st.integers(1, 6), st.sampled_from([1, 2, 3, 5, 8]), st.data())
 def test_packed_experts(seed: int, tokens: int, count: int, data: Any) -> None:
     """Against the same weights unpacked, in both orders of gate and up; few tokens and many."""

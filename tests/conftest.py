@@ -1,0 +1,75 @@
+"""What all tests share: the same cases and the same surroundings on every machine, whatever its user has set.
+
+Property tests draw the same cases each time. ``--hypothesis-profile=random`` draws new ones, as `make test-all` does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Time decides nothing: a busy machine tries as many cases as an idle one.
+settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile("same", settings.get_profile("random"), derandomize=True, database=None)
+settings.load_profile("same")
+
+# What names another hub, another cache or other operators, sends a token or traffic elsewhere, or changes what
+# programs print. MSPORT_THREADS, MSPORT_NATIVE and CXX stay: the tests hold for each of their values.
+_FORGOTTEN = ("HF_", "HUGGING", "MODELSCOPE_", "TRANSFORMERS_", "MS_", "MSPORT_OPS", "HTTP_PROXY", "HTTPS_PROXY")
+_FORGOTTEN += ("ALL_PROXY", "NETRC", "COLUMNS", "FORCE_COLOR", "PY_COLORS", "GIT_", "MAKE", "MFLAGS")
+_CACHES = {"MSPORT_CACHE": "msport", "HF_HOME": "huggingface", "MODELSCOPE_CACHE": "modelscope"}
+
+
+def _begin_with_empty_caches() -> TemporaryDirectory[str]:
+    """No test reads what another version wrote, or writes into the home of its user."""
+    folder = TemporaryDirectory(prefix="tests-of-msport-")
+    for name in list(os.environ):
+        if name.upper().startswith(_FORGOTTEN):
+            del os.environ[name]
+    os.environ.update({name: str(Path(folder.name) / part) for name, part in _CACHES.items()})
+    return folder
+
+
+def _answer_signals() -> None:
+    """A shell starts what runs in its background deaf to Ctrl-C, and the processes that tests start inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _draw_nothing_from_modules() -> None:
+    """Newer versions of hypothesis also try numbers and texts that stand in whatever modules are imported by then."""
+    with suppress(ImportError):
+        from hypothesis.internal.conjecture import providers
+
+        providers.is_local_module_file = lambda file: False
+
+
+_folder = _begin_with_empty_caches()
+_answer_signals()
+_draw_nothing_from_modules()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    _copy_kernels(config.cache.mkdir("kernels"), Path(os.environ["MSPORT_CACHE"]))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    _copy_kernels(Path(os.environ["MSPORT_CACHE"]), config.cache.mkdir("kernels"))
+
+
+def _copy_kernels(source: Path, target: Path) -> None:
+    """Compiled kernels are kept from one run to the next: the name of each says what it was made of."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in source.glob("*.so"):
+        if not (target / path.name).exists():
+            copy = shutil.copyfile(path, target / f"{path.name}.{os.getpid()}")
+            copy.replace(target / path.name)

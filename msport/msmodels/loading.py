@@ -7,7 +7,6 @@ keeps.
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +19,12 @@ from mindspore.nn.utils import no_init_parameters
 
 from msport.architectures import ARCHITECTURES, ModelConfig, Weight, load_config
 from msport.architectures.gpt_oss import GptOssConfig
+from msport.architectures.stated_ids import read_stop_ids
 from msport.checkpoint import dtypes, mxfp4
 from msport.checkpoint.dtypes import Array, DType
 from msport.checkpoint.index import Checkpoint, open_checkpoint
 from msport.checkpoint.manifest import read_manifest
-from msport.errors import CheckpointError, ConfigError, UsageError
+from msport.errors import CheckpointError, UsageError
 from msport.msmodels import chips, ops
 from msport.msmodels.engine import Graphs
 from msport.msmodels.layers.cache import CacheShape
@@ -135,24 +135,6 @@ def warn_of_overflow(config: ModelConfig, dtype: str) -> None:
             "%s overflows float16 (its activations exceed 65504): logits may not be finite; use bfloat16 or float32",
             config.architecture,
         )
-
-
-def read_stop_ids(folder: Path) -> frozenset[int]:
-    """The ids that end a generation: `eos_token_id`, one or a list, of generation_config.json, else of config.json."""
-    for name in ("generation_config.json", "config.json"):
-        path = folder / name
-        if not path.exists():
-            continue
-        try:
-            value = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
-        except (ValueError, AttributeError) as error:
-            raise ConfigError(
-                f"{path}: not a JSON object ({error}); take it from the model's repository again"
-            ) from None
-        ids = value if isinstance(value, list) else [value]
-        if value is not None and all(isinstance(token, int) for token in ids):
-            return frozenset(ids)
-    return frozenset()
 
 
 def choose_dtype(dtype: str | None, device: str | None = None, soc: str | None = None) -> str:

@@ -5,21 +5,25 @@ It encodes and decodes as Transformers' fast tokenizers do, without Transformers
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 from tokenizers.processors import TemplateProcessing
 
-from msport.errors import CheckpointError, UsageError
+from msport.checkpoint import strict_json
+from msport.checkpoint.quoting import quote
+from msport.checkpoint.regular import read_whole
+from msport.errors import CheckpointError, MsportError, UsageError
 from msport.msmodels import chat_template
 from msport.msmodels.chat_template import ChatTemplate
 from msport.msmodels.text_stream import TextStream
 
 # Transformers rebuilds the post-processor of these classes from add_bos_token and add_eos_token.
 _CLASSES_WITH_OWN_BOS = ("LlamaTokenizer", "LlamaTokenizerFast", "GemmaTokenizer", "GemmaTokenizerFast")
+_TOKEN_FIELDS = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
 _SPECIAL_TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -57,15 +61,31 @@ class Tokenizer:
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of `text`; with `add_special_tokens` framed as the checkpoint says (a leading bos, say).
 
-        A rendered chat template holds its special tokens already: encode it with `add_special_tokens` false.
+        A rendered chat template holds its special tokens already: encode it with `add_special_tokens` false. Raises
+        `UsageError` for a text that is not Unicode, as bytes in another encoding become.
         """
-        ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+        _refuse_bytes(text)
+        with self._failing_clearly():
+            ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of `ids` as the model wrote it: without Transformers' `clean_up_tokenization_spaces`."""
-        text: str = self._backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        with self._failing_clearly():
+            text: str = self._backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
         return text
+
+    @contextmanager
+    def _failing_clearly(self) -> Iterator[None]:
+        """Names the file where what it says is not enough to encode or decode; tokenizers finds that out late."""
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit, TypeError, OverflowError):  # the last two are the caller's
+            raise
+        except BaseException as error:  # tokenizers raises bare Exception, and a panic of Rust is no Exception
+            raise CheckpointError(
+                f"{self._where}: the tokenizer fails ({error}); take it from the model's repository again"
+            ) from error
 
     def stream(self, *, skip_special_tokens: bool = True) -> TextStream:
         """A decoder for tokens that come one at a time: ``.add(token)`` and ``.finish()`` return text."""
@@ -102,8 +122,9 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
         _frame(backend, settings, special_tokens)
         template = _find_chat_template(folder, settings)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = str(error) if isinstance(error, ValueError) else repr(error)
         raise CheckpointError(
-            f"{folder / 'tokenizer_config.json'}: malformed ({error!r}); take it from the model's repository again"
+            f"{folder / 'tokenizer_config.json'}: malformed ({reason}); take it from the model's repository again"
         ) from None
     return Tokenizer(
         backend, special_tokens, None if template is None else ChatTemplate(*template, special_tokens), where
@@ -112,7 +133,9 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
 
 def _read_backend(where: Path) -> Any:
     try:
-        backend = tokenizers.Tokenizer.from_file(str(where))
+        backend = tokenizers.Tokenizer.from_buffer(read_whole(where, strict_json.MAX_NBYTES))
+    except MsportError:
+        raise
     except Exception as error:  # tokenizers raises bare Exception
         raise CheckpointError(
             f"{where}: not a tokenizer ({error}); take it from the model's repository again"
@@ -131,43 +154,52 @@ def _read_settings(folder: Path) -> dict[str, Any]:
 
 def _read_object(where: Path) -> dict[str, Any]:
     try:
-        value = json.loads(where.read_text(encoding="utf-8"))
+        return strict_json.load_settings(where)
     except FileNotFoundError:
         return {}
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{where}: not valid JSON ({error}); take it from the model's repository again") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{where}: must hold a JSON object; take it from the model's repository again")
-    return value
+    except ValueError as error:
+        raise CheckpointError(f"{where}: {error}; take it from the model's repository again") from None
 
 
 def _special_tokens(settings: Mapping[str, Any]) -> dict[str, Any]:
     named: dict[str, Any] = {name: _text(settings[name]) for name in _SPECIAL_TOKEN_NAMES if settings.get(name)}
     others = settings.get("additional_special_tokens")
     if others:
-        named["additional_special_tokens"] = [_text(token) for token in others]
+        named["additional_special_tokens"] = [_text(token) for token in _checked(others, list)]
     return named
 
 
 def _text(token: Any) -> str:
     """The text of a token that is stated as a string or as a serialised AddedToken."""
-    return str(token["content"]) if isinstance(token, Mapping) else str(token)
+    text: str = _checked(token["content"] if isinstance(token, Mapping) else token, str)
+    return text
+
+
+def _checked(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise ValueError(f"{quote(value)} is not a {'string' if kind is str else kind.__name__}")
+    return value
 
 
 def _add_tokens(backend: Any, settings: Mapping[str, Any], special_tokens: Mapping[str, Any]) -> None:
-    """Adds what tokenizer_config.json names and tokenizer.json lacks, in Transformers' order."""
+    """Adds what tokenizer_config.json names and tokenizer.json lacks, in Transformers' order.
+
+    All of one kind at once: each call builds the search for every added token anew.
+    """
     known = {token.content for token in backend.get_added_tokens_decoder().values()}
     stated = settings.get("added_tokens_decoder") or {}
     lacking: dict[str, Any] = {}
     for _, entry in sorted(stated.items(), key=lambda item: int(item[0])):
         if entry["content"] not in known:
-            flags = {key: value for key, value in entry.items() if key != "__type"}
+            flags = {key: value for key, value in entry.items() if key in _TOKEN_FIELDS}
             lacking.setdefault(entry["content"], tokenizers.AddedToken(**flags))
-    backend.add_tokens(list(lacking.values()))  # at once: each call builds the search for all of them anew
+    if lacking:
+        backend.add_tokens(list(lacking.values()))
+    named = [text for value in special_tokens.values() for text in (value if isinstance(value, list) else [value])]
     known |= lacking.keys()
-    for name, value in special_tokens.items():
-        texts = value if name == "additional_special_tokens" else [value]
-        backend.add_special_tokens([text for text in texts if text not in known])
+    unknown = [text for text in named if text not in known]
+    if unknown:
+        backend.add_special_tokens(unknown)
 
 
 def _frame(backend: Any, settings: Mapping[str, Any], special_tokens: Mapping[str, Any]) -> None:
@@ -186,8 +218,29 @@ def _find_chat_template(folder: Path, settings: Mapping[str, Any]) -> tuple[str,
     """The template's source and its file; of several named ones the default."""
     where = folder / "chat_template.jinja"
     if where.is_file():
-        return where.read_text(encoding="utf-8"), where
+        return _read_template(where), where
     source = settings.get("chat_template")
     if isinstance(source, list):
         source = {entry["name"]: entry["template"] for entry in source}.get("default")
-    return None if source is None else (str(source), folder / "tokenizer_config.json")
+    return None if source is None else (_checked(source, str), folder / "tokenizer_config.json")
+
+
+def _read_template(where: Path) -> str:
+    try:
+        return read_whole(where, strict_json.MAX_SETTINGS_NBYTES).decode("utf-8")
+    except ValueError as error:
+        raise CheckpointError(f"{where}: {error}; take it from the model's repository again") from None
+
+
+def _refuse_bytes(text: str) -> None:
+    """Raises `UsageError` where `text` holds a surrogate: Python's stand-in for a byte that it could not decode."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        code, place = ord(text[error.start]), f"(character {error.start + 1})"
+        if not 0xDC80 <= code <= 0xDCFF:
+            raise UsageError(f"the text holds half a surrogate pair, U+{code:04X} {place}; remove it") from None
+        raise UsageError(
+            f"the text is not UTF-8: it holds the byte 0x{code - 0xDC00:02X} {place};"
+            " convert it first, for example with iconv -f GBK -t UTF-8"
+        ) from None

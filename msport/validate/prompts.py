@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from msport.architectures import ModelConfig
+from msport.architectures.stated_ids import read_special_ids
 from msport.errors import ConfigError, UsageError
 from msport.msmodels.tokenizer import Tokenizer, load_tokenizer
 
@@ -54,7 +54,7 @@ def choose_prompts(
     tokenizer = load_tokenizer(folder)
     if prompts is not None:
         return given_prompts(prompts, config, tokenizer, max_length)
-    special = stated_special_ids(folder) | (tokenizer.special_ids if tokenizer else frozenset())
+    special = read_special_ids(folder) | (tokenizer.special_ids if tokenizer else frozenset())
     return default_prompts(config, tokenizer, special, prefill_chunk=prefill_chunk, max_length=max_length, seed=seed)
 
 
@@ -118,18 +118,6 @@ def encode(tokenizer: Tokenizer, text: str, config: ModelConfig) -> list[int]:
             " the two are not of the same model: take both from its repository again"
         )
     return ids
-
-
-def stated_special_ids(folder: Path) -> frozenset[int]:
-    """The bos, eos and pad ids that config.json and generation_config.json of `folder` state."""
-    found: set[int] = set()
-    for name in ("config.json", "generation_config.json"):
-        path = folder / name
-        data: Any = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
-            value = data.get(key)
-            found.update(token for token in (value if isinstance(value, list) else [value]) if isinstance(token, int))
-    return frozenset(found)
 
 
 def _given_prompt(

@@ -12,9 +12,9 @@ import pytest
 
 from msport.checkpoint import open_checkpoint
 from msport.convert import convert_checkpoint
-from msport.errors import CheckpointError, ConfigError, UsageError
+from msport.errors import CheckpointError, UsageError
 from msport.msmodels import LanguageModel, load_model
-from msport.msmodels.loading import choose_dtype, read_stop_ids
+from msport.msmodels.loading import choose_dtype
 
 PROMPT = np.random.default_rng(1).integers(0, 1000, (1, 20))
 
@@ -159,20 +159,3 @@ def test_config_and_tensors_that_contradict_each_other_are_refused(folder: Path,
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=r"config\.json implies"):
         load_model(copy)
-
-
-def test_stop_ids_come_from_generation_config_first(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"eos_token_id": 7}')
-    assert read_stop_ids(tmp_path) == {7}
-    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [3, 5]}')
-    assert read_stop_ids(tmp_path) == {3, 5}
-
-
-def test_no_stop_id_means_none(tmp_path: Path) -> None:
-    assert read_stop_ids(tmp_path) == frozenset()
-
-
-def test_a_broken_generation_config_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "generation_config.json").write_text("[1, 2")
-    with pytest.raises(ConfigError, match=r"generation_config\.json"):
-        read_stop_ids(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -273,14 +274,68 @@ def test_truncation_and_padding_left_in_the_file_do_not_apply(tmp_path: Path) ->
         ("tokenizer_config.json", "[]"),
         ("tokenizer_config.json", "{"),
         ("tokenizer_config.json", '{"added_tokens_decoder": {"5": {}}}'),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"5": {"content": 5}}}'),
+        ("tokenizer_config.json", '{"added_tokens_decoder": [1]}'),
+        ("tokenizer_config.json", '{"additional_special_tokens": "text"}'),
+        ("tokenizer_config.json", '{"additional_special_tokens": [null]}'),
+        ("tokenizer_config.json", '{"eos_token": {"content": 5}}'),
+        ("tokenizer_config.json", '{"eos_token": [1]}'),
         ("tokenizer_config.json", '{"chat_template": [{}]}'),
+        ("tokenizer_config.json", '{"chat_template": 5}'),
+        ("tokenizer_config.json", "[" * 100_000),
+        ("tokenizer_config.json", '{"model_max_length": ' + "1" * 4000 + "}"),
+        ("chat_template.jinja", b"\xc4\xe3"),
     ],
 )
-def test_a_broken_file_is_named(name: str, content: str, tmp_path: Path) -> None:
+def test_a_broken_file_is_named(name: str, content: str | bytes, tmp_path: Path) -> None:
     folder = write_byte_level(tmp_path)
-    (folder / name).write_text(content, encoding="utf-8")
-    with pytest.raises(CheckpointError, match=name):
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(CheckpointError, match=rf"{name}: .*; take it from") as caught:
         load_tokenizer(folder)
+    assert len(str(caught.value)) < len(str(tmp_path)) + 400
+
+
+def test_a_tokenizer_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
+    folder = write_byte_level(tmp_path)
+    with open(folder / "tokenizer.json", "ab") as file:
+        file.truncate(200_000_000)  # takes no place on the disk
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: .*larger than 100000000 bytes"):
+        load_tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {"type": "WordLevel", "unk_token": "[UNK]", "vocab": {}}},
+        {
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": ["<gone>", "$A"],
+                "pair": [],
+                "special_tokens": {},
+            }
+        },
+    ],
+    ids=["an exception", "a panic"],
+)
+def test_a_tokenizer_that_fails_on_a_text_is_named(changes: dict[str, Any], tmp_path: Path) -> None:
+    folder = write_byte_level(tmp_path)
+    document = json.loads((folder / "tokenizer.json").read_text()) | changes
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: the tokenizer fails .*; take it from"):
+        _load(folder).encode("dog")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (os.fsdecode("你好".encode("gbk")), r"not UTF-8: it holds the byte 0xC4 \(character 1\); convert it"),
+        ("ok \ud83d", r"half a surrogate pair, U\+D83D \(character 4\)"),
+    ],
+)
+def test_a_text_that_is_not_unicode_is_refused_with_the_remedy(text: str, reason: str, folder: Path) -> None:
+    with pytest.raises(UsageError, match=reason):
+        _load(folder).encode(text)
 
 
 def test_a_template_that_is_no_jinja_is_named_when_it_is_used(tmp_path: Path) -> None:
@@ -313,14 +368,14 @@ def test_a_template_that_refuses_at_length_and_in_colours_is_quoted_in_part(tmp_
         ("{{ 10 ** (10 ** 10) }}", "did not end within 1 s"),
         ("{{ 'x' * 10 ** 10 }}", "needs more than 256 MB"),
         ("{{ 'x' * 17000000 }}", "17000000 characters"),
-        ("x" * 50_000_000, "50000000 characters"),
+        ("x" * 5_000_000, "5000000 characters"),
         ("{% if true %}" * 30_000 + "{% endif %}" * 30_000, "nested too deeply"),
         ("{{ " + "(" * 100_000 + "1" + ")" * 100_000 + " }}", "nested too deeply"),
         ("{{ " + "not " * 100_000 + "1 }}", "nested too deeply"),
         ("{% for a in [1] %}" * 30 + "{% endfor %}" * 30, "too many statically nested blocks"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
     ],
-    ids=["loops", "power", "repetition", "long prompt", "50 MB", "ifs", "parentheses", "nots", "fors", "macro"],
+    ids=["loops", "power", "repetition", "long prompt", "5 MB", "ifs", "parentheses", "nots", "fors", "macro"],
 )
 def test_a_template_that_takes_too_much_is_one_clear_line(template: str, reason: str, tmp_path: Path) -> None:
     folder = write_byte_level(tmp_path)

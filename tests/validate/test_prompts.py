@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from msport.architectures import ARCHITECTURES, ModelConfig
 from msport.errors import ConfigError, UsageError
-from msport.validate.prompts import default_prompts, given_prompts, stated_special_ids
+from msport.validate.prompts import default_prompts, given_prompts
 
 CHUNK = 128
 
@@ -121,9 +120,3 @@ def test_an_own_prompt_that_cannot_be_run_is_refused(prompts: list[Any], reason:
 def test_a_text_of_no_token_is_refused() -> None:
     with pytest.raises(UsageError, match="prompt 1 is empty"):
         given_prompts([""], _config(), _Characters(), None)
-
-
-def test_the_special_ids_that_the_configs_state_are_collected(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"pad_token_id": 1, "eos_token_id": None}))
-    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 3], "bos_token_id": 4}))
-    assert stated_special_ids(tmp_path) == {1, 2, 3, 4}

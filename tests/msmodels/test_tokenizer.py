@@ -310,7 +310,7 @@ def test_a_tokenizer_that_is_too_large_is_refused_unread(tmp_path: Path) -> None
         {
             "post_processor": {
                 "type": "TemplateProcessing",
-                "single": ["<gone>", "$A"],
+                "single": [{"SpecialToken": {"id": "gone", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
                 "pair": [],
                 "special_tokens": {},
             }

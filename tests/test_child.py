@@ -79,7 +79,7 @@ def test_a_child_that_hangs_is_ended() -> None:
     began = time.perf_counter()
     with pytest.raises(ChildError, match=r"^the test did not end within 1 s$"):
         _call("hang", timeout=1)
-    assert time.perf_counter() - began < 60
+    assert time.perf_counter() - began < 300  # of the 600 that it would hang
 
 
 def test_a_child_that_takes_too_much_memory_is_told_so() -> None:
@@ -107,7 +107,7 @@ def test_a_child_ends_when_its_caller_is_killed(tmp_path: Path) -> None:
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -28,7 +28,7 @@ def test_a_machine_without_an_npu_is_told_so_and_the_exit_code_is_2(tmp_path: Pa
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=3600,
     )
     assert done.returncode == 2
     first, *rest = done.stderr.splitlines()
@@ -46,7 +46,7 @@ def test_the_report_of_an_earlier_run_does_not_keep_make_from_running_again(tmp_
 @pytest.mark.slow
 def test_the_script_itself_passes_on_the_cpu(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--rehearse", "--family", "gpt-oss", "--output", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env={**os.environ, "PYTHONPATH": ""})
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3600, env={**os.environ, "PYTHONPATH": ""})
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["schema"] == "msport.ascend-acceptance/1"

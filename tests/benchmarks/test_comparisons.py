@@ -17,7 +17,7 @@ ONCE = ("--rounds", "1")
 def run(name: str, *arguments: str, folder: Path) -> dict[str, Any]:
     """The document in the last line that benchmark `name` prints."""
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *arguments, "--folder", str(folder)]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    child = subprocess.run(command, capture_output=True, text=True, timeout=3600)
     assert child.returncode == 0, child.stderr
     document: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
     assert document["benchmark"] == name

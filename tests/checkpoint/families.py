@@ -1,8 +1,10 @@
-"""Families of tensors that property tests draw from."""
+"""Families of tensors that property tests draw from, and what of the files that hold them is open."""
 
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,3 +34,9 @@ def content_of(specs: TensorSpecs, seed: int) -> dict[str, NDArray[Any]]:
         raw = generator.integers(0, high, math.prod(shape) * dtype.itemsize, dtype=np.uint8)
         contents[name] = raw.view(dtype.storage).reshape(shape)
     return contents
+
+
+def open_files(folder: Path) -> int:
+    """How many files below `folder` this process has open."""
+    links = (f"/proc/self/fd/{entry}" for entry in os.listdir("/proc/self/fd"))
+    return sum(os.readlink(link).startswith(str(folder)) for link in links if os.path.islink(link))

@@ -15,6 +15,8 @@ from msport.checkpoint.dtypes import INT32
 from msport.checkpoint.pool import FilePool
 from msport.errors import CheckpointError
 
+from .families import open_files
+
 
 @pytest.fixture
 def headers(tmp_path: Path) -> dict[Path, Header]:
@@ -25,11 +27,6 @@ def headers(tmp_path: Path) -> dict[Path, Header]:
             writer.write("w", 0, np.array([number], np.int32))
         headers[path] = safetensors.read_header(path)
     return headers
-
-
-def open_files(folder: Path) -> int:
-    links = (f"/proc/self/fd/{entry}" for entry in os.listdir("/proc/self/fd"))
-    return sum(os.readlink(link).startswith(str(folder)) for link in links if os.path.islink(link))
 
 
 def test_no_more_files_are_open_than_allowed(headers: dict[Path, Header], tmp_path: Path) -> None:

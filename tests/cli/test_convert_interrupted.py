@@ -54,21 +54,22 @@ def test_ctrl_c_and_sigterm_keep_what_is_done_and_say_how_to_go_on(
     msport: Run, model: Path, output: Path, number: int, status: int, last: str
 ) -> None:
     script = (
-        "import os, time, msport.convert.sinks as s\n"
+        "import os, sys, time, msport.convert.sinks as s\n"
         "write = s.ShardSink.write\n"
-        "def slow(*arguments): write(*arguments); os.write(2, b'written\\n'); time.sleep(0.2)\n"
+        "def slow(*arguments): write(*arguments); os.write(2, b'written\\n'); sys.stdin.read(); time.sleep(0.2)\n"
         "s.ShardSink.write = slow\n"
         "from msport.cli import main\n"
         "main()\n"
     )
     command = [sys.executable, "-c", script, "convert", str(model), "-o", str(output)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)  # stands still until stdin ends
     assert child.stderr is not None
     child.stderr.readline()
     partial = output.parent / ".model-ms.msport-partial"
     assert list(output.parent.iterdir()) == [partial]
     child.send_signal(number)
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=600)
     assert child.returncode == status
     assert out == ""
     hint = f"msport: what is done is kept: run the same command again to go on, or remove {partial}\n"

@@ -234,7 +234,7 @@ def test_little_memory_is_enough(packed_sample: Path, tmp_path: Path) -> None:
 def test_while_one_process_converts_another_is_refused(packed_sample: Path, tmp_path: Path) -> None:
     script = (
         "import sys, time, msport.convert.sinks as s\n"
-        "s.ShardSink.finish = lambda self, tensor, sha256: (print('busy', flush=True), time.sleep(60))\n"
+        "s.ShardSink.finish = lambda self, tensor, sha256: (print('busy', flush=True), time.sleep(600))\n"
         "from msport.convert import convert_checkpoint\n"
         "convert_checkpoint(sys.argv[1], sys.argv[2])\n"
     )

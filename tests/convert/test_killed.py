@@ -15,7 +15,7 @@ from msport.sample import write_sample
 
 def kill(model: Path, folder: Path, kills: int, seed: int) -> dict[str, int]:
     command = [sys.executable, killing.__file__, str(model), str(folder), str(kills), str(seed)]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+    child = subprocess.run(command, capture_output=True, text=True, timeout=3600)
     assert child.returncode == 0, child.stderr
     tally: dict[str, int] = json.loads(child.stdout)
     print(tally)

@@ -61,7 +61,7 @@ def test_a_network_loads_the_whole_folder_through_mindspores_own_map(packed_samp
 
 def load_in_a_child(allowance: int, *folders: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, loading.__file__, str(allowance), *map(str, folders)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, timeout=3600)
 
 
 def test_mindspores_own_loader_takes_shard_after_shard_in_bounded_memory(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-import time
+import sys
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
@@ -191,19 +191,43 @@ def test_sources_in_float16_are_understood(packed_sample: Path, copy_of: Callabl
     assert {tensor.dtype for tensor in plan_of(folder).tensors} == {BFLOAT16}
 
 
-def test_the_120b_is_planned_in_two_seconds(tmp_path: Path, packed_sample: Path) -> None:
+def catalog_of_the_120b(folder: Path, packed_sample: Path, layers: int) -> HeadersOnly:
     config = json.loads((packed_sample / "config.json").read_text())
-    sizes = {"num_hidden_layers": 36, "num_local_experts": 128, "hidden_size": 2880, "intermediate_size": 2880}
+    sizes = {"num_hidden_layers": layers, "num_local_experts": 128, "hidden_size": 2880, "intermediate_size": 2880}
     heads = {"num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 201088}
-    types = {"layer_types": ["sliding_attention", "full_attention"] * 18}
-    catalog = HeadersOnly(tmp_path, {**config, **sizes, **heads, **types})
-    start = time.perf_counter()
-    plan = make_plan(catalog)
-    seconds = time.perf_counter() - start
-    print(f"{seconds:.3f} s, {len(plan.tensors)} tensors, {plan.nbytes / 1e9:.1f} GB, {len(plan.shards)} shards")
-    assert seconds < 2
+    types = {"layer_types": ["sliding_attention", "full_attention"] * (layers // 2)}
+    return HeadersOnly(folder, {**config, **sizes, **heads, **types})
+
+
+def test_the_120b_is_planned_from_headers_alone(tmp_path: Path, packed_sample: Path) -> None:
+    plan = make_plan(catalog_of_the_120b(tmp_path, packed_sample, 36))
+    print(f"{len(plan.tensors)} tensors, {plan.nbytes / 1e9:.1f} GB, {len(plan.shards)} shards")
     attention = 2880 * (2 * 4096 + 2 * 512) + 4096 + 2 * 512 + 2880 + 64
     experts = 128 * (2880 * 5760 + 5760 + 2880 * 2880 + 2880) + 128 * 2880 + 128
     parameters = 36 * (attention + experts + 2 * 2880) + 2 * 201088 * 2880 + 2880
     assert plan.nbytes == 2 * parameters
     assert 0 < plan.file_nbytes - plan.nbytes < 10**6
+
+
+def test_planning_four_times_as_many_layers_takes_four_times_as_many_steps(tmp_path: Path, packed_sample: Path) -> None:
+    """Steps are calls of functions, which a busy machine does not change; its seconds would."""
+
+    def steps(layers: int) -> int:
+        catalog, count = catalog_of_the_120b(tmp_path, packed_sample, layers), 0
+
+        def note(frame: object, event: str, argument: object) -> None:
+            nonlocal count
+            count += event in ("call", "c_call")
+
+        before = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            make_plan(catalog)
+        finally:
+            sys.setprofile(before)
+        return count
+
+    steps(2)  # fills what is computed once
+    few, many = steps(8), steps(32)
+    print(f"{few} steps for 8 layers, {many} for 32")
+    assert many <= 4 * few

@@ -95,7 +95,7 @@ def test_what_is_not_our_folder_is_never_emptied(tmp_path: Path, kind: str) -> N
 def _hold(output: Path, ready: object, release: object) -> None:
     with Staging(output):
         ready.set()  # type: ignore[attr-defined]
-        release.wait(30)  # type: ignore[attr-defined]
+        release.wait(600)  # type: ignore[attr-defined]
 
 
 def test_a_second_process_on_the_same_output_is_refused_while_the_first_lives(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_second_process_on_the_same_output_is_refused_while_the_first_lives(tm
     ready, release = context.Event(), context.Event()
     first = context.Process(target=_hold, args=(tmp_path / "out", ready, release))
     first.start()
-    assert ready.wait(30)
+    assert ready.wait(600)
     try:
         with pytest.raises(OutputError, match="another msport process is writing here"), Staging(tmp_path / "out"):
             pass

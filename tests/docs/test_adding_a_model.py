@@ -14,7 +14,7 @@ import pytest
 from docs.documents import ROOT, blocks
 
 DOCUMENT = ROOT / "docs" / "adding-a-model.md"
-TIMEOUT_SECONDS = 600
+TIMEOUT_SECONDS = 3600
 
 
 @pytest.fixture(scope="module")

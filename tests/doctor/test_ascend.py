@@ -90,13 +90,13 @@ def _npu_smi(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_npu_smi_counts_the_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _npu_smi(tmp_path, "echo '        Total Count                    : 8'", monkeypatch)
-    check = check_npus(Ascend(8, None, None, None), timeout=30)
+    check = check_npus(Ascend(8, None, None, None), timeout=600)
     assert (check.status, check.finding) == (Status.PASS, "8, npu-smi answers")
 
 
 def test_an_npu_smi_that_fails_or_hangs_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _npu_smi(tmp_path, "echo 'dcmi module initialize failed. ret is -8005'; exit 1", monkeypatch)
-    check = check_npus(Ascend(8, None, None, None), timeout=30)
+    check = check_npus(Ascend(8, None, None, None), timeout=600)
     assert check.status is Status.FAIL
     assert "ret is -8005" in check.finding
     _npu_smi(tmp_path, "exec sleep 60", monkeypatch)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from hub.hub_server import HubServer, serve
 from msport.hub import Network
 from msport.sample import write_sample
 
-# Impatient enough for a test, and never so in a hurry that a busy machine looks like a broken network.
-FAST = Network(connect_timeout=5, stall_timeout=0.5, retries=3, first_delay=0.001, longest_delay=0.002, patience=5)
+# Hardly waits between attempts, and never so in a hurry that a busy machine looks like a broken network.
+FAST = Network(connect_timeout=60, stall_timeout=60, retries=3, first_delay=0.001, longest_delay=0.002, patience=5)
+# For what waits until a stall is noticed. On a busy machine more may look like one, and is asked for once more.
+HURRIED = replace(FAST, stall_timeout=0.5)
 
 
 @pytest.fixture(scope="session")

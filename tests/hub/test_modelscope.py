@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from hub.conftest import FAST
+from hub.conftest import FAST, HURRIED
 from hub.hub_server import COMMIT, Answer, HubServer
 from msport.errors import HubError, UsageError
-from msport.hub import Source, resolve
+from msport.hub import Network, Source, resolve
 from msport.hub.modelscope import endpoint
 
 
-def download(revision: str | None = None) -> Source:
-    return resolve("org/model", revision, hub="modelscope", network=FAST)
+def download(revision: str | None = None, network: Network = FAST) -> Source:
+    return resolve("org/model", revision, hub="modelscope", network=network)
 
 
 def snapshot(tmp_path: Path, revision: str = COMMIT) -> Path:
@@ -58,7 +58,7 @@ def test_faults_on_the_way_change_nothing(hub: HubServer) -> None:
     for name in hub.files:
         hub.answers[name] = deque([Answer(cut=50), Answer(status=500), Answer(stall=5)])
     hub.statuses.extend([(429, {"Retry-After": "0"}), (503, {})])
-    source = download()
+    source = download(network=HURRIED)
     assert {path.name: path.read_bytes() for path in source.folder.iterdir()} == hub.files
 
 

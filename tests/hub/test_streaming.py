@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hub.conftest import FAST
+from hub.conftest import FAST, HURRIED
 from hub.hub_server import COMMIT, Answer, HubServer
 from msport.checkpoint import open_checkpoint
 from msport.convert import convert_checkpoint, prepare, run
@@ -26,7 +26,7 @@ ALL_OF_MSPORT = "from msport.cli import main; main()"
 
 def convert(model: str, output: Path, **options: object) -> dict[str, bytes]:
     """The files of a conversion; of the manifest what does not depend on where the model came from."""
-    convert_checkpoint(model, output, network=FAST, **options)
+    convert_checkpoint(model, output, **{"network": FAST, **options})
     return contents(output)
 
 
@@ -107,7 +107,7 @@ def test_faults_on_the_way_change_nothing(hub: HubServer, cdn: HubServer, sample
         faults = [Answer(cut=100), Answer(status=500), Answer(), Answer(shift=1), Answer(), Answer(stall=5)]
         (cdn if name.endswith(".safetensors") else hub).answers[name] = deque(faults)
     hub.statuses.extend([(429, {"Retry-After": "0"}), (503, {})])
-    assert convert("org/model", tmp_path / "streamed") == convert(str(sample), tmp_path / "local")
+    assert convert("org/model", tmp_path / "streamed", network=HURRIED) == convert(str(sample), tmp_path / "local")
 
 
 @pytest.mark.parametrize("source", ["huggingface", "modelscope"])
@@ -356,7 +356,7 @@ def test_ctrl_c_does_not_wait_for_a_network_that_says_nothing(
     command = [sys.executable, "-c", ALL_OF_MSPORT, "convert", "org/model", "-o", str(tmp_path / "out")]
     child = subprocess.Popen(command, env=environment_for(hub, tmp_path / "home"), stderr=subprocess.PIPE, text=True)
     try:
-        assert hub.stalled.wait(60)
+        assert hub.stalled.wait(600)
         child.send_signal(signal.SIGINT)
         _, errors = child.communicate(timeout=100)  # msport itself would wait for five times 30 s
     finally:

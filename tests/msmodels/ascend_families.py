@@ -33,7 +33,7 @@ def check_all(dtype: str) -> dict[str, dict[str, Any]]:
     def build(share: list[str]) -> dict[str, dict[str, Any]]:
         arguments = {"dtype": dtype, "names": share}
         reports: dict[str, dict[str, Any]] = call_in_child(
-            "msmodels.ascend_families:build", arguments, task="building every family's graphs", timeout=600
+            "msmodels.ascend_families:build", arguments, task="building every family's graphs", timeout=3600
         )
         return reports
 

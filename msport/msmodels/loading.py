@@ -26,13 +26,14 @@ from msport.checkpoint.index import Checkpoint, open_checkpoint
 from msport.checkpoint.manifest import read_manifest
 from msport.errors import CheckpointError, UsageError
 from msport.msmodels import chips, ops
-from msport.msmodels.engine import Graphs
+from msport.msmodels.engine import TURN, Graphs
 from msport.msmodels.layers.cache import CacheShape
 from msport.msmodels.layers.decoder import CausalLM
 from msport.msmodels.layers.parameters import interleaved_axis
 from msport.msmodels.model import LanguageModel
 from msport.msmodels.registry import build_network
 from msport.msmodels.tokenizer import load_tokenizer
+from msport.phases import Phases
 
 DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
 # Beside them: experts stay packed in memory and are decoded where they are used; the rest is the device's best.
@@ -52,13 +53,15 @@ def load_model(
     max_length: int = 4096,
     batch_size: int = 1,
     prefill_chunk: int = 128,
+    phases: Phases | None = None,
 ) -> LanguageModel:
     """Loads the converted checkpoint in `folder` for MindSpore's graph mode.
 
     `dtype` is that of weights and caches, None the device's best: float32 on CPU, bfloat16 on Ascend (float16 on chips
     without it). ``"mxfp4"`` keeps experts packed as the checkpoint has them, and computes in the device's best; None
     means that where a checkpoint was converted so. `max_length`, at most the model's own, and `batch_size` fix the size
-    of the caches; prompts run in chunks of `prefill_chunk` tokens. Raises `CheckpointError`, `ConfigError`,
+    of the caches; prompts run in chunks of `prefill_chunk` tokens. `phases` calls and times the work as "loading";
+    graphs are compiled by ``warm_up`` or when they are first needed. Raises `CheckpointError`, `ConfigError`,
     `UnsupportedError` or `UsageError`.
     """
     folder = Path(folder)
@@ -68,24 +71,24 @@ def load_model(
         if value < 1:
             raise UsageError(f"{name} must be at least 1, not {value}")
     max_length = min(max_length, config.max_position_embeddings)
-    device: str = ms.get_context("device_target")
-    cache = CacheShape(batch_size, max_length, min(prefill_chunk, max_length), DTYPES[dtype])
-    configure(device)
-    operators = ops.bind(device)
-    with no_init_parameters():
-        network = build_network(config, cache)
-    with open_checkpoint(folder) as checkpoint:
-        place_weights(network, config, checkpoint, dtypes.by_name(dtype))
-    return LanguageModel(
-        folder,
-        config,
-        Graphs(network, cache),
-        tokenizer=load_tokenizer(folder),
-        stop_ids=read_stop_ids(folder),
-        dtype=dtype,
-        device=device,
-        operators=operators,
-    )
+    with (phases or Phases()).phase("loading"), TURN:
+        device: str = ms.get_context("device_target")
+        cache = CacheShape(batch_size, max_length, min(prefill_chunk, max_length), DTYPES[dtype])
+        configure(device)
+        operators = ops.bind(device)
+        with no_init_parameters():
+            network = build_network(config, cache)
+        with open_checkpoint(folder) as checkpoint:
+            place_weights(network, config, checkpoint, dtypes.by_name(dtype))
+        return LanguageModel(
+            folder,
+            config,
+            Graphs(network, cache, operators),
+            tokenizer=load_tokenizer(folder),
+            stop_ids=read_stop_ids(folder),
+            dtype=dtype,
+            device=device,
+        )
 
 
 def choose_computation(folder: Path, dtype: str | None) -> tuple[ModelConfig, str]:

@@ -12,8 +12,9 @@ from msport.architectures import ModelConfig
 from msport.checkpoint.dtypes import Array
 from msport.errors import UsageError
 from msport.msmodels.costs import Costs
-from msport.msmodels.engine import Graphs
+from msport.msmodels.engine import TURN, Graphs, Sequences
 from msport.msmodels.sampling import Sampler, SamplingConfig
+from msport.phases import Phases
 
 if TYPE_CHECKING:
     from msport.msmodels.tokenizer import Tokenizer
@@ -25,7 +26,8 @@ class LanguageModel:
     """A model in graph mode with its weights in place; made by `load_model`.
 
     `max_length` bounds prompt and generation together; `batch_size` sequences run at a time, and larger batches in
-    groups.
+    groups. The caches hold the sequences of one call at a time: a call that would go on from overwritten ones raises
+    `UsageError`. Threads may share a model, and take turns.
     """
 
     def __init__(
@@ -38,7 +40,6 @@ class LanguageModel:
         stop_ids: frozenset[int],
         dtype: str,
         device: str,
-        operators: str,
     ) -> None:
         self.folder = folder
         self.config = config
@@ -46,13 +47,18 @@ class LanguageModel:
         self.stop_ids = stop_ids
         self.dtype = dtype
         self.device = device
-        self.operators = operators
         self.graphs = graphs
         self.costs = Costs(config, dtype)
+        self._prefilled: Sequences | None = None
 
     @property
     def max_length(self) -> int:
         return self.graphs.cache.max_length
+
+    @property
+    def operators(self) -> str:
+        """Which operators the graphs are built from: ``portable``, ``cpu`` or ``ascend``."""
+        return self.graphs.operators
 
     @property
     def batch_size(self) -> int:
@@ -68,9 +74,11 @@ class LanguageModel:
         Raises `UsageError` if a prompt is empty, longer than `max_length`, or holds an id outside the vocabulary.
         """
         prompts = self._rectangle(ids)
-        groups = [
-            np.concatenate([piece for _, piece in self.iter_logits(group)], axis=1) for group in self._groups(prompts)
-        ]
+        with TURN:
+            groups = [
+                np.concatenate([piece for _, piece in self.iter_logits(group)], axis=1)
+                for group in self._groups(prompts)
+            ]
         return np.concatenate(groups)
 
     def iter_logits(self, ids: Prompts) -> Iterator[tuple[int, Array]]:
@@ -81,7 +89,8 @@ class LanguageModel:
         prompts = self._rectangle(ids)
         self._check_batch(prompts)
         seq = len(prompts[0])
-        for index, logits in enumerate(self.graphs.score(self._padded(prompts))):
+        sequences = self.graphs.begin("logits", len(prompts))
+        for index, logits in enumerate(self.graphs.score(self._padded(prompts), sequences)):
             start = index * self.prefill_chunk
             yield start, logits[: len(prompts), : seq - start]
 
@@ -91,32 +100,56 @@ class LanguageModel:
         Int ``[batch, seq]`` to float32 ``[layers + 1, batch, seq, hidden_size]``.
         """
         prompts = self._rectangle(ids)
-        groups = [
-            np.concatenate(list(self.graphs.hidden_states(self._padded(group))), axis=2)[:, : len(group)]
-            for group in self._groups(prompts)
-        ]
+        with TURN:
+            groups = [self._hidden_states(group) for group in self._groups(prompts)]
         states: Array = np.concatenate(groups, axis=1)[:, :, : len(prompts[0])]
         return states
+
+    def _hidden_states(self, prompts: list[Array]) -> Array:
+        sequences = self.graphs.begin("hidden_states", len(prompts))
+        pieces = list(self.graphs.hidden_states(self._padded(prompts), sequences))
+        return np.concatenate(pieces, axis=2)[:, : len(prompts)]
 
     def prefill(self, ids: Prompts) -> Array:
         """Starts a sequence per prompt; the prompts, at most `batch_size`, may differ in length.
 
-        Returns the float32 logits after the last token of each, ``[batch, vocab]``.
+        Returns the float32 logits after the last token of each, ``[batch, vocab]``. The sequences last until another
+        call begins its own: `prefill`, `logits`, `hidden_states`, or the first step of `generate`.
         """
         prompts = self._prompts(ids)
         self._check_batch(prompts)
-        logits = self.graphs.prefill(self._padded(prompts))
-        return logits[: len(prompts)]
+        with TURN:
+            self._prefilled = None  # until all of the prompts stand in the caches
+            sequences = self.graphs.begin("prefill", len(prompts))
+            logits = self._start(prompts, sequences)
+            self._prefilled = sequences
+            return logits
 
     def decode(self, tokens: Sequence[int] | Array) -> Array:
-        """Appends one token to each sequence that `prefill` started; float32 logits after it, ``[batch, vocab]``."""
-        if int(self.graphs.lengths.max()) == 0:
-            raise UsageError("decode continues the sequences that prefill started; call prefill first")
-        if int(self.graphs.lengths.max()) >= self.max_length:
-            raise UsageError(f"the context is full: max_length is {self.max_length}; load the model with a larger one")
-        row = self._checked(np.asarray(tokens).reshape(-1))
+        """Appends one token to each sequence that the last `prefill` started; the logits after it, as there.
+
+        Raises `UsageError` if there are more or fewer tokens than sequences, if the context is full, or if another call
+        has overwritten the sequences since.
+        """
+        with TURN:
+            if self._prefilled is None:
+                raise UsageError("decode continues the sequences that prefill started; call prefill first")
+            return self._continue(np.asarray(tokens).reshape(-1), self._prefilled)
+
+    def _start(self, prompts: list[Array], sequences: Sequences) -> Array:
+        return self.graphs.prefill(self._padded(prompts), sequences)[: len(prompts)]
+
+    def _continue(self, tokens: Array, sequences: Sequences) -> Array:
+        row = self._checked(tokens)
+        if len(row) != sequences.count:
+            raise UsageError(f"decode takes one token for each sequence: {sequences.count} here, not {len(row)}")
         padded = np.concatenate([row, np.repeat(row[:1], self.batch_size - len(row))])
-        return self.graphs.decode(padded)[: len(row)]
+        return self.graphs.decode(padded, sequences)[: len(row)]
+
+    def warm_up(self, phases: Phases | None = None) -> None:
+        """Compiles the graphs of `generate`, which does it otherwise; `phases` calls and times it as "compiling"."""
+        with (phases or Phases()).phase("compiling"):
+            self.graphs.compile()
 
     def generate(
         self,
@@ -141,13 +174,16 @@ class LanguageModel:
         count = min(max_new_tokens, self.max_length - len(prompt[0]))
         if count <= 0:
             return
-        logits = self.prefill(prompt)
+        if count > 1:
+            self.warm_up()  # else the second token would wait for a graph
+        sequences = self.graphs.begin("generate", 1)
+        logits = self._start(prompt, sequences)
         for remaining in range(count - 1, -1, -1):
             token = int(sampler(logits)[0])
             yield token
             if token in self.stop_ids or remaining == 0:
                 return
-            logits = self.decode([token])
+            logits = self._continue(np.array([token]), sequences)
 
     def _prompts(self, ids: Prompts) -> list[Array]:
         """One array of ids per prompt, checked; a flat sequence is one prompt."""

@@ -36,12 +36,11 @@ def with_batch(model: LanguageModel, batch_size: int) -> LanguageModel:
     return LanguageModel(
         model.folder,
         model.config,
-        Graphs(network, cache),
+        Graphs(network, cache, model.operators),
         tokenizer=model.tokenizer,
         stop_ids=model.stop_ids,
         dtype=model.dtype,
         device=model.device,
-        operators=model.operators,
     )
 
 

@@ -15,6 +15,7 @@ from msport.convert import convert_checkpoint
 from msport.errors import CheckpointError, UsageError
 from msport.msmodels import LanguageModel, load_model
 from msport.msmodels.loading import choose_dtype
+from msport.msmodels.ops import portable
 
 PROMPT = np.random.default_rng(1).integers(0, 1000, (1, 20))
 
@@ -68,6 +69,22 @@ def test_the_portable_operators_give_the_same_logits(
     error = np.linalg.norm(portable.logits(PROMPT) - fused) / np.linalg.norm(fused)
     print(f"relative L2 error {error:.2e}")
     assert error <= 2.5e-6  # twice the measured 1.2e-6
+
+
+def test_models_with_other_operators_live_side_by_side(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each compiles its graphs from its own, in whatever order they are first needed."""
+    first = load_model(folder, max_length=32, prefill_chunk=16)
+    monkeypatch.setenv("MSPORT_OPS", "portable")
+    second = load_model(folder, max_length=32, prefill_chunk=16)
+    monkeypatch.setattr(portable, "attention", _refuse)  # what the first one must not be built from
+    first.prefill(PROMPT)
+    with pytest.raises(RuntimeError, match="portable operators"):
+        second.prefill(PROMPT)
+    assert (first.operators, second.operators) == ("cpu", "portable")
+
+
+def _refuse(*_: object) -> None:
+    raise RuntimeError("built from portable operators")
 
 
 def test_max_length_is_bounded_by_the_models_own(hub_folder: Path, tmp_path: Path) -> None:

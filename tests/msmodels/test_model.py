@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from msport.errors import UsageError
-from msport.msmodels import LanguageModel
+from msport.msmodels import LanguageModel, load_model
+from msport.phases import Phases
 
 PROMPT = np.random.default_rng(0).integers(0, 1000, 50)
 
@@ -137,10 +141,101 @@ def test_more_prompts_than_the_batch_are_refused_where_they_cannot_be_grouped(mo
         model.generate([[1], [2]])
 
 
-def test_decoding_needs_a_prompt_and_room(model: LanguageModel) -> None:
+def test_decoding_needs_a_prompt_and_room(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     model.prefill([np.arange(60), np.arange(60)])
     with pytest.raises(UsageError, match="context is full"):
         model.decode([1, 2])
-    model.graphs.lengths[:] = 0
+    monkeypatch.setattr(model, "_prefilled", None)
     with pytest.raises(UsageError, match="call prefill first"):
         model.decode([1])
+
+
+@pytest.mark.parametrize("tokens", [[1], [1, 2, 3]])
+def test_decoding_takes_a_token_for_each_sequence(model: LanguageModel, tokens: list[int]) -> None:
+    model.prefill([[1], [2]])
+    with pytest.raises(UsageError, match=f"one token for each sequence: 2 here, not {len(tokens)}"):
+        model.decode(tokens)
+
+
+OVERWRITING: dict[str, Callable[[LanguageModel], object]] = {
+    "logits": lambda model: model.logits([[1, 2]]),
+    "hidden_states": lambda model: model.hidden_states([[1, 2]]),
+    "generate": lambda model: list(model.generate([1, 2], max_new_tokens=2)),
+    "prefill": lambda model: model.prefill([[1, 2]]),
+}
+
+
+@pytest.mark.parametrize("name", ["logits", "hidden_states", "generate"])
+def test_decoding_is_refused_where_another_call_has_overwritten_the_caches(model: LanguageModel, name: str) -> None:
+    model.prefill([PROMPT[:5]])
+    OVERWRITING[name](model)
+    with pytest.raises(UsageError, match=f"prefill cannot go on: {name} has overwritten its caches"):
+        model.decode([1])
+
+
+@pytest.mark.parametrize("name", OVERWRITING)
+def test_a_generation_ends_where_another_call_has_overwritten_the_caches(model: LanguageModel, name: str) -> None:
+    tokens = model.generate(PROMPT[:5], max_new_tokens=4)
+    next(tokens)
+    OVERWRITING[name](model)
+    with pytest.raises(UsageError, match=f"generate cannot go on: {name} has overwritten its caches"):
+        next(tokens)
+
+
+def test_logits_in_chunks_end_where_another_call_has_overwritten_the_caches(model: LanguageModel) -> None:
+    chunks = model.iter_logits(PROMPT[None])
+    next(chunks)
+    model.prefill([[1]])
+    with pytest.raises(UsageError, match="logits cannot go on: prefill has overwritten its caches"):
+        next(chunks)
+
+
+def test_generations_one_after_the_other_are_what_each_is_alone(model: LanguageModel) -> None:
+    prompts = PROMPT[:5], PROMPT[5:12]
+    alone = [list(model.generate(prompt, max_new_tokens=4)) for prompt in prompts]
+    both = [model.generate(prompt, max_new_tokens=4) for prompt in prompts]  # nothing runs before the first step
+    assert [list(tokens) for tokens in both] == alone
+
+
+def test_a_prefill_that_was_broken_off_leaves_nothing_to_go_on_from(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.prefill([PROMPT[:5]])
+    monkeypatch.setattr(model.graphs, "_run", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.prefill([PROMPT[:9]])
+    monkeypatch.undo()
+    with pytest.raises(UsageError, match="call prefill first"):
+        model.decode([1])
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_threads_take_turns_on_a_model_and_on_two(folder: Path, model: LanguageModel) -> None:
+    """Without a lock MindSpore ends the process, or fails to compile, in nearly every run."""
+    other = load_model(folder, max_length=48, batch_size=2, prefill_chunk=16)  # two threads compile its graph at once
+    expected = model.logits([PROMPT[:40]])
+
+    def work(shared: LanguageModel) -> list[np.ndarray]:
+        return [shared.logits([PROMPT[:40]]) for _ in range(8)]
+
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(work, [model, other, other, model]))
+    for logits in (logits for run in runs for logits in run):
+        assert error(logits, expected) <= DECODE_TOLERANCE
+
+
+def test_warming_up_compiles_what_generating_needs_and_says_so(folder: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    phases = Phases(lambda *step: seen.append(step))
+    model = load_model(folder, max_length=32, prefill_chunk=16, phases=phases)
+    model.warm_up(phases)
+    assert seen == [("loading", 0, 1), ("loading", 1, 1), ("compiling", 0, 1), ("compiling", 1, 1)]
+    assert list(phases.seconds) == ["loading", "compiling"]
+    compiled = dict(model.graphs.compiled)
+    assert list(compiled) == ["prefill", "decode"]
+    assert sum(compiled.values()) <= phases.seconds["compiling"]
+    list(model.generate(PROMPT[:20], max_new_tokens=3))
+    assert model.graphs.compiled == compiled

@@ -6,6 +6,7 @@ same chunk with all its logits (scoring), and one token a sequence. Nothing a ca
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 import mindspore as ms
@@ -13,6 +14,9 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from msport.checkpoint.dtypes import Array
+from msport.errors import UsageError
+from msport.msmodels import ops as bound
+from msport.msmodels.engine.turns import TURN, Sequences
 from msport.msmodels.layers.cache import CacheShape
 from msport.msmodels.layers.decoder import CausalLM
 
@@ -29,45 +33,98 @@ class ResidualStream(nn.Cell):
 
 
 class Graphs:
-    """A network, its caches, and how far each of the ``cache.batch`` sequences has come."""
+    """A network, its caches, and how far each of the ``cache.batch`` sequences in them has come.
 
-    def __init__(self, network: CausalLM, cache: CacheShape) -> None:
+    The graphs are built from `operators`, whatever other models in the process use. A thread waits while another is in
+    a graph. `compiled` holds the seconds that compiling took, by the graph's name.
+    """
+
+    def __init__(self, network: CausalLM, cache: CacheShape, operators: str) -> None:
         self.network = network
         self.cache = cache
+        self.operators = operators
         self.lengths = np.zeros(cache.batch, np.int32)
+        self.compiled: dict[str, float] = {}
+        self.sequences: Sequences | None = None
         self._residual_stream: ResidualStream | None = None
 
-    def prefill(self, prompts: Sequence[Array]) -> Array:
+    def begin(self, caller: str, count: int) -> Sequences:
+        """Gives the caches to `count` new sequences; every earlier `Sequences` is stale from now on."""
+        with TURN:
+            self.sequences = Sequences(caller, count)
+            self.lengths = np.zeros(self.cache.batch, np.int32)
+            return self.sequences
+
+    def compile(self) -> None:
+        """Compiles the graphs of `prefill` and `decode`, unless they are."""
+        batch, chunk = self.cache.batch, self.cache.chunk
+        one_each = np.zeros(batch)
+        for name, width in (("prefill", chunk), ("decode", 1)):
+            self._compile(name, self.network, np.zeros((batch, width)), one_each, one_each)
+
+    def prefill(self, prompts: Sequence[Array], sequences: Sequences) -> Array:
         """Starts one sequence per prompt; float32 logits after the last token of each, ``[batch, vocab]``."""
-        for ids, start in self._chunks(prompts):
-            last = np.array([len(prompt) for prompt in prompts]) - 1 - start
-            rows = np.arange(self.cache.batch) * self.cache.chunk + np.clip(last, 0, self.cache.chunk - 1)
-            logits = self._run(ids, start, rows)
-        self.lengths = np.array([len(prompt) for prompt in prompts], np.int32)
-        return _host(logits)
+        with TURN:
+            self._check(sequences)
+            for ids, start in self._chunks(prompts):
+                last = np.array([len(prompt) for prompt in prompts]) - 1 - start
+                rows = np.arange(self.cache.batch) * self.cache.chunk + np.clip(last, 0, self.cache.chunk - 1)
+                logits = self._run("prefill", self.network, ids, start, rows)
+            self.lengths = np.array([len(prompt) for prompt in prompts], np.int32)
+            return _host(logits)
 
-    def decode(self, tokens: Array) -> Array:
+    def decode(self, tokens: Array, sequences: Sequences) -> Array:
         """Appends ``tokens [batch]`` to the sequences; float32 logits after them, ``[batch, vocab]``."""
-        logits = self._run(tokens.reshape(-1, 1), self.lengths, np.arange(self.cache.batch))
-        self.lengths = self.lengths + 1
-        return _host(logits)
+        with TURN:
+            self._check(sequences)
+            if int(self.lengths.max()) >= self.cache.max_length:
+                raise UsageError(
+                    f"the context is full: max_length is {self.cache.max_length}; load the model with a larger one"
+                )
+            rows = np.arange(self.cache.batch)
+            logits = self._run("decode", self.network, tokens.reshape(-1, 1), self.lengths, rows)
+            self.lengths = self.lengths + 1
+            return _host(logits)
 
-    def score(self, prompts: Sequence[Array]) -> Iterator[Array]:
+    def score(self, prompts: Sequence[Array], sequences: Sequences) -> Iterator[Array]:
         """Float32 logits of every token, a chunk at a time: ``[batch, chunk, vocab]``, padding at the end included."""
         rows = np.arange(self.cache.batch * self.cache.chunk)
         for ids, start in self._chunks(prompts):
-            yield _host(self._run(ids, start, rows)).reshape(self.cache.batch, self.cache.chunk, -1)
+            with TURN:
+                self._check(sequences)
+                logits = _host(self._run("score", self.network, ids, start, rows))
+            yield logits.reshape(self.cache.batch, self.cache.chunk, -1)
 
-    def hidden_states(self, prompts: Sequence[Array]) -> Iterator[Array]:
+    def hidden_states(self, prompts: Sequence[Array], sequences: Sequences) -> Iterator[Array]:
         """The residual stream a chunk at a time: ``[layers + 1, batch, chunk, hidden]``, padding included."""
         if self._residual_stream is None:
             self._residual_stream = ResidualStream(self.network)
         for ids, start in self._chunks(prompts):
-            states = _host(self._residual_stream(Tensor(ids), Tensor(start)))
+            with TURN:
+                self._check(sequences)
+                states = _host(self._run("hidden states", self._residual_stream, ids, start))
             yield states.reshape(states.shape[0], self.cache.batch, self.cache.chunk, -1)
 
-    def _run(self, ids: Array, start: Array, rows: Array) -> Tensor:
-        return self.network(Tensor(ids.astype(np.int32)), Tensor(start.astype(np.int32)), Tensor(rows.astype(np.int32)))
+    def _check(self, sequences: Sequences) -> None:
+        """Raises `UsageError` if `sequences` no longer stand in the caches."""
+        if self.sequences is not sequences and self.sequences is not None:
+            raise UsageError(
+                f"{sequences.caller} cannot go on: {self.sequences.caller} has overwritten its caches, which hold the"
+                " sequences of one call at a time; finish one before the other begins, or load a second model"
+            )
+
+    def _run(self, name: str, cell: nn.Cell, *inputs: Array) -> Tensor:
+        self._compile(name, cell, *inputs)
+        return cell(*_tensors(inputs))
+
+    def _compile(self, name: str, cell: nn.Cell, *inputs: Array) -> None:
+        with TURN:
+            if name in self.compiled:
+                return
+            began = time.perf_counter()
+            bound.use(self.operators)
+            cell.compile(*_tensors(inputs))
+            self.compiled[name] = time.perf_counter() - began
 
     def _chunks(self, prompts: Sequence[Array]) -> Iterator[tuple[Array, Array]]:
         """Pairs of ids ``[batch, chunk]``, padded at the end, and the position each row starts at, ``[batch]``.
@@ -83,6 +140,10 @@ class Graphs:
                 piece = prompt[start[row] : start[row] + chunk]
                 ids[row, : len(piece)] = piece
             yield ids, start
+
+
+def _tensors(inputs: Sequence[Array]) -> list[Tensor]:
+    return [Tensor(array.astype(np.int32)) for array in inputs]
 
 
 def _host(tensor: Tensor) -> Array:

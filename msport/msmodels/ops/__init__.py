@@ -2,8 +2,10 @@
 
 A layer calls ``ops.rms_norm``, ``ops.attention``, ``ops.experts``... ``portable`` defines what each means and runs
 anywhere; a device's fused forms stand beside it under the same signatures. Graphs resolve these names when they are
-compiled, so `bind` must be called before a network is built. ``MSPORT_OPS=portable`` forces the definition, to tell a
-kernel's fault from a model's.
+compiled. ``MSPORT_OPS=portable`` forces the definition, to tell a kernel's fault from a model's.
+
+The names are the process's, the choice is a model's: `Graphs` makes its model's operators the current ones before it
+compiles, so that models with different operators live in one process.
 """
 
 from __future__ import annotations
@@ -63,17 +65,22 @@ _NAMES = ("portable", "cpu", "ascend")
 
 
 def bind(device: str) -> str:
-    """Makes the names of this package those of `device`'s operators, for every graph compiled from now on.
+    """Makes the names of this package those of the operators for `device`; returns the implementation's name.
 
-    Returns the implementation's name. Raises `UsageError` if ``MSPORT_OPS`` names none.
+    Raises `UsageError` if ``MSPORT_OPS`` names none.
     """
     name = os.environ.get("MSPORT_OPS") or default(device)
     if name not in _NAMES:
         raise UsageError(f"MSPORT_OPS={name}: no such operators; choose one of: {', '.join(_NAMES)}")
+    use(name)
+    return name
+
+
+def use(name: str) -> None:
+    """Makes the names of this package those of the implementation `name`, for every graph compiled from now on."""
     module = import_module(f"{__name__}.{name}")
     # The graph compiler reads a module's dictionary and calls no __getattr__: the names must really be there.
     globals().update({operator: getattr(module, operator) for operator in __all__})
-    return name
 
 
 def default(device: str) -> str:

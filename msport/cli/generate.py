@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from msport.architectures import load_config
 from msport.cli.folders import find_folder
 from msport.cli.parameters import parse_ids
+from msport.cli.progress import PhaseBar
 from msport.errors import UsageError
 from msport.msmodels.sampling import SamplingConfig
 from msport.msmodels.tokenizer import Tokenizer, load_tokenizer
+from msport.phases import Phases
+
+if TYPE_CHECKING:
+    from msport.msmodels.model import LanguageModel
 
 EXAMPLES = """\b
 Examples:
@@ -65,18 +71,27 @@ def command(
 
     DIR is the current folder if that is a converted checkpoint, else the newest one directly below it.
     """
-    from msport.msmodels.loading import load_model
-
     SamplingConfig(temperature=temperature, top_p=top_p)  # refuses bad values before anything is loaded
     checkpoint = find_folder(folder)
     tokenizer = load_tokenizer(checkpoint)
     tokens = parse_ids(ids) if ids is not None else _encode(prompt, tokenizer, checkpoint, chat, system)
     length = _choose_length(len(tokens), max_new_tokens, max_length, load_config(checkpoint).max_position_embeddings)
-    model = load_model(checkpoint, dtype=dtype, max_length=length)
+    with PhaseBar() as progress:
+        phases = Phases(progress)
+        model = _load(checkpoint, dtype, length, phases)
     began = time.perf_counter()
     generated = model.generate(tokens, max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
     times = _print_tokens(generated, tokenizer, model.stop_ids)
-    click.echo(_statistics(len(tokens), [when - began for when in times]), err=True)
+    click.echo(_statistics(len(tokens), phases.seconds, [when - began for when in times]), err=True)
+
+
+def _load(checkpoint: Path, dtype: str | None, length: int, phases: Phases) -> LanguageModel:
+    """The model, with the graphs that generating needs: no word waits for one."""
+    with phases.phase("starting"):
+        from msport.msmodels.loading import load_model
+    model = load_model(checkpoint, dtype=dtype, max_length=length, phases=phases)
+    model.warm_up(phases)
+    return model
 
 
 def _encode(
@@ -132,10 +147,10 @@ def _print_tokens(generated: Iterable[int], tokenizer: Tokenizer | None, stop_id
     return times
 
 
-def _statistics(prompt: int, times: Sequence[float]) -> str:
-    """`times` are seconds from when the model got the prompt; the first holds the compilation of the graphs."""
-    text = f"{prompt} prompt tokens; {len(times)} generated, the first after {times[0]:.2f} s with compilation"
-    # The first decode step compiles too: the rate is that of the steps after it.
-    if len(times) > 2:
-        text += f", then {(len(times) - 2) / (times[-1] - times[1]):.1f} tokens/s"
-    return text
+def _statistics(prompt: int, phases: Mapping[str, float], times: Sequence[float]) -> str:
+    """`times` are seconds from when the model got the prompt; `phases` came before that, one after the other."""
+    text = f"{prompt} prompt tokens; {len(times)} generated"
+    if len(times) > 1:
+        text += f", {(len(times) - 1) / (times[-1] - times[0]):.1f} tokens/s"
+    spent = {**phases, "first token": times[0], "total": sum(phases.values()) + times[-1]}
+    return f"{text}; " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in spent.items())

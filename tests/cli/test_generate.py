@@ -13,6 +13,7 @@ from msport.architectures import load_config
 from msport.cli import main
 from msport.convert import convert_checkpoint
 from msport.msmodels.tokenizer import Tokenizer, load_tokenizer
+from msport.phases import Phases
 from msport.sample import write_sample
 
 ANSWER = "ok 你好 😀!"
@@ -53,12 +54,17 @@ def calls(monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer) -> dict[str, An
     class Model:
         stop_ids = frozenset({stop})
 
+        def warm_up(self, phases: Phases) -> None:
+            with phases.phase("compiling"):
+                assert "ids" not in seen
+
         def generate(self, ids: list[int], max_new_tokens: int, **options: Any) -> Iterator[int]:
             seen.update(ids=ids, max_new_tokens=max_new_tokens, **options)
             yield from [*tokenizer.encode(ANSWER), stop][:max_new_tokens]
 
-    def load(folder: Path, **options: Any) -> Model:
-        seen.update(folder=folder, **options)
+    def load(folder: Path, phases: Phases, **options: Any) -> Model:
+        with phases.phase("loading"):
+            seen.update(folder=folder, **options)
         return Model()
 
     monkeypatch.setattr(loading, "load_model", load)
@@ -79,6 +85,17 @@ def test_text_goes_to_stdout_without_the_stop_token_and_statistics_to_stderr(
     out, err = capsys.readouterr()
     assert out == ANSWER + "\n"
     assert "tokens/s" in err
+
+
+def test_the_statistics_account_for_all_of_the_time(
+    converted: Path, calls: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(converted, "-p", "hello", "--raw") == 0
+    spent = capsys.readouterr().err.splitlines()[-1].rpartition("; ")[2]
+    names = ["starting", "loading", "compiling", "first token", "total"]
+    assert [part.rpartition(" ")[0].rpartition(" ")[0] for part in spent.split(", ")] == names
+    seconds = [float(part.split()[-2]) for part in spent.split(", ")]
+    assert seconds[-1] >= sum(seconds[:-1]) - 0.03  # each is rounded
 
 
 def test_the_prompt_goes_through_the_chat_template_where_there_is_one(

@@ -1,0 +1,1 @@
+"""The scripts under examples/ do what they say."""

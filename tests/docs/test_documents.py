@@ -16,6 +16,7 @@ from docs.documents import DOCUMENTS, ROOT, blocks
 from docs.support import chinese_table, table
 
 TIMEOUT_SECONDS = 3600
+RUN = ("sh", "shell", "python")
 README, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
 
 
@@ -41,20 +42,37 @@ def test_every_block_runs_in_the_order_of_the_document(document: Path, runs: dic
 
 
 def run_blocks(document: Path, folder: Path) -> None:
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for language, text in blocks(document):
         command = {"sh": ["sh", "-ec", text], "python": [sys.executable, "-c", text]}.get(language)
-        if command is None:
-            continue
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
-        )
-        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        if command is not None:
+            run(*command, folder=folder)
+
+
+def run(*command: str, folder: Path) -> str:
+    """What `command` prints in `folder`; fails with all of it where the command does."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+    assert done.returncode == 0, f"{command[-1]}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.reference
+def test_the_road_of_the_readme_on_a_published_model_ends_in_its_answer(tmp_path: Path) -> None:
+    """Blocks of ``shell`` need PyPI and a minute or two."""
+    pytest.importorskip("transformers")
+    pytest.importorskip("gguf")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (road,) = (text for language, text in blocks(README) if language == "shell")
+    printed = run("sh", "-ec", road, folder=tmp_path)
+    assert "smollm2-ms: LlamaForCausalLM, bfloat16, safetensors\n  272 tensors, 269 MB in 1 shard" in printed
+    assert "\nPASSED: " in printed
+    assert printed.endswith("\nThe capital of France is Paris.\n")
 
 
 def test_the_chinese_readme_shows_the_same_commands() -> None:
-    runnable = [block for block in blocks(README) if block[0] in ("sh", "python")]
-    assert [block for block in blocks(CHINESE) if block[0] in ("sh", "python")] == runnable
+    runnable = [block for block in blocks(README) if block[0] in RUN]
+    assert [block for block in blocks(CHINESE) if block[0] in RUN] == runnable
 
 
 @pytest.mark.parametrize(("readme", "shown"), [(README, table()), (CHINESE, chinese_table())], ids=["en", "zh"])

@@ -14,7 +14,7 @@ from msport.cli.progress import progress_on_stderr
 from msport.convert import prepare, run
 from msport.convert.budget import MAX_MEMORY
 from msport.convert.conversion import check_disk, resumable_nbytes
-from msport.convert.plan import DTYPES, FORMATS, MAX_SHARD_SIZE
+from msport.convert.plan import AUTO, DTYPES, FORMATS, MAX_SHARD_SIZE
 from msport.hub import DEFAULT_HUB, HUBS
 
 EXAMPLES = """\b
@@ -35,9 +35,10 @@ Examples:
 @click.option(
     "--dtype",
     type=click.Choice(list(DTYPES)),
-    default="bfloat16",
+    default=AUTO,
     show_default=True,
-    help="What floating tensors become. mxfp4: packed experts stay packed, the rest becomes bfloat16.",
+    help="What floating tensors become. auto: nothing else, but MXFP4 and FP8 are decoded to bfloat16. mxfp4: packed"
+    " experts stay packed, the rest becomes bfloat16.",
 )
 @click.option(
     "--format",

@@ -28,6 +28,10 @@ def summary(conversion: Conversion) -> dict[str, Any]:
         "shards": [
             {"file": shard.file, "nbytes": shard.layout.file_size, "kept": shard.source} for shard in plan.shards
         ],
+        "rounded": [
+            {"from": narrowed.source, "to": narrowed.target, "tensor_count": narrowed.count}
+            for narrowed in plan.rounded
+        ],
         "dropped": [{"name": dropped.name, "reason": dropped.reason} for dropped in plan.dropped],
     }
 
@@ -66,13 +70,12 @@ def plan_text(conversion: Conversion, done_nbytes: int) -> str:
     """The plan for people; `done_nbytes` of its tensors are there already."""
     plan, budget = conversion.plan, conversion.budget
     source = conversion.source.id if conversion.source.revision else conversion.source.folder
-    lines = [f"{source}: {plan.architecture} to {plan.dtype}, {plan.format}", "", "tensors"]
+    lines = [f"{source}: {plan.architecture} to {_dtypes(plan)}, {plan.format}", "", "tensors"]
     lines += table(_pattern_rows(plan), "><<<>")
     lines += ["", "shards", *table(_shard_rows(plan), "<>><")]
     if plan.dropped:
         lines += ["", "dropped", *table([(dropped.name, dropped.reason) for dropped in plan.dropped], "<<")]
-    if rounded := sum(tensor.rounded for tensor in plan.tensors):
-        lines += ["", f"rounded to {plan.dtype}: {counted(rounded, 'tensor')}"]
+    lines += [""] * bool(plan.rounded) + _rounded_lines(plan)
     lines += [
         "",
         f"output  {_shown(conversion.output)}, {counted(len(plan.tensors), 'tensor')}",
@@ -82,6 +85,21 @@ def plan_text(conversion: Conversion, done_nbytes: int) -> str:
     if done_nbytes:
         lines.append(f"resume  {format_size(done_nbytes)} of {format_size(plan.nbytes)} are done already")
     return "\n".join(lines)
+
+
+def _dtypes(plan: Plan) -> str:
+    """The dtype of the output, and what else there is."""
+    others = Counter(tensor.dtype.name for tensor in plan.tensors if tensor.dtype.name != plan.dtype)
+    if plan.dtype == "mxfp4" or not others:  # whose blocks and scales are bytes
+        return plan.dtype
+    named = ", ".join(f"{counted(count, 'tensor')} {name}" for name, count in others.items())
+    return f"{plan.dtype} ({named})"
+
+
+def _rounded_lines(plan: Plan) -> list[str]:
+    """What loses digits, in a sentence; nothing where every value stays what it is."""
+    parts = [f"{counted(each.count, 'tensor')} from {each.source} to {each.target}" for each in plan.rounded]
+    return [f"rounded: {', '.join(parts)}; --dtype float32 keeps every value"] if parts else []
 
 
 def _disk_line(conversion: Conversion) -> str:
@@ -130,10 +148,11 @@ def result_text(conversion: Conversion, seconds: float, verified: bool, resumed_
     rate = format_size(int((plan.nbytes - resumed_nbytes) / seconds))
     resumed = f", {format_size(resumed_nbytes)} of it earlier" if resumed_nbytes else ""
     lines = [
-        f"{_shown(conversion.output)}: {plan.architecture}, {plan.dtype}, {plan.format}",
+        f"{_shown(conversion.output)}: {plan.architecture}, {_dtypes(plan)}, {plan.format}",
         f"  {counted(len(plan.tensors), 'tensor')}, {format_size(plan.nbytes)} in {counted(len(plan.shards), 'shard')},"
         f" {seconds:.1f} s ({rate}/s){resumed}" + (", verified" if verified else ""),
     ]
+    lines += [f"  {line}" for line in _rounded_lines(plan)]
     lines += [f"  dropped {dropped.name}: {dropped.reason}" for dropped in plan.dropped]
     if fetched := conversion.source.fetched:
         lines.append(f"  fetched {_fetched_line(fetched)}")

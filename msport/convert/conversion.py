@@ -20,7 +20,7 @@ from msport.convert.auxiliary import copy_auxiliary, find_auxiliary
 from msport.convert.budget import MAX_MEMORY, Budget, make_budget
 from msport.convert.execute import execute
 from msport.convert.journal import Journal
-from msport.convert.plan import MAX_SHARD_SIZE, Plan, make_plan
+from msport.convert.plan import AUTO, MAX_SHARD_SIZE, Plan, make_plan
 from msport.convert.progress import Progress
 from msport.convert.resume import done_nbytes, find_done, journalled, make_fingerprint
 from msport.convert.sizes import parse_size
@@ -52,7 +52,7 @@ def convert_checkpoint(
     model: str | Path,
     output: str | Path | None = None,
     *,
-    dtype: str = "bfloat16",
+    dtype: str = AUTO,
     format: str = "safetensors",  # noqa: A002  the contract's name
     max_shard_size: int | str = MAX_SHARD_SIZE,
     max_memory: int | str = MAX_MEMORY,
@@ -69,9 +69,10 @@ def convert_checkpoint(
 
     `model` is a folder or a Hub id; `output` is a folder that is absent or empty, by default the model's name and
     ``-ms`` in the current one. Floating tensors become `dtype`, rounded to nearest even where that is narrower;
-    integers are never cast; ``mxfp4`` keeps packed experts packed and makes the rest bfloat16. Sizes are bytes or
-    text such as ``"5GB"``; `max_memory` is the resident memory of a process that does nothing else. With `verify` the
-    result is read back, and recomputed from the source, before it appears. `progress` is called after every slab.
+    integers are never cast. ``auto`` keeps the dtype that each has, and decodes MXFP4 and FP8 to bfloat16; ``mxfp4``
+    keeps packed experts packed and makes the rest bfloat16. Sizes are bytes or text such as ``"5GB"``; `max_memory` is
+    the resident memory of a process that does nothing else. With `verify` the result is read back, and recomputed from
+    the source, before it appears. `progress` is called after every slab.
 
     The model of a Hub id is on the Hub `source`, ``huggingface`` or ``modelscope``. Its weights are streamed from
     there, within the limits of `network`, unless that Hub's cache holds them all; with `keep_source` they are
@@ -100,7 +101,7 @@ def prepare(
     model: str | Path,
     output: str | Path | None = None,
     *,
-    dtype: str = "bfloat16",
+    dtype: str = AUTO,
     format: str = "safetensors",  # noqa: A002  the contract's name
     max_shard_size: int | str = MAX_SHARD_SIZE,
     max_memory: int | str = MAX_MEMORY,

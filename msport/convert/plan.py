@@ -7,24 +7,33 @@ parallel.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from msport.architectures import Architecture, Dropped, get_architecture, read_config
-from msport.checkpoint import Layout, ckpt, fp8, safetensors
+from msport.checkpoint import DType, Layout, ckpt, fp8, safetensors
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32
 from msport.checkpoint.quoting import quote
-from msport.convert.matching import Match, is_packed, match
+from msport.convert.matching import FLOATING, Match, is_packed, match
 from msport.convert.passthrough import kept_files, kept_layout
 from msport.convert.sharding import cut, shard_names
 from msport.convert.sizes import parse_size
 from msport.convert.tensors import Catalog, OutputTensor, SourceTensor
 from msport.errors import CheckpointError, UnsupportedError, UsageError
 
-# MXFP4 packs the experts; everything else in such a model is bfloat16.
-DTYPES = {"bfloat16": BFLOAT16, "float16": FLOAT16, "float32": FLOAT32, "mxfp4": BFLOAT16}
+AUTO = "auto"
+# None: what each tensor's own sources hold. MXFP4 packs the experts; everything else in such a model is bfloat16.
+DTYPES: dict[str, DType | None] = {
+    AUTO: None,
+    "bfloat16": BFLOAT16,
+    "float16": FLOAT16,
+    "float32": FLOAT32,
+    "mxfp4": BFLOAT16,
+}
 FORMATS = {"safetensors": safetensors.plan_layout, "ckpt": ckpt.plan_layout}
 MAX_SHARD_SIZE = "5GB"
 
@@ -44,8 +53,20 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
+class Rounded:
+    """How many tensors are rounded from one dtype to another."""
+
+    source: str
+    target: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """A whole conversion: `tensors` in the order in which they lie in `shards`, and the sources left out on purpose."""
+    """A whole conversion: `tensors` in the order in which they lie in `shards`, and the sources left out on purpose.
+
+    `dtype` is the one that was asked for, and for ``auto`` the one of most of the parameters.
+    """
 
     architecture: str
     dtype: str
@@ -64,19 +85,27 @@ class Plan:
         """Bytes of all shards, headers included."""
         return sum(shard.layout.file_size for shard in self.shards)
 
+    @property
+    def rounded(self) -> tuple[Rounded, ...]:
+        """What may lose digits, by dtypes."""
+        pairs = Counter((each.rounded_from.name, each.dtype.name) for each in self.tensors if each.rounded_from)
+        return tuple(Rounded(*names, count) for names, count in pairs.items())
+
 
 def make_plan(
     catalog: Catalog,
     *,
-    dtype: str = "bfloat16",
+    dtype: str = AUTO,
     format: str = "safetensors",  # noqa: A002  the contract's name
     max_shard_size: int | str = MAX_SHARD_SIZE,
 ) -> Plan:
     """The plan that converts the checkpoint `catalog` to `dtype` and `format`; reads ``config.json`` and nothing else.
 
-    Floating tensors become `dtype`; integers are never cast. With ``mxfp4`` packed experts stay as the Hub has them
-    and the rest becomes bfloat16. A shard holds at most `max_shard_size` bytes of tensors, or one larger tensor. Of a
-    model in which nothing changes, safetensors files on disk are kept as they are.
+    Floating tensors become `dtype`; integers are never cast. With ``auto`` each keeps the dtype that it has, the widest
+    of a stack's, and what is packed or in FP8 becomes bfloat16; the headers decide, not ``config.json``. With ``mxfp4``
+    packed experts stay as the Hub has them and the rest becomes bfloat16. A shard holds at most `max_shard_size` bytes
+    of tensors, or one larger tensor. Of a model in which nothing changes, safetensors files on disk are kept as they
+    are.
 
     Raises CheckpointError with all missing, unexpected, misshapen and wrongly typed tensors together, ConfigError,
     UnsupportedError, and UsageError for an unknown `dtype` or `format`.
@@ -86,9 +115,10 @@ def make_plan(
     architecture, matches, dropped = match_checkpoint(catalog)
     outputs = [output for found in matches for output in _outputs(found, dtype, catalog)]
     if dtype == "mxfp4" and not any(is_packed(found.recipe) for found in matches):
-        raise UsageError(f"{catalog.folder}: holds no MXFP4 tensors to keep; choose bfloat16, float16 or float32")
+        raise UsageError(f"{catalog.folder}: holds no MXFP4 tensors to keep; choose auto, bfloat16, float16 or float32")
     tensors, shards = _place(outputs, format, parse_size(max_shard_size), catalog)
-    return Plan(architecture.name, dtype, format, tensors, shards, tuple(dropped))
+    named = _most_common(tensors) if dtype == AUTO else dtype
+    return Plan(architecture.name, named, format, tensors, shards, tuple(dropped))
 
 
 def match_checkpoint(catalog: Catalog) -> tuple[Architecture, list[Match], list[Dropped]]:
@@ -135,7 +165,24 @@ def _outputs(found: Match, dtype: str, catalog: Catalog) -> Iterator[OutputTenso
         for source in sources:
             yield OutputTensor(source.name, source.dtype, source.shape, "copy", (source,))
     else:
-        yield OutputTensor(found.weight.name, DTYPES[dtype], found.weight.shape, found.recipe.transform, sources)
+        target = DTYPES[dtype] or _own_dtype(sources)
+        yield OutputTensor(found.weight.name, target, found.weight.shape, found.recipe.transform, sources)
+
+
+def _own_dtype(sources: Sequence[SourceTensor]) -> DType:
+    """The narrowest floating dtype that holds every value of `sources`; bfloat16 for MXFP4 and FP8."""
+    found = {source.dtype for source in sources}
+    if not found <= set(FLOATING):
+        return BFLOAT16
+    return found.pop() if len(found) == 1 else FLOAT32
+
+
+def _most_common(tensors: Sequence[OutputTensor]) -> str:
+    """The dtype of most of the parameters."""
+    elements: Counter[str] = Counter()
+    for tensor in tensors:
+        elements[tensor.dtype.name] += math.prod(tensor.shape)
+    return max(elements, key=elements.__getitem__)
 
 
 def _source(name: str, catalog: Catalog) -> SourceTensor:

@@ -121,7 +121,7 @@ def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     if not parts and earlier.get("shards") != now["shards"]:
         parts.append("--max-shard-size was another")
     if not parts and earlier.get("tensors") != now["tensors"]:
-        parts.append("config.json asks for other tensors")
+        parts.append("--dtype or config.json asks for other tensors")
     return ", ".join(parts)
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from msport.checkpoint import DType, TensorInfo
 from msport.checkpoint.dtypes import FLOAT8_E4M3FN, FLOAT32
-from msport.convert.matching import FLOATING
+from msport.convert.matching import FLOATING, FP8_SCALES
 
 
 class Catalog(Protocol):
@@ -56,6 +56,12 @@ class OutputTensor:
 
     @property
     def rounded(self) -> bool:
-        """Whether the cast may change values: every one between floating dtypes except to float32."""
-        casts = {source.dtype for source in self.sources if source.dtype in (*FLOATING, FLOAT8_E4M3FN)} - {self.dtype}
-        return bool(casts) and self.dtype != FLOAT32
+        """Whether the cast may change values."""
+        return self.rounded_from is not None
+
+    @property
+    def rounded_from(self) -> DType | None:
+        """The dtype of sources whose values the cast may change: any other floating one, unless this is float32."""
+        weights = {source.dtype for source in self.sources if not source.name.endswith(FP8_SCALES)}
+        casts = weights & {*FLOATING, FLOAT8_E4M3FN} - {self.dtype}
+        return max(casts, key=lambda dtype: dtype.itemsize) if casts and self.dtype != FLOAT32 else None

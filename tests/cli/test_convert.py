@@ -12,10 +12,13 @@ import sys
 import termios
 from pathlib import Path
 
+import numpy as np
 import pytest
+from convert.hub_folder import change_tensors
 
 from cli.command import Run
 from msport.checkpoint import open_checkpoint, read_manifest
+from msport.checkpoint.dtypes import FLOAT32
 from msport.sample import write_sample
 
 
@@ -33,6 +36,25 @@ def test_a_conversion_prints_what_was_made(msport: Run, model: Path, output: Pat
         f"{output}: GptOssForCausalLM, bfloat16, safetensors\n  37 tensors, 2.05 MB in 1 shard"
     )
     assert read_manifest(output).dtype == "bfloat16"
+
+
+def test_a_narrowing_conversion_says_so_in_a_sentence(msport: Run, tmp_path: Path, output: Path) -> None:
+    wide = write_sample("qwen3", tmp_path / "wide", dtype="float32", overrides={"num_hidden_layers": 1})
+    said = "rounded: 17 tensors from float32 to bfloat16; --dtype float32 keeps every value\n"
+    assert said in msport("convert", wide, "-o", output, "--dtype", "bfloat16", "--dry-run").out
+    assert said in msport("convert", wide, "-o", output, "--dtype", "bfloat16").out
+    narrowed = msport("convert", wide, "-o", tmp_path / "json", "--dtype", "bfloat16", "--json")
+    assert json.loads(narrowed.out)["rounded"] == [{"from": "float32", "to": "bfloat16", "tensor_count": 17}]
+    kept = msport("convert", wide, "-o", tmp_path / "auto")
+    assert kept.out.startswith(f"{tmp_path / 'auto'}: Qwen3ForCausalLM, float32, safetensors\n")
+    assert "rounded" not in kept.out
+
+
+def test_a_conversion_in_several_dtypes_names_them(msport: Run, tmp_path: Path, output: Path) -> None:
+    model = write_sample("qwen3", tmp_path / "model", overrides={"num_hidden_layers": 1})
+    change_tensors(model, lambda tensors: tensors.update({"model.norm.weight": (FLOAT32, np.ones(128, "f4"))}))
+    text = msport("convert", model, "-o", output).out
+    assert text.startswith(f"{output}: Qwen3ForCausalLM, bfloat16 (1 tensor float32), safetensors\n")
 
 
 def test_all_options_reach_the_conversion(msport: Run, model: Path, output: Path) -> None:

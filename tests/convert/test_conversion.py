@@ -102,10 +102,18 @@ def test_both_layouts_of_the_hub_give_the_same_folder(
     assert packed.tensors == plain.tensors
 
 
+def test_a_float32_model_stays_float32_unless_another_dtype_is_asked_for(wide_sample: Path, tmp_path: Path) -> None:
+    assert msport.convert_checkpoint(wide_sample, tmp_path / "out").dtype == "float32"
+    source, result = read_tensors(wide_sample), read_tensors(tmp_path / "out")
+    assert source.keys() == result.keys()
+    for name, (_, values) in source.items():
+        np.testing.assert_array_equal(result[name][1], values)
+
+
 @pytest.mark.reference
 def test_float32_is_rounded_to_nearest_even_as_torch_does(wide_sample: Path, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
-    convert_checkpoint(wide_sample, tmp_path / "out")
+    convert_checkpoint(wide_sample, tmp_path / "out", dtype="bfloat16")
     source, result = read_tensors(wide_sample), read_tensors(tmp_path / "out")
     for name, (_, values) in source.items():
         expected = torch.from_numpy(values).to(torch.bfloat16).view(torch.uint16).numpy()

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.hub_folder import change_config, change_tensors, read_tensors, write_tensors
+from convert.hub_folder import Tensors, as_float32, change_config, change_tensors, read_tensors, write_tensors
 from msport.architectures import get_architecture
-from msport.checkpoint import TensorInfo, open_checkpoint
-from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8
+from msport.checkpoint import DType, TensorInfo, open_checkpoint
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8, cast
 from msport.convert import Plan, make_plan
+from msport.convert.plan import Rounded
 from msport.errors import CheckpointError, ConfigError, UnsupportedError, UsageError
+from msport.sample import write_sample
 
 
 def plan_of(folder: Path, **options: str | int) -> Plan:
@@ -88,7 +90,7 @@ def test_mxfp4_keeps_blocks_and_scales_under_their_own_names_and_the_rest_become
 
 
 def test_mxfp4_of_a_model_that_has_none_is_refused(wide_sample: Path) -> None:
-    with pytest.raises(UsageError, match="no MXFP4 tensors to keep; choose bfloat16, float16 or float32"):
+    with pytest.raises(UsageError, match="no MXFP4 tensors to keep; choose auto, bfloat16, float16 or float32"):
         plan_of(wide_sample, dtype="mxfp4")
 
 
@@ -188,7 +190,64 @@ def test_sources_in_float16_are_understood(packed_sample: Path, copy_of: Callabl
     tensors = read_tensors(folder)
     tensors["model.norm.weight"] = (FLOAT16, np.ones(128, "f2"))
     write_tensors(folder, tensors)
-    assert {tensor.dtype for tensor in plan_of(folder).tensors} == {BFLOAT16}
+    assert {tensor.dtype for tensor in plan_of(folder, dtype="bfloat16").tensors} == {BFLOAT16}
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT16, BFLOAT16])
+def test_auto_keeps_the_dtype_that_the_headers_say_whatever_config_json_says(tmp_path: Path, dtype: DType) -> None:
+    folder = write_sample("qwen3", tmp_path / "model", dtype=dtype.name)
+    change_config(folder, torch_dtype="float64", dtype="int8")
+    plan = plan_of(folder)
+    assert (plan.dtype, {tensor.dtype for tensor in plan.tensors}) == (dtype.name, {dtype})
+    assert plan.rounded == ()
+
+
+def test_auto_decodes_packed_experts_to_bfloat16(packed_sample: Path) -> None:
+    assert plan_of(packed_sample, dtype="auto") == plan_of(packed_sample, dtype="bfloat16")
+
+
+def test_auto_keeps_each_tensor_of_a_checkpoint_in_several_dtypes(tmp_path: Path) -> None:
+    folder = write_sample("qwen3", tmp_path / "model", dtype="bfloat16")
+
+    def widen(tensors: Tensors) -> None:
+        for name in [name for name in tensors if "norm" in name]:
+            tensors[name] = (FLOAT32, as_float32(*tensors[name]))
+
+    change_tensors(folder, widen)
+    plan = plan_of(folder)
+    assert plan.dtype == "bfloat16"
+    assert {tensor.dtype for tensor in plan.tensors if "norm" in tensor.name} == {FLOAT32}
+    assert {tensor.dtype for tensor in plan.tensors if "norm" not in tensor.name} == {BFLOAT16}
+    assert [shard.source for shard in plan.shards] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "expected"),
+    [
+        ((BFLOAT16, BFLOAT16), BFLOAT16),
+        ((FLOAT16, FLOAT16), FLOAT16),
+        ((BFLOAT16, FLOAT32), FLOAT32),
+        ((BFLOAT16, FLOAT16), FLOAT32),
+    ],
+)
+def test_auto_gives_a_stack_of_experts_what_holds_all_of_them(
+    tmp_path: Path, dtypes: tuple[DType, DType], expected: DType
+) -> None:
+    folder = write_sample("mixtral", tmp_path / "model", dtype="float32", overrides={"num_hidden_layers": 1})
+
+    def narrow(tensors: Tensors) -> None:
+        for name in [name for name in tensors if name.endswith("w2.weight")]:
+            dtype = dtypes[".experts.3." in name]
+            tensors[name] = (dtype, cast(tensors[name][1], FLOAT32, dtype))
+
+    change_tensors(folder, narrow)
+    plan = plan_of(folder)
+    assert {tensor.dtype for tensor in plan.tensors if tensor.name.endswith("down_proj")} == {expected}
+    assert plan.rounded == ()
+    narrowed = plan_of(folder, dtype="bfloat16")
+    (stack,) = [tensor for tensor in narrowed.tensors if tensor.name.endswith("down_proj")]
+    assert stack.rounded == (dtypes != (BFLOAT16, BFLOAT16))
+    assert Rounded("float32", "bfloat16", len(narrowed.tensors) - 1 + (FLOAT32 in dtypes)) in narrowed.rounded
 
 
 def catalog_of_the_120b(folder: Path, packed_sample: Path, layers: int) -> HeadersOnly:

@@ -16,8 +16,7 @@ from msport.architectures import ModelConfig
 from msport.bench.texts import TEXTS
 from msport.bench.workload import Workload, check_workload
 from msport.errors import UsageError
-from msport.msmodels.tokenizer import load_tokenizer
-from msport.validate.prompts import encode
+from msport.msmodels.tokenizer import encode, load_tokenizer
 
 SUITES = ("mixed", "grid", "prefill-decode", "memory")
 

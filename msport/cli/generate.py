@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from msport.architectures import load_config
+from msport.cli.answer import FINAL, Answer
 from msport.cli.folders import find_folder
 from msport.cli.parameters import parse_ids
 from msport.cli.progress import PhaseBar
+from msport.cli.prompt import check_ids, encode_prompt, read_prompt
 from msport.errors import UsageError
 from msport.msmodels.sampling import SamplingConfig
-from msport.msmodels.tokenizer import Tokenizer, load_tokenizer
+from msport.msmodels.tokenizer import load_tokenizer
 from msport.phases import Phases
 
 if TYPE_CHECKING:
@@ -36,7 +37,14 @@ _LENGTH_STEP = 512
 
 @click.command(epilog=EXAMPLES)
 @click.argument("folder", metavar="[DIR]", required=False)
-@click.option("-p", "--prompt", metavar="TEXT", help="What to continue or answer; - reads it from stdin.")
+@click.option(
+    "-p",
+    "--prompt",
+    "prompts",
+    multiple=True,  # so that a second one is refused, not taken in place of the first
+    metavar="TEXT",
+    help="What to continue or answer; - reads it from stdin.",
+)
 @click.option("--ids", metavar="1,2,3", help="Token ids instead of text.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=64, show_default=True)
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="0: always the likeliest token.")
@@ -56,7 +64,7 @@ _LENGTH_STEP = 512
 )
 def command(
     folder: str | None,
-    prompt: str | None,
+    prompts: tuple[str, ...],
     ids: str | None,
     max_new_tokens: int,
     temperature: float,
@@ -69,20 +77,34 @@ def command(
 ) -> None:
     """Generate text with the converted checkpoint in DIR, token by token, on stdout.
 
+    Where a model writes in channels, as gpt-oss does, only the final one goes to stdout; its reasoning (analysis) and
+    the others go to stderr under their names, as do statistics and the reason why the text ended.
+
     DIR is the current folder if that is a converted checkpoint, else the newest one directly below it.
     """
     SamplingConfig(temperature=temperature, top_p=top_p)  # refuses bad values before anything is loaded
+    _check_options(prompts, ids, chat, system, temperature)
     checkpoint = find_folder(folder)
-    tokenizer = load_tokenizer(checkpoint)
-    tokens = parse_ids(ids) if ids is not None else _encode(prompt, tokenizer, checkpoint, chat, system)
-    length = _choose_length(len(tokens), max_new_tokens, max_length, load_config(checkpoint).max_position_embeddings)
+    if folder is None:
+        click.echo(f"model: {checkpoint if checkpoint.name else checkpoint.resolve()}", err=True)
+    text = read_prompt(prompts[0]) if ids is None else None
+    with (preparing := Phases()).phase("prompt"):
+        config, tokenizer = load_config(checkpoint), load_tokenizer(checkpoint)
+        if text is None:
+            tokens = check_ids(parse_ids(ids or ""), config)
+        else:
+            tokens = encode_prompt(text, tokenizer, checkpoint, config, chat=chat, system=system)
+    length = _choose_length(len(tokens), max_new_tokens, max_length, config.max_position_embeddings)
     with PhaseBar() as progress:
         phases = Phases(progress)
         model = _load(checkpoint, dtype, length, phases)
     began = time.perf_counter()
     generated = model.generate(tokens, max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
-    times = _print_tokens(generated, tokenizer, model.stop_ids)
-    click.echo(_statistics(len(tokens), phases.seconds, [when - began for when in times]), err=True)
+    answer = Answer(tokenizer, tokens)
+    answer.show(generated, model.stop_ids)
+    reason = _why_it_ended(answer, model.stop_ids, max_new_tokens, length)
+    seconds = {**preparing.seconds, **phases.seconds}
+    click.echo(_statistics(len(tokens), seconds, [when - began for when in answer.times], reason), err=True)
 
 
 def _load(checkpoint: Path, dtype: str | None, length: int, phases: Phases) -> LanguageModel:
@@ -94,29 +116,26 @@ def _load(checkpoint: Path, dtype: str | None, length: int, phases: Phases) -> L
     return model
 
 
-def _encode(
-    prompt: str | None, tokenizer: Tokenizer | None, folder: Path, chat: bool | None, system: str | None
-) -> list[int]:
-    if prompt is None:
+def _check_options(
+    prompts: Sequence[str], ids: str | None, chat: bool | None, system: str | None, temperature: float
+) -> None:
+    """Raises `UsageError` where one option would leave another without effect; says so of a seed."""
+    if len(prompts) > 1:
+        raise UsageError(f"generate takes one prompt, not {len(prompts)}; run it once for each")
+    if not prompts and ids is None:
         raise UsageError("there is no prompt; give text with -p TEXT (- for stdin) or token ids with --ids 1,2,3")
-    if tokenizer is None:
-        raise UsageError(f"{folder}: has no tokenizer.json; give the prompt as token ids: --ids 1,2,3")
-    text = _read_stdin() if prompt == "-" else prompt
-    if chat is False or (chat is None and not tokenizer.has_chat_template):
-        if system is not None:
-            raise UsageError("--system needs a chat; leave it out, or use --chat")
-        return tokenizer.encode(text)
-    messages = [{"role": "user", "content": text}]
-    if system is not None:
-        messages.insert(0, {"role": "system", "content": system})
-    return tokenizer.encode(tokenizer.apply_chat_template(messages), add_special_tokens=False)
+    if ids is not None:
+        given = {"-p": bool(prompts), "--system": system is not None, "--chat": chat is True}
+        if ignored := [option for option, present in given.items() if present]:
+            raise UsageError(f"--ids goes to the model as it is: leave out {' and '.join(ignored)}, or leave out --ids")
+    if temperature == 0.0 and (ignored := [option for option in ("top_p", "seed") if _given(option)]):
+        options = " and ".join(f"--{option.replace('_', '-')}" for option in ignored)
+        click.echo(f"note: without effect at --temperature 0, where nothing is drawn: {options}", err=True)
 
 
-def _read_stdin() -> str:
-    try:
-        return sys.stdin.read().removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"stdin: the prompt is not {error.encoding} text; convert it first") from None
+def _given(option: str) -> bool:
+    source = click.get_current_context().get_parameter_source(option)
+    return source is not click.core.ParameterSource.DEFAULT
 
 
 def _choose_length(prompt: int, new: int, stated: int | None, limit: int) -> int:
@@ -124,33 +143,29 @@ def _choose_length(prompt: int, new: int, stated: int | None, limit: int) -> int
     if stated is None:
         length = min(limit, -(-(prompt + new) // _LENGTH_STEP) * _LENGTH_STEP)
         remedy = "the model was made for no more; shorten the prompt"
+    elif stated > limit:
+        raise UsageError(f"--max-length {stated} is more than the {limit} positions that the model was made for")
     else:
-        length, remedy = min(limit, stated), "shorten the prompt or raise --max-length"
-    if prompt == 0:
-        raise UsageError("the prompt is empty; give at least one token")
+        length, remedy = stated, "shorten the prompt or raise --max-length"
     if prompt >= length:
         raise UsageError(f"the prompt has {prompt} tokens and leaves no room in a length of {length}; {remedy}")
     return length
 
 
-def _print_tokens(generated: Iterable[int], tokenizer: Tokenizer | None, stop_ids: frozenset[int]) -> list[float]:
-    """Prints text, or ids where there is no tokenizer, as tokens come; returns when each came."""
-    stream = tokenizer.stream() if tokenizer is not None else None
-    times = []
-    for token in generated:
-        times.append(time.perf_counter())
-        if stream is None:
-            click.echo(f"{',' if len(times) > 1 else ''}{token}", nl=False)
-        elif token not in stop_ids:
-            click.echo(stream.add(token), nl=False)
-    click.echo(stream.finish() if stream is not None else "")
-    return times
+def _why_it_ended(answer: Answer, stop_ids: frozenset[int], max_new_tokens: int, length: int) -> str:
+    if answer.tokens[-1] in stop_ids:
+        return "end of text"
+    full = len(answer.tokens) < max_new_tokens
+    reason = f"the context of {length} tokens is full" if full else f"stopped at --max-new-tokens {max_new_tokens}"
+    if answer.channel in (None, FINAL):
+        return reason
+    return f"{reason} in the channel {answer.channel}, before an answer"
 
 
-def _statistics(prompt: int, phases: Mapping[str, float], times: Sequence[float]) -> str:
+def _statistics(prompt: int, phases: Mapping[str, float], times: Sequence[float], reason: str) -> str:
     """`times` are seconds from when the model got the prompt; `phases` came before that, one after the other."""
     text = f"{prompt} prompt tokens; {len(times)} generated"
     if len(times) > 1:
         text += f", {(len(times) - 1) / (times[-1] - times[0]):.1f} tokens/s"
     spent = {**phases, "first token": times[0], "total": sum(phases.values()) + times[-1]}
-    return f"{text}; " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in spent.items())
+    return f"{text}; {reason}; " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in spent.items())

@@ -13,11 +13,13 @@ from typing import Any
 import tokenizers
 from tokenizers.processors import TemplateProcessing
 
+from msport.architectures import ModelConfig
 from msport.checkpoint import strict_json
 from msport.checkpoint.quoting import quote
 from msport.checkpoint.regular import read_whole
-from msport.errors import CheckpointError, MsportError, UsageError
+from msport.errors import CheckpointError, ConfigError, MsportError, UsageError
 from msport.msmodels import chat_template
+from msport.msmodels.channels import ChannelStream
 from msport.msmodels.chat_template import ChatTemplate
 from msport.msmodels.text_stream import TextStream
 
@@ -91,6 +93,13 @@ class Tokenizer:
         """A decoder for tokens that come one at a time: ``.add(token)`` and ``.finish()`` return text."""
         return TextStream(lambda ids: self.decode(ids, skip_special_tokens=skip_special_tokens))
 
+    def channels(self, prompt: Sequence[int] = ()) -> ChannelStream:
+        """The same for a model that writes in channels, as gpt-oss does: the text comes with the name of its channel.
+
+        `prompt` are the tokens that the model continues.
+        """
+        return ChannelStream(self, prompt)
+
     def apply_chat_template(
         self,
         messages: Sequence[Mapping[str, Any]],
@@ -105,6 +114,8 @@ class Tokenizer:
         """
         if self._template is None:
             raise UsageError(f"{self._where.parent}: the checkpoint has no chat template; use --raw")
+        for value in (value for message in messages for value in message.values() if isinstance(value, str)):
+            _refuse_bytes(value)
         return self._template.render(
             messages, add_generation_prompt=add_generation_prompt, seconds=seconds, memory=memory
         )
@@ -129,6 +140,17 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
     return Tokenizer(
         backend, special_tokens, None if template is None else ChatTemplate(*template, special_tokens), where
     )
+
+
+def encode(tokenizer: Tokenizer, text: str, config: ModelConfig, **options: bool) -> list[int]:
+    """`tokenizer.encode`; raises `ConfigError` if the model has no row for one of the ids."""
+    ids = tokenizer.encode(text, **options)
+    if ids and max(ids) >= config.vocab_size:
+        raise ConfigError(
+            f"tokenizer.json gives id {max(ids)}, but config.json has vocab_size {config.vocab_size};"
+            " the two are not of the same model: take both from its repository again"
+        )
+    return ids
 
 
 def _read_backend(where: Path) -> Any:

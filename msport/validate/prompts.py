@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from msport.architectures import ModelConfig
 from msport.architectures.stated_ids import read_special_ids
-from msport.errors import ConfigError, UsageError
-from msport.msmodels.tokenizer import Tokenizer, load_tokenizer
+from msport.errors import UsageError
+from msport.msmodels.tokenizer import Tokenizer, encode, load_tokenizer
 
 DECODED = 16
 SPECIAL_LENGTH = 32
@@ -107,17 +107,6 @@ def given_prompts(
         _given_prompt(f"prompt {number}", prompt, config, tokenizer, max_length)
         for number, prompt in enumerate(prompts, 1)
     )
-
-
-def encode(tokenizer: Tokenizer, text: str, config: ModelConfig) -> list[int]:
-    """Token ids of `text`; raises `ConfigError` if the model has no row for one of them."""
-    ids = tokenizer.encode(text)
-    if ids and max(ids) >= config.vocab_size:
-        raise ConfigError(
-            f"tokenizer.json gives id {max(ids)}, but config.json has vocab_size {config.vocab_size};"
-            " the two are not of the same model: take both from its repository again"
-        )
-    return ids
 
 
 def _given_prompt(

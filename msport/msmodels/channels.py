@@ -1,0 +1,112 @@
+"""Answers in channels, as gpt-oss writes them: its reasoning apart from what it says to the user.
+
+    <|start|>assistant<|channel|>analysis<|message|>...<|end|><|start|>assistant<|channel|>final<|message|>...<|return|>
+
+Format: https://cookbook.openai.com/articles/openai-harmony. A tokenizer that has the four control tokens is taken to
+write so, whatever the family. They are told by their ids: text that merely looks like one is text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from msport.msmodels.text_stream import TextStream
+
+if TYPE_CHECKING:
+    from msport.msmodels.tokenizer import Tokenizer
+
+START, CHANNEL, MESSAGE, END = "<|start|>", "<|channel|>", "<|message|>", "<|end|>"
+# In tokens. A model that is not trained may never end a header; what it writes is then shown as text.
+_LONGEST_HEADER = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of text, the channel it belongs to (None: none is named), and the number of its message."""
+
+    channel: str | None
+    text: str
+    message: int
+
+
+class ChannelStream:
+    """Text by channel from tokens that come one at a time; never half a character.
+
+    `prompt` are the tokens before, which may have begun a message. Of a tokenizer without control tokens all text
+    belongs to no channel.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()) -> None:
+        self._text: TextStream = tokenizer.stream()
+        self._controls = _control_tokens(tokenizer)
+        self._channel: str | None = None
+        self._message = 0
+        # The control token that began a header, None in the text of a message; and that header so far.
+        self._header_of: str | None = None
+        self._header, self._header_length = "", 0
+        self._silent = True
+        self._begin(prompt)
+
+    def add(self, token: int) -> Piece:
+        """The text that `token` completes; empty for a control token, in a header, and while a character is partial."""
+        control = self._controls.get(token)
+        if control is not None:
+            piece = self._piece(self._text.finish())
+            self._turn(control)
+            return piece
+        return self._piece(self._text.add(token))
+
+    def finish(self) -> Piece:
+        """What is left. A header that nothing followed is shown only if there was nothing else to show."""
+        piece = self._piece(self._text.finish())
+        if self._header_of == START and self._silent:
+            return self._header_as_text()
+        return piece
+
+    def _begin(self, prompt: Sequence[int]) -> None:
+        starts = [place for place, token in enumerate(prompt) if self._controls.get(token) == START]
+        if not starts:
+            return
+        for token in prompt[starts[-1] :]:
+            self.add(token)
+        self._silent = True
+        if self._header_of == START:
+            self._header = ""  # the role is the prompt's
+
+    def _turn(self, control: str) -> None:
+        if control == MESSAGE and self._header_of is None:
+            return  # in the middle of a message, where it has no meaning
+        names = self._header.split() if self._header_of == CHANNEL else []
+        self._header_of = control if control in (START, CHANNEL) else None
+        self._header, self._header_length = "", 0
+        if self._header_of is None:
+            self._channel = names[0] if names and control == MESSAGE else None
+            self._message += 1
+
+    def _piece(self, text: str) -> Piece:
+        if self._header_of is None:
+            self._silent = self._silent and not text
+            return Piece(self._channel, text, self._message)
+        self._header += text
+        self._header_length += 1
+        if self._header_length > _LONGEST_HEADER:
+            return self._header_as_text()
+        return Piece(self._channel, "", self._message)
+
+    def _header_as_text(self) -> Piece:
+        text, self._header, self._header_of, self._channel = self._header, "", None, None
+        self._message += 1
+        return Piece(None, text, self._message)
+
+
+def _control_tokens(tokenizer: Tokenizer) -> dict[int, str]:
+    """The control tokens by id; none if `tokenizer` lacks one of them."""
+    found: dict[int, str] = {}
+    for text in (START, CHANNEL, MESSAGE, END):
+        token = tokenizer.token_id(text)
+        if token is None or token not in tokenizer.special_ids:
+            return {}
+        found[token] = text
+    return found

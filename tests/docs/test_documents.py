@@ -9,11 +9,15 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from docs.documents import DOCUMENTS, ROOT, blocks
 from docs.support import chinese_table, table
+from msport.msmodels.tokenizer import load_tokenizer
+from msport.sample.chat import chat_format
+from msport.sample.tokenizers import tokenizer_files
 
 TIMEOUT_SECONDS = 3600
 RUN = ("sh", "shell", "python")
@@ -85,3 +89,17 @@ def test_every_link_to_a_file_leads_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
         if not target.startswith(("http://", "https://")):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_the_loop_of_the_readme_prints_whole_characters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, content in tokenizer_files(chat_format("qwen2"), 1024)[0].items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer is not None
+    answer = tokenizer.encode("龘 你好 \U0001f600!")
+    assert any("\N{REPLACEMENT CHARACTER}" in tokenizer.decode([token]) for token in answer)
+    model = SimpleNamespace(tokenizer=tokenizer, generate=lambda *_, **__: iter(answer))
+    (python,) = (text for language, text in blocks(README) if language == "python")
+    (loop,) = re.findall(r"^text = model.*?^print\(.*?$", python, re.MULTILINE | re.DOTALL)
+    exec(loop, {"model": model})
+    assert capsys.readouterr().out == "龘 你好 \U0001f600!\n"

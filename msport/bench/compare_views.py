@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from msport.bench import chart
 from msport.bench.cells import KINDS, Cell
 from msport.bench.compare import COMPARED, Change, Comparison
-from msport.bench.page import paragraph, render, section, table
-from msport.convert import format_size
+from msport.bench.differences import OTHER_THING
+from msport.bench.drawing import axis_of, bars, point_of, value_text
+from msport.bench.notes import is_caution
+from msport.report.chart import Mark, row_chart
+from msport.report.chart import Row as ChartRow
 from msport.report.layout import Row, utc
 from msport.report.layout import table as text_table
+from msport.report.page import Banner, heading, remarks, render, section, table
+from msport.report.scale import linear
 
 _WORDS = {"better": "better", "worse": "WORSE", "noise": "noise", "unknown": "no spread"}
-_CLASSES = {"better": "good", "worse": "bad"}
+_MARKED = ("better", "worse")
 _PER_CHART = 6
 
 
@@ -27,15 +31,38 @@ def render_comparison_page(comparison: Comparison) -> str:
     """The same with charts: each figure of all runs, and each change beside its noise."""
     beside = list(zip(comparison.files[1:], comparison.changes, comparison.notes, strict=True))
     first = comparison.files[0]
+    notes = list(dict.fromkeys(note for _, _, some in beside for note in some))
+    cautions = [note for note in notes if is_caution(note) or note.endswith(OTHER_THING)]
+    others = [note for note in notes if note not in cautions]
     body = [_files(comparison)]
-    for file, changes, notes in beside:
-        said = [paragraph(_summary(changes)), *(paragraph(note) for note in notes)]
-        body.append(section(f"{first} and {file}", "\n".join(said)))
+    if others:
+        body.append(section("What else differs", remarks(others)))
     body += list(_figures(comparison))
     for file, changes, _ in beside:
-        rows = table(_rows(changes), "<<>>>><", [_CLASSES.get(each.verdict, "") for each in changes])
-        body.append(section(f"All figures of {first} and {file}", rows))
-    return render("comparison of runs", "the first run beside each of the others", body)
+        marks = [each.verdict if each.verdict in _MARKED else "" for each in changes]
+        body.append(section(f"All figures of {first} and {file}", table(_rows(changes), "<<>>>><", marks)))
+    banners = [_banner(comparison), *([Banner("caution", "CAUTION", cautions)] if cautions else [])]
+    said = "the first run beside each of the others"
+    return render("msport bench --compare", "comparison of runs", said, banners, body)
+
+
+def _banner(comparison: Comparison) -> Banner:
+    everything = [change for changes in comparison.changes for change in changes]
+    kind, word = _verdict(everything)
+    beside = zip(comparison.files[1:], comparison.changes, strict=True)
+    if len(comparison.changes) == 1:
+        return Banner(kind, word, [_summary(everything)])
+    return Banner(kind, word, [f"{file}: {_verdict(changes)[1]}, {_summary(changes)}" for file, changes in beside])
+
+
+def _verdict(changes: Sequence[Change]) -> tuple[str, str]:
+    """The kind of banner, and its word."""
+    verdicts = {each.verdict for each in changes}
+    if not verdicts - {"unknown"}:
+        return "caution", "NOT JUDGED"
+    if "worse" in verdicts:
+        return "bad", "MIXED" if "better" in verdicts else "WORSE"
+    return "good", "BETTER" if "better" in verdicts else "NO CHANGE"
 
 
 def _lines(comparison: Comparison) -> Iterator[str]:
@@ -47,8 +74,8 @@ def _lines(comparison: Comparison) -> Iterator[str]:
         if changes:
             yield from text_table(_rows(changes), "<<>>>><")
             yield ""
-        yield _summary(changes)
         yield from (f"note: {note}" for note in comparison.notes[index])
+        yield f"{_verdict(changes)[1]}: {_summary(changes)}"
 
 
 def _rows(changes: Sequence[Change]) -> list[Row]:
@@ -59,8 +86,8 @@ def _rows(changes: Sequence[Change]) -> list[Row]:
             (
                 "" if each.cell == last else each.cell.removeprefix("msport "),
                 KINDS[each.figure].title.removesuffix(", prefill included"),
-                _value(each.figure, each.before),
-                _value(each.figure, each.after),
+                value_text(each.figure, each.before),
+                value_text(each.figure, each.after),
                 f"{each.after / each.before - 1:+.1%}",
                 "" if each.noise is None else f"{100 / (1 + each.noise) - 100:.1f} to {100 * each.noise:+.1f}%",
                 _WORDS[each.verdict],
@@ -89,11 +116,10 @@ def _figures(comparison: Comparison) -> Iterator[str]:
         for begin in range(0, len(cells), _PER_CHART):
             some = cells[begin : begin + _PER_CHART]
             series = [
-                chart.Series(file, [_point(others, cell, name) for cell in some])
+                (file, [point_of(_same(others, cell), name) for cell in some])
                 for file, others in zip(comparison.files, comparison.cells, strict=True)
             ]
-            unit, show = _axis(name)
-            charts.append(chart.bar_chart([_label(cell) for cell in some], series, unit, show))
+            charts.append(bars([_label(cell) for cell in some], series, *axis_of(name)))
         charts += list(_changes(comparison, name))
         if charts:
             yield section(KINDS[name].title[:1].upper() + KINDS[name].title[1:], "\n".join(charts))
@@ -103,19 +129,32 @@ def _changes(comparison: Comparison, name: str) -> Iterator[str]:
     """For each run beside the first a chart of how the figure changed."""
     labels = {cell.title: _label(cell).replace("\n", ", ") for cell in comparison.cells[0]}
     for file, changes in zip(comparison.files[1:], comparison.changes, strict=True):
-        judged = [
-            chart.Change(labels[each.cell], each.change, each.noise)
-            for each in changes
-            if each.figure == name and each.noise is not None
-        ]
+        judged = [each for each in changes if each.figure == name and each.noise is not None]
         if judged:
-            yield paragraph(f"{file}: to the right is better; a dot inside its grey band is noise.")
-            yield chart.change_chart(judged)
+            yield heading(f"{file} beside the first")
+            yield _change_chart([(labels[each.cell], each) for each in judged])
 
 
-def _point(cells: Sequence[Cell], wanted: Cell, name: str) -> chart.Point | None:
-    figure = next((cell.figures[name] for cell in cells if cell.key == wanted.key and name in cell.figures), None)
-    return None if figure is None else chart.Point(figure.value, figure.low, figure.high)
+def _change_chart(changes: Sequence[tuple[str, Change]]) -> str:
+    """A dot for each change, to the right where it is for the better; the band around zero is noise."""
+    noises = sorted(each.noise or 0.0 for _, each in changes)
+    # A band may go beyond the edge, so that one wild figure does not hide the others.
+    largest = max([0.02, 1.5 * noises[len(noises) // 2], *(1.1 * abs(each.change) for _, each in changes)])
+    return row_chart(
+        [ChartRow(label, [_change_mark(each)]) for label, each in changes],
+        linear(-largest, largest, lambda share: f"{100 * share:+.3g}%" if share else "0"),
+        across="to the right is better; a dot inside its grey band is noise",
+    )
+
+
+def _change_mark(change: Change) -> Mark:
+    kind = {"better": "good", "worse": "bad"}.get(change.verdict, "soft")
+    said = f"{change.change or 0.0:+.1%}"  # and not -0.0 %
+    return Mark(change.change, said, kind, note=said, band=change.noise or 0.0)
+
+
+def _same(cells: Sequence[Cell], wanted: Cell) -> Cell | None:
+    return next((cell for cell in cells if cell.key == wanted.key), None)
 
 
 def _label(cell: Cell) -> str:
@@ -126,25 +165,6 @@ def _label(cell: Cell) -> str:
         return f"{engine}{cell.dtype}\nbatch {cell.batch}{length}"
     name = cell.workload.name and f", {cell.workload.name}"
     return f"{engine}{cell.dtype}\nbatch {cell.batch}{name}\n{cell.workload.prompt_tokens} + {cell.workload.new_tokens}"
-
-
-def _axis(name: str) -> tuple[str, Callable[[float], str]]:
-    """The unit of an axis, and a value on it."""
-    unit = KINDS[name].unit
-    if unit == "s":
-        return "milliseconds", lambda value: f"{1e3 * value:.4g}"
-    if unit == "B":
-        return "bytes", lambda value: format_size(round(value))
-    return unit, "{:.4g}".format
-
-
-def _value(name: str, value: float) -> str:
-    unit = KINDS[name].unit
-    if unit == "B":
-        return format_size(round(value))
-    if unit == "s":
-        return f"{value:.2f} s" if value >= 1.0 else f"{value * 1e3:.4g} ms"
-    return f"{value:.4g} {unit}"
 
 
 def _files(comparison: Comparison) -> str:

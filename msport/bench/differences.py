@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from msport.bench.cells import document_cells
+from msport.bench.notes import is_caution
 
 # What must be the same for two figures to be about the same thing, and what each is called.
 _SAME = {
@@ -15,6 +16,8 @@ _SAME = {
     "device": "the device",
     "seed": "the seed",
 }
+
+OTHER_THING = "the figures are not about the same thing"
 
 _HASH_DIGITS = 12
 
@@ -32,7 +35,7 @@ def describe_differences(
     for name, title in _SAME.items():
         if setups[0][name] != setups[1][name]:
             was, became = (setup[name] for setup in setups)
-            yield f"{title} differs: {was}, then {became}; the figures are not about the same thing"
+            yield f"{title} differs: {was}, then {became}; {OTHER_THING}"
     was, became = map(_described, documents)
     for name in sorted(was.keys() & became.keys()):
         if was[name] != became[name]:
@@ -40,7 +43,7 @@ def describe_differences(
     yield from _only_in_one(files, documents)
     for file, document in zip(files, documents, strict=True):
         for note in document["notes"]:
-            if "idle machine" in note:
+            if is_caution(note):
                 yield f"{file}: {note}"
 
 

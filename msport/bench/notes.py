@@ -16,6 +16,8 @@ from msport.convert import format_size
 # A speed of the machine that moves by more than this during a benchmark is that of a busy one.
 UNSTEADY = 0.2
 
+_IDLE = "repeat on an idle machine"
+
 # A load average above this share of the processors leaves less than a processor each for what is measured.
 BUSY = 0.5
 
@@ -32,11 +34,16 @@ def collect_notes(report: Measurements) -> tuple[str, ...]:
     return tuple(dict.fromkeys(notes))  # what holds for every session is said once
 
 
+def is_caution(note: str) -> bool:
+    """Whether `note` says that the machine was not at rest, which puts every figure in doubt."""
+    return _IDLE in note
+
+
 def _on_setup(setup: Setup) -> Iterator[str]:
     if setup.load_average > BUSY * setup.threads:
         yield (
             f"the machine was busy when the benchmark began: load average {setup.load_average:.1f} on"
-            f" {setup.threads} processors; repeat on an idle machine"
+            f" {setup.threads} processors; {_IDLE}"
         )
 
 
@@ -50,7 +57,7 @@ def on_machine(limits: Limits, where: str = "") -> Iterator[str]:
         if drift > UNSTEADY:
             yield (
                 f"{name}{where}: the machine's speed moved by {drift:.0%} during the benchmark; something else is"
-                " running, repeat on an idle machine"
+                f" running, {_IDLE}"
             )
 
 

@@ -64,8 +64,13 @@ def _heading(report: Measurements) -> Iterator[str]:
     yield f"{setup.processor}, {counted(setup.threads, 'thread')}; {suite}{runs}{spread_over}"
     yield f"began {utc(setup.started)}; checkpoint {setup.checkpoint[:16]}, seed {setup.seed}"
     yield ""
-    yield from dict.fromkeys(map(_engine_line, (*report.sessions, *report.baselines)))
+    yield from engine_lines(report)
     yield ""
+
+
+def engine_lines(report: Measurements) -> list[str]:
+    """What ran, in which versions, and how: a line for each engine and dtype."""
+    return list(dict.fromkeys(map(_engine_line, (*report.sessions, *report.baselines))))
 
 
 def _engine_line(session: Session) -> str:

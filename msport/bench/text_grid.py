@@ -9,7 +9,7 @@ from msport.bench.measurements import Measurements, Startup
 from msport.bench.session import Result, Session
 from msport.bench.statistics import Summary, median
 from msport.convert import format_size
-from msport.report.layout import Row, percent, table
+from msport.report.layout import Row, number, percent, table
 
 _KEYS = ("dtype", "batch", "prompt", "new")
 
@@ -25,8 +25,8 @@ def grid_lines(report: Measurements) -> Iterator[str]:
     yield from _titled("beside the limits measured in the same run", limit_rows(report))
     for dtype, limits in report.limits.items():
         bandwidth, matmul = limits.bandwidth, limits.matmul
-        yield f"  {dtype} limits: {bandwidth.best / 1e9:.3g} GB/s ({bandwidth.method}),"
-        yield f"    {matmul.best / 1e9:.3g} GFLOP/s ({matmul.method})"
+        yield f"  {dtype} limits: {number(bandwidth.best / 1e9, 3)} GB/s ({bandwidth.method}),"
+        yield f"    {number(matmul.best / 1e9, 3)} GFLOP/s ({matmul.method})"
     if report.baselines:
         yield ""
         yield from _titled("Transformers in float32", result_rows(report.baselines))
@@ -66,8 +66,8 @@ def result_rows(sessions: Iterable[Session]) -> list[Row]:
     for session, result in _results(sessions):
         decode = result.decode
         steps = ("", "", "", "") if decode is None else (*_timed(decode), _ms(decode.p95), _ms(decode.p99))
-        prefill = (f"{result.prefill_rate:.1f}", _spread(result.prefill))
-        throughput = (f"{result.throughput:.1f}", _spread(result.total))
+        prefill = (f"{result.prefill_rate:,.1f}", _spread(result.prefill))
+        throughput = (f"{result.throughput:,.1f}", _spread(result.total))
         rows.append((*_keys(session, result), *prefill, *_timed(result.first_token), *steps, *throughput))
     return rows
 
@@ -83,7 +83,7 @@ def limit_rows(report: Measurements) -> list[Row]:
         columns = [
             ("", "", "")
             if share is None
-            else (f"{share.amount / 1e9:.3g}", f"{share.achieved / 1e9:.3g}", percent(share.of_limit))
+            else (number(share.amount / 1e9, 3), number(share.achieved / 1e9, 3), percent(share.of_limit))
             for share in shares
         ]
         rows.append((*_keys(session, result), *columns[0], *columns[1]))
@@ -128,7 +128,7 @@ def _timed(summary: Summary) -> Row:
 
 
 def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.4g}"
+    return number(seconds * 1e3)
 
 
 def _spread(summary: Summary) -> str:

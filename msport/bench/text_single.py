@@ -11,7 +11,7 @@ from msport.bench.session import Result, Session
 from msport.bench.statistics import Summary, summarise
 from msport.convert import format_size
 from msport.msmodels.costs import Costs
-from msport.report.layout import Row, percent, table
+from msport.report.layout import Row, number, percent, table
 
 
 def session_lines(
@@ -66,7 +66,7 @@ def _figures(result: Result) -> list[tuple[str, str, str]]:
     """Name, value, and the key of the ratio that belongs to it."""
     workload, decode = result.workload, result.decode
     rows = [
-        ("prefill", f"{result.prefill_rate:.1f} tokens/s{_spread(result.prefill)}", "prefill"),
+        ("prefill", f"{result.prefill_rate:,.1f} tokens/s{_spread(result.prefill)}", "prefill"),
         ("time to first token", f"{_milliseconds(result.first_token.p50)}{_spread(result.first_token)}", "first_token"),
     ]
     if decode is not None:
@@ -74,11 +74,11 @@ def _figures(result: Result) -> list[tuple[str, str, str]]:
             ("decode, p50", f"{_milliseconds(decode.p50)}/token{_spread(decode)}", "decode"),
             ("decode, p95", f"{_milliseconds(decode.p95)}/token", ""),
             ("decode, p99", f"{_milliseconds(decode.p99)}/token", ""),
-            ("decode rate", f"{workload.batch / decode.p50:.1f} tokens/s", ""),
+            ("decode rate", f"{workload.batch / decode.p50:,.1f} tokens/s", ""),
         ]
     return [
         *rows,
-        ("throughput, prefill included", f"{result.throughput:.1f} tokens/s{_spread(result.total)}", "throughput"),
+        ("throughput, prefill included", f"{result.throughput:,.1f} tokens/s{_spread(result.total)}", "throughput"),
     ]
 
 
@@ -88,12 +88,12 @@ def _limit_rows(result: Result, costs: Costs, limits: Limits) -> Iterator[Row]:
         amount = f"{format_size(round(decode.amount))} a step"
         yield "memory read by decoding", _rate(decode, "GB/s"), amount, limits.bandwidth.method
     prefill = prefill_share(result, costs, limits)
-    amount = f"{prefill.amount / 1e9:.3g} GFLOP a prompt"
+    amount = f"{number(prefill.amount / 1e9, 3)} GFLOP a prompt"
     yield "arithmetic of prefill", _rate(prefill, "GFLOP/s"), amount, limits.matmul.method
 
 
 def _rate(share: Share, unit: str) -> str:
-    return f"{share.achieved / 1e9:.3g} of {share.limit / 1e9:.3g} {unit} ({percent(share.of_limit)})"
+    return f"{number(share.achieved / 1e9, 3)} of {number(share.limit / 1e9, 3)} {unit} ({percent(share.of_limit)})"
 
 
 def _compiled(prefill: float, decode: float | None) -> str:
@@ -126,7 +126,7 @@ def _seconds(summary: Summary | None) -> str:
 
 
 def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1e3:.4g} ms"
+    return f"{number(seconds * 1e3)} ms"
 
 
 def _spread(summary: Summary) -> str:

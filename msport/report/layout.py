@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Iterator, Sequence
 
 Row = tuple[str, ...]
 
 INDENT = "  "
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def table(rows: Sequence[Sequence[str]], align: str = "", indent: str = INDENT) -> Iterator[str]:
@@ -34,9 +36,28 @@ def shortened(text: str, width: int) -> str:
     return f"{line.rstrip()}…"
 
 
+def number(value: float, digits: int = 4) -> str:
+    """`value` to `digits` significant digits, at least to the unit, never with an exponent: ``0.0123``, ``12,345``."""
+    if value == 0.0 or not math.isfinite(value):
+        return "0" if value == 0.0 else "not finite"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def power_of_ten(exponent: int) -> str:
+    """10 to the power of `exponent`."""
+    return "10" + str(exponent).translate(_SUPERSCRIPTS)
+
+
 def percent(share: float) -> str:
     """Whole percents, and tenths where there is less than one."""
-    return f"{share:.1%}" if share < 0.0095 else f"{share:.0%}"
+    return f"{share:.1%}" if 0.0 < share < 0.0095 else f"{share:.0%}"
+
+
+def exact_percent(share: float) -> str:
+    """Three significant digits of a percentage, for ticks."""
+    return f"{number(100 * share, 3)}%"
 
 
 def counted(number: int, noun: str, several: str | None = None) -> str:

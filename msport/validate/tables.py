@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from msport.report.layout import Row, shortened
+from msport.report.layout import Row, power_of_ten, shortened
 from msport.validate.findings import Findings
 from msport.validate.layers import LayerError
 from msport.validate.weights import TensorCheck
 
 _WRONG_TENSORS_SHOWN = 20
+# Heads of columns that hold words, as the first one does; the others hold numbers.
+_WORDS = frozenset({"text", "how", "prompt", "transform", "value", "first to depart", "wrong"})
+
+
+def alignment(head: Row) -> str:
+    """``<`` for each column of words, ``>`` for each of numbers."""
+    return "".join("<" if number == 0 or name in _WORDS else ">" for number, name in enumerate(head))
+
+
+def error_text(value: float, digits: int = 2) -> str:
+    """An error as every table writes it."""
+    return f"{value:.{digits}e}" if math.isfinite(value) else "not finite"
 
 
 def text_rows(report: Findings, width: int) -> list[Row]:
@@ -29,12 +42,12 @@ def result_rows(report: Findings) -> list[Row]:
             (
                 result.title,
                 str(len(errors)),
-                f"{errors.relative_l2.max():.2e}",
-                f"{errors.relative_l2.mean():.2e}",
+                error_text(errors.relative_l2.max()),
+                error_text(errors.relative_l2.mean()),
                 str(result.start + result.worst),
-                f"{errors.max_abs.max():.2e}",
-                f"{errors.kl.mean():.1e}",
-                f"{errors.kl.max():.1e}",
+                error_text(errors.max_abs.max()),
+                error_text(errors.kl.mean(), 1),
+                error_text(errors.kl.max(), 1),
                 f"{errors.top1.mean():.1%}",
                 f"{errors.overlap.mean():.1%}",
                 str(result.failed(report.setup.tolerance)),
@@ -54,9 +67,9 @@ def layer_rows(report: Findings) -> list[Row]:
         rows.append(
             (
                 error.name,
-                f"{error.largest:.2e}",
-                _factor(error.largest / before) if before > 0.0 else "",
-                f"{error.prompt} {error.position}",
+                error_text(error.largest),
+                _growth(before, error.largest),
+                f"{error.prompt}, {error.position}",
                 _number(error.attention),
                 _number(error.feed_forward),
                 "" if error.routing is None else f"{error.routing.agreement:.2%}",
@@ -73,16 +86,22 @@ def operation_rows(error: LayerError) -> list[Row]:
     rows: list[Row] = [("operation", "rel L2 max", "mean", "prompt", "at", "how")]
     for operation in error.operations:
         at = operation.prompt, str(operation.position)
-        rows.append((operation.name, f"{operation.largest:.2e}", f"{operation.mean:.2e}", *at, operation.how))
+        rows.append((operation.name, error_text(operation.largest), error_text(operation.mean), *at, operation.how))
     return rows
 
 
-def _factor(ratio: float) -> str:
-    return f"x{ratio:.1f}" if ratio < 1000 else f"x{ratio:.0e}"
+def _growth(before: float, after: float) -> str:
+    """How many times as large an error has become; a dash where that is no number."""
+    if not (before > 0.0 and math.isfinite(before) and math.isfinite(after)):
+        return "-"
+    ratio = after / before
+    if ratio >= 1e6:
+        return f"x{power_of_ten(round(math.log10(ratio)))}"
+    return f"x{ratio:.1f}" if ratio < 1000.0 else f"x{ratio:,.0f}"
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2e}"
+    return "" if value is None else error_text(value)
 
 
 def _empty_columns(rows: Sequence[Row]) -> frozenset[int]:
@@ -104,7 +123,7 @@ def weight_rows(checks: Sequence[TensorCheck]) -> list[Row]:
     rows: list[Row] = [("tensor", "transform", "wrong", "max abs")]
     for check in wrong[:_WRONG_TENSORS_SHOWN]:
         different = check.fault or f"{check.different:,} of {check.elements:,}"
-        rows.append((check.name, check.transform, different, "" if check.fault else f"{check.max_abs:.2e}"))
+        rows.append((check.name, check.transform, different, "" if check.fault else error_text(check.max_abs)))
     if len(wrong) > _WRONG_TENSORS_SHOWN:
         rows.append((f"... and {len(wrong) - _WRONG_TENSORS_SHOWN} more", "", "", ""))
     return rows

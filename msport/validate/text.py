@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 from msport.report.layout import Row, table, utc
 from msport.validate.findings import Findings
-from msport.validate.tables import layer_rows, operation_rows, result_rows, text_rows, weight_rows
+from msport.validate.tables import alignment, layer_rows, operation_rows, result_rows, text_rows, weight_rows
 from msport.validate.verdict import describe_sides, verdict
 
 _TEXT_WIDTH = 66  # beside "prompt 10" in 80 columns
-_LAST_TO_THE_LEFT = ("first to depart", "how")
 
 
 def render_text(report: Findings) -> str:
@@ -21,12 +20,12 @@ def render_text(report: Findings) -> str:
     if report.results:
         blocks.append(_table(result_rows(report)))
     if report.layers:
-        blocks.append("layers\n" + _table(layer_rows(report), left=_LAST_TO_THE_LEFT))
+        blocks.append("layers\n" + _table(layer_rows(report)))
         if report.departure is not None and len(report.departure.operations) > 1:
             rows = operation_rows(report.departure)
-            blocks.append(f"operations of {report.departure.name}, isolated\n" + _table(rows, left=("how",)))
+            blocks.append(f"operations of {report.departure.name}, isolated\n" + _table(rows))
     if report.setup.level == "weights" or not all(check.passed for check in report.weights):
-        blocks.append(_table(weight_rows(report.weights), left=("transform", "wrong")))
+        blocks.append(_table(weight_rows(report.weights)))
     if report.rounding:
         blocks.append("rounding\n" + "\n".join(f"  {line}" for line in report.rounding))
     blocks += [f"note: {note}" for note in report.notes]
@@ -36,7 +35,10 @@ def render_text(report: Findings) -> str:
 
 def _header(report: Findings) -> str:
     setup = report.setup
-    lines = [describe_sides(report), f"checkpoint {setup.checkpoint[:16]}  seed {setup.seed}  {utc(setup.date)}"]
+    lines = [
+        describe_sides(report).replace(", against", ",\n  against"),
+        f"checkpoint {setup.checkpoint[:16]}  seed {setup.seed}  {utc(setup.date)}",
+    ]
     if report.seconds:
         lines.append("  ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.seconds.items()))
     if report.peak_bytes is not None:
@@ -45,7 +47,5 @@ def _header(report: Findings) -> str:
     return "\n".join(lines)
 
 
-def _table(rows: Sequence[Row], left: Sequence[str] = ()) -> str:
-    """The first column and those headed by `left` to the left, the others to the right."""
-    sides = "".join("<" if number == 0 or head in left else ">" for number, head in enumerate(rows[0]))
-    return "\n".join(table(rows, sides, indent=""))
+def _table(rows: Sequence[Row]) -> str:
+    return "\n".join(table(rows, alignment(rows[0]), indent=""))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.made_reports import GRID, LIMITS, REPORT, SESSION
+from bench.made_reports import GRID, LIMITS, REPORT, SESSION, STARTUP
 from bench.schemas import check_schema
 from msport.bench.compare import Change, Comparison, compare, compare_files, relative_change
 from msport.bench.compare_views import render_comparison, render_comparison_page
@@ -176,6 +176,42 @@ def test_the_text_says_what_is_noise_and_the_page_draws_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("factors", "kind", "word"),
+    [
+        ((1.0,), "good", "NO CHANGE"),
+        ((0.5,), "good", "BETTER"),
+        ((2.0,), "bad", "WORSE"),
+        ((1.0, 2.0), "bad", "WORSE"),
+        ((0.5, 2.0), "bad", "MIXED"),
+    ],
+)
+def test_a_banner_says_the_outcome_of_a_comparison(factors: tuple[float, ...], kind: str, word: str) -> None:
+    slower = [_timed(factor) for factor in factors]
+    comparison = _compare(_timed(1.0), *slower)
+    page = render_comparison_page(comparison)
+    banner = page.partition('<div class="banner ')[2].partition("</div>")[0]
+    assert banner.startswith(f'{kind}"><strong>{word}</strong>')
+    assert banner.count("figures agree within") == len(factors)
+    assert page.index(banner) < page.index("<svg")
+    assert (
+        render_comparison(comparison)
+        .splitlines()[-1]
+        .startswith({2.0: "WORSE: ", 0.5: "BETTER: "}.get(factors[-1], "NO CHANGE: "))
+    )
+
+
+def test_runs_without_a_spread_are_not_judged_and_those_of_other_things_are_marked() -> None:
+    once = replace(REPORT, startups=(replace(STARTUP, import_seconds=(2.0,), load_seconds=(0.5,)),))
+    once = replace(once, sessions=(replace(SESSION, peaks=(1,), results=(_first_run(SESSION.results[0]),)),))
+    page = render_comparison_page(_compare(once, once))
+    assert '<div class="banner caution"><strong>NOT JUDGED</strong>' in page
+    assert "CAUTION" not in page
+    other = replace(REPORT, setup=replace(REPORT.setup, checkpoint="1" * 64))
+    cautioned = render_comparison_page(_compare(REPORT, other)).partition("<strong>CAUTION</strong>")[2]
+    assert "the figures are not about the same thing" in cautioned.partition("</div>")[0]
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [("{", "cannot be read as JSON"), ("[]", "its schema is None"), ('{"schema": "msport.bench/1"}', "measure again")],
 )
@@ -194,6 +230,16 @@ def test_a_report_that_lacks_a_part_is_refused_by_name(tmp_path: Path) -> None:
         (tmp_path / name).write_text(content)
     with pytest.raises(UsageError, match=r"part\.json: not a whole report \(KeyError: 'decode_seconds'\)"):
         compare_files([tmp_path / "whole.json", tmp_path / "part.json"])
+
+
+def _timed(factor: float) -> BenchReport:
+    """Two repeats, a tenth apart, of times that are `factor` times those of the factor 1."""
+    runs = tuple(_run_of(factor * level * 0.02 * np.ones(4), process) for process, level in enumerate((0.95, 1.05)))
+    return replace(REPORT, sessions=(replace(SESSION, results=(Result(SESSION.results[0].workload, runs),)),))
+
+
+def _first_run(result: Result) -> Result:
+    return replace(result, runs=result.runs[:1])
 
 
 def _halved(run: Run) -> Run:

@@ -16,6 +16,7 @@ from bench.made_reports import COMPARED, GRID, REPORT, SESSION
 from bench.schemas import DOCS, check_schema
 from msport.bench.cells import KINDS, document_cells
 from msport.bench.memory import DeviceMemory
+from msport.bench.notes import collect_notes
 from msport.bench.published import HEADING, PUBLISHED, markdown_table, published_about
 from msport.bench.report import BenchReport
 from msport.bench.session import Result, Session
@@ -101,7 +102,8 @@ def test_no_two_bars_or_lines_of_a_chart_have_one_colour() -> None:
     figures = re.findall(r"<figure>.*?</figure>", report.to_html(), re.DOTALL)
     assert len(figures) > 5
     for figure in figures:
-        keys = re.findall(r'class="key" style="background:([^"]*)"', figure)
+        keys = re.findall(r'class="key (s\d)"', figure)
+        assert keys
         assert len(set(keys)) == len(keys)
 
 
@@ -117,6 +119,34 @@ def test_memory_is_drawn_beside_what_was_expected() -> None:
     (chart,) = (part for part in ON_DEVICE.to_html().split("<section>") if "Memory of the process" in part)
     for title in ("after loading", "peak", "expected", "peak on the device"):
         assert f"{title}, float32 batch 1" in chart
+
+
+def test_a_machine_that_was_busy_is_said_before_any_figure() -> None:
+    busy = replace(REPORT, setup=replace(REPORT.setup, load_average=1.5))
+    page = replace(busy, notes=collect_notes(busy)).to_html()
+    said = page.index("the machine was busy when the benchmark began")
+    assert page.index('class="banner caution"') < said < page.index('class="cards"') < page.index("<svg")
+    assert page.count("the machine was busy") == 1
+    assert 'class="banner' not in REPORT.to_html()
+
+
+def test_a_single_workload_has_cards_and_a_grid_none() -> None:
+    cards = REPORT.to_html().partition('class="cards"')[2].partition("</dl>")[0]
+    for name, value in (("time to first token", "200 ms"), ("decode, a token", "20 ms"), ("peak memory", "3.00 GB")):
+        assert f"<dt>{name}</dt><dd>{value}</dd>" in cards
+    assert 'class="cards"' not in GRID.to_html()
+
+
+def test_the_page_says_in_which_versions_it_was_measured_and_when() -> None:
+    page = COMPARED.to_html()
+    for said in ("mindspore 2.10.0", "torch 2.13.0, transformers 4.57.1", "2026-11-21 08:00:00 UTC", "0" * 64):
+        assert said in page
+
+
+def test_one_length_is_drawn_in_bars_and_several_over_a_logarithmic_axis() -> None:
+    assert "tokens of the prompt (logarithmic)" in GRID.to_html()
+    assert "tokens of the prompt (logarithmic)" not in REPORT.to_html()
+    assert "msport float32, batch 1, prompt 100: 200" in REPORT.to_html()
 
 
 def test_a_warm_start_that_was_not_measured_has_no_column() -> None:

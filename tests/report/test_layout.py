@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msport.report.layout import counted, display_width, percent, shortened, table, utc
+from msport.report.layout import counted, display_width, number, percent, power_of_ten, shortened, table, utc
 
 
 def test_columns_are_straight_beside_chinese_text() -> None:
@@ -23,7 +23,7 @@ def test_a_text_is_shortened_to_one_line_of_columns() -> None:
 
 
 def test_less_than_a_percent_is_not_nothing() -> None:
-    assert [percent(share) for share in (0.0041, 0.0094, 0.0096, 0.5)] == ["0.4%", "0.9%", "1%", "50%"]
+    assert [percent(share) for share in (0.0, 0.0041, 0.0094, 0.0096, 0.5)] == ["0%", "0.4%", "0.9%", "1%", "50%"]
 
 
 def test_one_is_counted_without_an_s() -> None:
@@ -36,3 +36,14 @@ def test_one_is_counted_without_an_s() -> None:
 
 def test_a_date_is_written_for_people() -> None:
     assert utc("2026-11-21T08:00:00+00:00") == "2026-11-21 08:00:00 UTC"
+
+
+def test_a_number_has_no_exponent_and_no_idle_digits() -> None:
+    values = [0.0, 20.0, 23.456, 10_000.0, 123_456.7, 0.00004321, 1e-3, float("inf"), -12.5]
+    shown = ["0", "20", "23.46", "10,000", "123,457", "0.00004321", "0.001", "not finite", "-12.5"]
+    assert [number(value) for value in values] == shown
+    assert number(0.21934, 3) == "0.219"
+
+
+def test_powers_of_ten_are_written_as_people_do() -> None:
+    assert [power_of_ten(exponent) for exponent in (4, -12)] == ["10⁴", "10⁻¹²"]

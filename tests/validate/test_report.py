@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from msport.validate.findings import PromptResult, Setup
 from msport.validate.html import render_html
 from msport.validate.layers import LayerError, OperationError
 from msport.validate.metrics import measure
-from msport.validate.pictures import positions_picture
+from msport.validate.pictures import differences_picture, positions_picture
 from msport.validate.prompts import Prompt
 from msport.validate.report import Report
 from msport.validate.routing import RoutingCheck
+from msport.validate.tables import layer_rows
 from msport.validate.weights import TensorCheck
 
 SETUP = Setup(
@@ -275,7 +277,7 @@ def test_the_page_is_well_formed_self_contained_and_escaped() -> None:
     assert not {"src", "href"} & {name for _, attributes in outline.seen for name in attributes}
     assert "a&lt;b&gt;-ms" in page
     assert "<b>" not in page
-    assert sum(tag == "polyline" for tag, _ in outline.seen) == 2, "the prefill, and the drift by layer"
+    assert sum(tag == "path" for tag, _ in outline.seen) == 2, "the prefill, and the drift by layer"
     assert page.index("FAILED") < page.index("<svg"), "the verdict comes first"
     assert "http" not in page.replace("http-equiv", "")
 
@@ -287,11 +289,48 @@ def test_paths_of_one_prompt_have_one_colour() -> None:
     assert {part[0] for part in page.split('class="dot s')[1:]} == {"0"}
 
 
+def test_tokens_that_are_not_finite_are_red_above_every_other() -> None:
+    whole, lost = (positions_picture(_report(_result(wrong=wrong))) for wrong in ({2: 1.5}, {2: np.nan, 3: np.inf}))
+    assert "not finite" not in whole
+    assert lost.count('class="dot bad"') == lost.count(": not finite") == 2
+    heights = [float(height) for height in re.findall(r'class="dot bad" cx="[^"]*" cy="([^"]*)"', lost)]
+    ticks = [float(height) for height in re.findall(r'class="grid" x1="74.0" y1="([^"]*)" x2="884.0"', lost)]
+    assert ticks
+    assert max(heights) < min(ticks)
+
+
+def test_logits_that_are_not_finite_stand_apart_in_the_histogram() -> None:
+    assert "not finite" not in differences_picture(_report(_result()))
+    some = differences_picture(_report(_result(wrong={0: np.nan})))
+    assert 'class="bar bad"' in some
+    assert "not finite: the logits of 1 of 5 tokens" in some
+    shares = [float(share) for share in re.findall(r"logits, ([0-9.]+)%", some)]
+    assert sum(shares) == pytest.approx(80, abs=0.1), "a fifth of the logits is not finite"
+    none = differences_picture(_report(_result(wrong=dict.fromkeys(range(5), np.nan))))
+    assert "the logits of 5 of 5 tokens" in none
+    assert 'class="bar s0"' not in none, "nothing that differs by a number is drawn"
+
+
+def test_a_growth_that_is_no_number_is_a_dash_and_a_large_one_has_no_exponent() -> None:
+    drifts = (0.0, 1e-6, 2e-6, 0.0246, 1e4, np.inf, np.inf)
+    layers = tuple(LayerError(n, f"layers.{n}", drift, drift, "random", 3) for n, drift in enumerate(drifts))
+    rows = layer_rows(_report(_result(), layers=layers))
+    assert [row[rows[0].index("growth")] for row in rows[1:]] == ["-", "-", "x2.0", "x12,300", "x406,504", "-", "-"]
+    assert [row[rows[0].index("drift")] for row in rows[-2:]] == ["not finite"] * 2
+
+
+def test_no_table_of_a_failure_writes_inf_or_nan() -> None:
+    report = _report(_result(wrong={0: np.nan}), layers=LAYERS, first_departure=2)
+    cells = [cell for line in str(report).splitlines() for cell in line.split()]
+    assert "not finite" in str(report)
+    assert not {"inf", "nan", "xinf", "xnan"} & set(cells)
+
+
 def test_router_agreement_is_drawn_where_it_is_not_whole() -> None:
     whole = RoutingCheck(tokens=10, agreeing=10, margin=0.0, near_ties=0, wrong=0)
     right = LayerError(1, "layers.0", 1e-6, 1e-6, "random", 3, (), whole)
-    assert "Every token chose the reference" in render_html(_report(_result(), layers=(right,)))
-    assert "Share of tokens that chose" in render_html(_report(_result(), layers=LAYERS))
+    assert "In no layer are there tokens that chose other experts" in render_html(_report(_result(), layers=(right,)))
+    assert "layers.1, 1 of 10 tokens: 10%" in render_html(_report(_result(), layers=LAYERS))
 
 
 def test_a_dense_model_has_no_column_of_experts() -> None:

@@ -1,0 +1,186 @@
+"""Charts as inline SVG: lines over a scale, bars in groups, distributions, and rows of marks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from msport.report import marks
+from msport.report.frame import LEFT, LINE, RIGHT, TOP, WIDTH, Frame, Limit, Point, distinct, width_of
+from msport.report.layout import shortened
+from msport.report.scale import Format, Scale, places
+
+_ROW = 25.0
+_WIDEST_BAR = 54.0
+_LONGEST_TITLE = 52
+_APART = 100.0  # the room of a bar that stands apart
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Points of one colour, drawn as a `line`, as `dots`, or both; `colour` None is the next of the page's colours."""
+
+    title: str
+    points: Sequence[Point]
+    line: bool = True
+    dots: bool = False
+    colour: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """A bar of a distribution, from `low` to `high`; of the bar that stands apart, `title` is written below."""
+
+    low: float
+    high: float
+    value: float
+    said: str
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A dot in a row, or a `bar`; `kind` is its class, `note` is written beside it, `band` drawn around zero."""
+
+    value: float
+    said: str
+    kind: str
+    bar: bool = False
+    note: str = ""
+    band: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    title: str
+    marks: Sequence[Mark]
+    bad: bool = False
+
+
+def line_chart(
+    series: Sequence[Series], x: Scale, y: Scale, *, across: str, up: str, show: Format, limits: Sequence[Limit] = ()
+) -> str:
+    """Lines and dots over `x`, dashed lines at `limits`; values that are not finite are red, above everything else.
+
+    `across` and `up` name the axes with their units; `show` writes a value.
+    """
+    lost = any(not math.isfinite(point.value) for one in series for point in one.points)
+    frame = Frame(x, y, lane=lost)
+    kinds = [marks.colour(number if one.colour is None else one.colour) for number, one in enumerate(series)]
+    drawn = [*frame.axes(across, up), *frame.limits(limits)]
+    for one, kind in zip(series, kinds, strict=True):
+        drawn += _of_series(frame, one, kind, show)
+    keys = [marks.key(kind, one.title, dot=not one.line) for one, kind in zip(series, kinds, strict=True)]
+    return marks.figure(WIDTH, frame.height, drawn, f"{up}, by {across}", keys)
+
+
+def bar_chart(
+    groups: Sequence[str],
+    series: Sequence[tuple[str, Sequence[Point | None]]],
+    y: Scale,
+    *,
+    up: str,
+    show: Format,
+    across: str = "",
+) -> str:
+    """A bar for each of `groups` and `series`, whiskers where repeats differ; a label may have several lines."""
+    slot = (WIDTH - LEFT - RIGHT) / len(groups)
+    rows = max(label.count("\n") + 1 for label in groups)
+    frame = Frame(Scale(0.0, len(groups), ()), y, rows=rows, named=bool(across))
+    drawn = list(frame.axes(across, up))
+    for value, label in places(len(groups) - 1, groups).ticks:
+        for row, written in enumerate(label.split("\n")):
+            drawn.append(marks.text(LEFT + slot * (value + 0.5), frame.bottom + 17 + LINE * row, written))
+    width = min(_WIDEST_BAR, 0.8 * slot / len(series))
+    for number, (title, points) in enumerate(series):
+        for place, (group, point) in enumerate(zip(groups, points, strict=True)):
+            if point is not None:
+                left = LEFT + slot * (place + 0.5) + (number - len(series) / 2) * width
+                said = point.name or f"{title}, {', '.join(group.splitlines())}"
+                drawn += _of_bar(frame, left, width, point, marks.colour(number), said, show)
+    keys = [marks.key(marks.colour(number), title) for number, (title, _) in enumerate(series)]
+    return marks.figure(WIDTH, frame.height, drawn, f"{up} {across}".rstrip(), keys if len(keys) > 1 else ())
+
+
+def distribution(bins: Sequence[Bin], x: Scale, y: Scale, *, across: str, up: str, apart: Bin | None = None) -> str:
+    """Bars that touch, and `apart` from them, in red, what has no place on the scale."""
+    frame = Frame(x, y, right=RIGHT + (_APART if apart else 0.0))
+    drawn = list(frame.axes(across, up))
+    for each in bins:
+        left, right, top = frame.across(each.low), frame.across(each.high), frame.up(each.value)
+        drawn.append(marks.bar("s0", left + 0.5, top, right - left - 1, frame.bottom - top, each.said))
+    if apart is not None:
+        middle, top = WIDTH - RIGHT - _APART / 2, frame.up(apart.value)
+        drawn.append(marks.bar("bad", middle - 20, top, 40, frame.bottom - top, apart.said))
+        drawn.append(marks.text(middle, frame.bottom + 17, apart.title, kind="note"))
+    return marks.figure(WIDTH, frame.height, drawn, f"{up}, by {across}")
+
+
+def row_chart(
+    rows: Sequence[Row],
+    x: Scale,
+    *,
+    across: str,
+    limits: Sequence[Limit] = (),
+    keys: Sequence[tuple[str, str]] = (),
+) -> str:
+    """Named rows one below the other, each with its marks; `keys` are kinds of marks, and what they mean."""
+    titles = [shortened(row.title, _LONGEST_TITLE) for row in rows]
+    left = 20 + max(map(width_of, titles))
+    heights = [_ROW * max(1, sum(mark.bar for mark in row.marks)) for row in rows]
+    above = TOP if limits else TOP / 2
+    bottom, room = above + sum(heights), WIDTH - left - 5 * RIGHT
+
+    def at(value: float) -> float:
+        return left + room * x.place(value)
+
+    drawn = []
+    for value, label in x.ticks:
+        drawn.append(marks.line("grid", at(value), above, at(value), bottom))
+        drawn.append(marks.text(at(value), bottom + 18, label))
+    for value, note in distinct(limits):
+        drawn.append(marks.line("limit", at(value), TOP - 6, at(value), bottom))
+        drawn.append(marks.text(at(value), TOP - 11, note, kind="note"))
+    top = above
+    for row, title, height in zip(rows, titles, heights, strict=True):
+        drawn.append(marks.text(left - 12, top + height / 2 + 4, title, "end", "note" if row.bad else ""))
+        for number, mark in enumerate(row.marks):
+            drawn += _of_row(mark, at, left, top + (_ROW * (number + 0.5) if mark.bar else height / 2))
+        top += height
+    drawn.append(marks.text(left + room / 2, bottom + 42, across, kind="axis"))
+    return marks.figure(WIDTH, bottom + 48, drawn, across, [marks.key(kind, title) for kind, title in keys])
+
+
+def _of_series(frame: Frame, series: Series, kind: str, show: Format) -> Iterator[str]:
+    runs = [(finite, list(run)) for finite, run in groupby(series.points, lambda point: math.isfinite(point.value))]
+    if series.line:
+        pieces = [[(frame.across(p.at), frame.up(p.value)) for p in run] for finite, run in runs if finite]
+        yield marks.path(kind, pieces, series.title)
+    for finite, run in runs:
+        for point in run if series.dots or not finite else ():
+            x, said = frame.across(point.at), f"{series.title}, {point.name}: {show(point.value)}"
+            yield from frame.whisker(x, point)
+            yield marks.circle(kind if finite else "bad", x, frame.up(point.value), said)
+
+
+def _of_bar(frame: Frame, left: float, width: float, point: Point, kind: str, said: str, show: Format) -> Iterator[str]:
+    top, value = frame.up(point.value), show(point.value)
+    yield marks.bar(kind, left + 1, top, width - 2, frame.bottom - top, f"{said}: {value}")
+    yield from frame.whisker(left + width / 2, point)
+    if width_of(value) <= width:
+        yield marks.text(left + width / 2, frame.up(point.high) - 5, value)
+
+
+def _of_row(mark: Mark, at: Callable[[float], float], left: float, middle: float) -> Iterator[str]:
+    x = at(mark.value)
+    if mark.band:
+        begin = at(-mark.band)
+        yield marks.bar("noise", begin, middle - 7, at(mark.band) - begin, 14, "noise")
+    if mark.bar:
+        yield marks.bar(mark.kind, left, middle - 9, x - left, 18, mark.said)
+    else:
+        yield marks.circle(mark.kind, x, middle, mark.said)
+    if mark.note:
+        yield marks.text(x + (6 if mark.bar else 10), middle + 4, mark.note, "start")

@@ -1,0 +1,116 @@
+"""The paper of a chart: two axes with their ticks, and where values stand between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from msport.report import marks
+from msport.report.layout import display_width
+from msport.report.scale import Scale
+
+WIDTH = 900.0
+LEFT, RIGHT, TOP = 74.0, 16.0, 26.0
+LINE = 15.0  # from one line of text to the next
+_BOTTOM = 272.0
+_LANE = 24.0  # above everything else, for what is not finite
+_CHARACTER = 6.6
+
+# A limit and what it is called.
+Limit = tuple[float, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A value at a place across, which has a `name`; `low` and `high` are the ends of its whisker."""
+
+    at: float
+    name: str
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def single(cls, at: float, name: str, value: float) -> Point:
+        return cls(at, name, value, value, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A chart over the scales `x` and `y`; `lane`: with a place above for what is not finite.
+
+    `rows` is how many lines of text are below the axis at least; `named`: the axis across has a name below those.
+    """
+
+    x: Scale
+    y: Scale
+    lane: bool = False
+    right: float = RIGHT
+    rows: int = 1
+    named: bool = True
+
+    @property
+    def bottom(self) -> float:
+        return _BOTTOM
+
+    @property
+    def height(self) -> float:
+        rows = max([self.rows, *(row + 1 for _, _, row in self.labels())])
+        return _BOTTOM + LINE * rows + (26 if self.named else 8)
+
+    def across(self, value: float) -> float:
+        return LEFT + (WIDTH - LEFT - self.right) * self.x.place(value)
+
+    def up(self, value: float) -> float:
+        """The height of `value` on the paper; of what is not finite, that of the lane."""
+        if not math.isfinite(value):
+            return TOP + 6
+        top = TOP + _LANE * self.lane
+        return _BOTTOM - (_BOTTOM - top) * self.y.place(value)
+
+    def axes(self, across: str, up: str) -> Iterator[str]:
+        """Lines and labels of both axes; `across` and `up` are their names."""
+        for value, label in self.y.ticks:
+            yield marks.line("grid", LEFT, self.up(value), WIDTH - RIGHT, self.up(value))
+            yield marks.text(LEFT - 8, self.up(value) + 4, label, "end")
+        for at, label, row in self.labels():
+            yield marks.line("grid", at, _BOTTOM, at, _BOTTOM + 5 + LINE * row)
+            yield marks.text(at, _BOTTOM + 17 + LINE * row, label)
+        if self.lane:
+            yield marks.text(LEFT - 8, TOP + 10, "not finite", "end", "note")
+        yield marks.text(4, 12, up, "start", "axis")
+        yield marks.text((LEFT + WIDTH - self.right) / 2, self.height - 6, across, kind="axis")
+
+    def labels(self) -> list[tuple[float, str, int]]:
+        """Where each tick across stands, what is written there, and in which row, so that nothing overlaps."""
+        ends: list[float] = []
+        placed = []
+        for value, label in sorted(self.x.ticks):
+            at, half = self.across(value), width_of(label) / 2
+            row = next((row for row, end in enumerate(ends) if end < at - half), len(ends))
+            ends[row : row + 1] = [at + half + 8]
+            placed.append((at, label, row))
+        return placed
+
+    def limits(self, limits: Sequence[Limit]) -> Iterator[str]:
+        """A dashed line at each of `limits`, under its name."""
+        for value, note in distinct(limits):
+            yield marks.line("limit", LEFT, self.up(value), WIDTH - RIGHT, self.up(value))
+            yield marks.text(WIDTH - RIGHT, self.up(value) - 5, note, "end", "note")
+
+    def whisker(self, x: float, point: Point) -> Iterator[str]:
+        """From the lowest to the highest repeat of `point`, where they differ."""
+        if point.high > point.low:
+            yield marks.whisker(x, self.up(point.low), self.up(point.high))
+
+
+def distinct(limits: Sequence[Limit]) -> list[Limit]:
+    """The limits that are more than zero; those at one place share a line."""
+    values = dict.fromkeys(value for value, _ in limits if value > 0.0)
+    return [(value, ", ".join(note for limit, note in limits if limit == value)) for value in values]
+
+
+def width_of(label: str) -> float:
+    """About how wide the widest line of `label` is."""
+    return _CHARACTER * max(map(display_width, label.split("\n")))

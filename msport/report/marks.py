@@ -1,0 +1,63 @@
+"""What drawings are made of: SVG elements in the colours of the page's style, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+COLOURS = 8  # the classes s0 to s7 of the style
+
+
+def colour(number: int) -> str:
+    """The class of the `number`-th series."""
+    return f"s{number % COLOURS}"
+
+
+def text(x: float, y: float, written: str, anchor: str = "middle", kind: str = "") -> str:
+    """`anchor` is the side of `written` that stands at `x`: ``start``, ``middle`` or ``end``."""
+    return f'<text{_class(kind)} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(written)}</text>'
+
+
+def line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def path(kind: str, pieces: Sequence[Sequence[tuple[float, float]]], said: str) -> str:
+    """A line for each of `pieces`; a piece of one point is seen as a dot."""
+    drawn = "".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in piece) + "h0" for piece in pieces)
+    return f'<path class="line {kind}" d="{drawn}">{_said(said)}</path>'
+
+
+def bar(kind: str, x: float, y: float, width: float, height: float, said: str) -> str:
+    size = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+    return f'<rect class="bar {kind}" {size}>{_said(said)}</rect>'
+
+
+def circle(kind: str, x: float, y: float, said: str, radius: float = 4.0) -> str:
+    return f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}">{_said(said)}</circle>'
+
+
+def whisker(x: float, low: float, high: float) -> str:
+    """From the place `low` up to `high`, with a stroke across either end."""
+    return f'<path class="mark" d="M{x:.1f} {low:.1f}V{high:.1f}M{x - 4:.1f} {low:.1f}h8M{x - 4:.1f} {high:.1f}h8"/>'
+
+
+def key(kind: str, title: str, dot: bool = False) -> str:
+    """An entry of a figure's legend."""
+    shape = "key round" if dot else "key"
+    return f'<li><span class="{shape} {kind}"></span>{escape(title)}</li>'
+
+
+def figure(width: float, height: float, marks: Sequence[str], label: str, keys: Sequence[str] = ()) -> str:
+    """The drawing, `label` for those who cannot see it, and a legend of `keys`."""
+    legend = f'<ul class="legend">{"".join(keys)}</ul>' if keys else ""
+    head = f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(label)}">'
+    return f'<figure><div class="wide">{head}{"".join(marks)}</svg></div>{legend}</figure>'
+
+
+def _said(said: str) -> str:
+    return f"<title>{escape(said)}</title>"
+
+
+def _class(kind: str) -> str:
+    return f' class="{kind}"' if kind else ""

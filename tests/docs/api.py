@@ -14,13 +14,26 @@ from msport.bench import BenchReport
 from msport.checkpoint import Manifest, TensorRecord
 from msport.convert.progress import Step
 from msport.hub import Network
+from msport.msmodels.channels import ChannelStream, Piece
 from msport.msmodels.model import LanguageModel
 from msport.msmodels.text_stream import TextStream
 from msport.msmodels.tokenizer import Tokenizer
 from msport.validate import Report
 
 # What the functions give and take, beside plain values.
-TYPES = (Manifest, TensorRecord, Step, Network, LanguageModel, Tokenizer, TextStream, Report, BenchReport)
+TYPES = (
+    Manifest,
+    TensorRecord,
+    Step,
+    Network,
+    LanguageModel,
+    Tokenizer,
+    TextStream,
+    ChannelStream,
+    Piece,
+    Report,
+    BenchReport,
+)
 WIDTH = 100
 _PYTHON = {" = null": " = None", " = true": " = True", " = false": " = False"}
 

@@ -38,7 +38,7 @@ class ChannelStream:
     belongs to no channel.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()) -> None:
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> None:
         self._text: TextStream = tokenizer.stream()
         self._controls = _control_tokens(tokenizer)
         self._channel: str | None = None

@@ -93,7 +93,7 @@ class Tokenizer:
         """A decoder for tokens that come one at a time: ``.add(token)`` and ``.finish()`` return text."""
         return TextStream(lambda ids: self.decode(ids, skip_special_tokens=skip_special_tokens))
 
-    def channels(self, prompt: Sequence[int] = ()) -> ChannelStream:
+    def channels(self, prompt: Sequence[int]) -> ChannelStream:
         """The same for a model that writes in channels, as gpt-oss does: the text comes with the name of its channel.
 
         `prompt` are the tokens that the model continues.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -35,7 +34,6 @@ TYPES = (
     BenchReport,
 )
 WIDTH = 100
-_PYTHON = {" = null": " = None", " = true": " = True", " = false": " = False"}
 
 
 def exported() -> dict[str, Any]:
@@ -77,8 +75,8 @@ def signature(function: Any, name: str) -> str:
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in listed:
             listed.append("*")
         if parameter.name not in ("self", "cls"):
-            default = "" if parameter.default is parameter.empty else f" = {json.dumps(parameter.default)}"
-            listed.append(f"{parameter.name}: {parameter.annotation}{_PYTHON.get(default, default)}")
+            default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}".replace("'", '"')
+            listed.append(f"{parameter.name}: {parameter.annotation}{default}")
     tail = f") -> {found.return_annotation}"
     line = f"{name}({', '.join(listed)}{tail}"
     return line if len(line) <= WIDTH else f"{name}(\n" + "".join(f"    {item},\n" for item in listed) + tail

@@ -11,6 +11,11 @@ from datetime import datetime, timezone
 Progress = Callable[[str, int, int], None]
 
 
+def utc_now() -> str:
+    """The moment as every report writes it: ISO 8601, in UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
 class Phases:
     """Times phases that follow one another and passes their progress on; `seconds` is by name, in order.
 
@@ -19,7 +24,7 @@ class Phases:
 
     def __init__(self, progress: Progress | None = None) -> None:
         self._progress = progress
-        self.date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self.date = utc_now()
         self.seconds: dict[str, float] = {}
 
     @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from msport.bench.report import BenchReport
 from msport.bench.suites import choose_shape, plan_groups
 from msport.checkpoint import Manifest, open_checkpoint, read_manifest
 from msport.errors import UsageError
-from msport.phases import Progress
+from msport.phases import Progress, utc_now
 from msport.validate.runner import checkpoint_hash, find_reference
 
 
@@ -86,7 +85,7 @@ def benchmark(
         for group in groups
     ]
     source, load = _baseline_folder(manifest, baseline, reference), os.getloadavg()[0]
-    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    started = utc_now()
     asked = _several(dtype)
     device = ask_device(asked or (), progress)
     best = PACKED if manifest.dtype == PACKED else device.dtype  # what load_model takes by itself

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
+
+from msport import __version__
+from msport.phases import utc_now
 
 if TYPE_CHECKING:
     from msport.doctor.fitting import Fit  # which needs a working NumPy
 
-SCHEMA = "msport.doctor/1"
+SCHEMA = "msport.doctor/2"
 
 _NAME_WIDTH = len("training step")
 
@@ -51,10 +54,14 @@ def failed(name: str, finding: str, remedy: str) -> Check:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All checks, in the order in which they were made, and, if a model was given, how it fits."""
+    """All checks, in the order in which they were made, and, if a model was given, how it fits.
+
+    `date` is when they were made, in UTC.
+    """
 
     checks: tuple[Check, ...]
     fit: Fit | None = None
+    date: str = field(default_factory=utc_now)
 
     @property
     def passed(self) -> bool:
@@ -65,7 +72,8 @@ class Diagnosis:
         """As JSON values; docs/schemas/doctor.schema.json describes them."""
         checks = [asdict(check) for check in self.checks]
         fit = None if self.fit is None else self.fit.to_document()
-        return {"schema": SCHEMA, "passed": self.passed, "checks": checks, "fit": fit}
+        made = {"date": self.date, "msport": __version__}
+        return {"schema": SCHEMA, **made, "passed": self.passed, "checks": checks, "fit": fit}
 
     def to_json(self) -> str:
         """`to_document` as one JSON text."""

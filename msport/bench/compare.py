@@ -162,7 +162,9 @@ def _changes(before: Sequence[Cell], after: Sequence[Cell], drift: float) -> Ite
         other = others.get(cell.key)
         for name in COMPARED if other else ():
             if name in cell.figures and other and name in other.figures:
-                yield _change(cell.title, name, cell.figures[name], other.figures[name], drift)
+                pair = cell.figures[name], other.figures[name]
+                if min(each.value for each in pair) > 0.0:  # a compilation too short to be measured is 0
+                    yield _change(cell.title, name, *pair, drift)
 
 
 def _change(cell: str, name: str, before: Figure, after: Figure, drift: float) -> Change:

@@ -62,7 +62,10 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Compilation:
-    """Seconds that the first call of each graph took beyond a later one; `decode` is None where it was not called."""
+    """Seconds that the first call of each graph took beyond a later one; `decode` is None where it was not called.
+
+    They are 0 where the first call was no slower than a later one.
+    """
 
     prefill: float
     decode: float | None
@@ -108,10 +111,11 @@ class Session:
     @property
     def compilation(self) -> Compilation:
         """What the first calls took beyond the median of the later ones on the same workload."""
-        result = self.results[0]
-        if not self.start.steps or result.decode is None:
-            return Compilation(self.start.prefill - result.prefill.p50, None)
-        return Compilation(self.start.prefill - result.prefill.p50, self.start.steps[0] - result.decode.p50)
+        result, start = self.results[0], self.start
+        prefill = max(0.0, start.prefill - result.prefill.p50)
+        if not start.steps or result.decode is None:
+            return Compilation(prefill, None)
+        return Compilation(prefill, max(0.0, start.steps[0] - result.decode.p50))
 
     def to_document(self) -> dict[str, Any]:
         return {

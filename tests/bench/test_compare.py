@@ -115,6 +115,15 @@ def test_without_a_spread_there_is_no_verdict() -> None:
     assert Change("a", "load", 1.0, 2.0, -1.0, None, None).verdict == "unknown"
 
 
+def test_a_compilation_too_short_to_be_measured_has_no_change() -> None:
+    document = json.loads(REPORT.to_json())
+    for seconds in (0.0, -0.2):  # reports of earlier versions have negative ones
+        document["sessions"][0]["startup"]["cold"] = {"prefill": seconds, "decode": 0.0}
+        changes = compare(["a.json", "b.json"], [json.loads(REPORT.to_json()), document]).changes[0]
+        assert "compile_cold" not in {each.figure for each in changes}
+        assert "compile_warm" in {each.figure for each in changes}
+
+
 def test_what_differs_between_the_runs_is_said() -> None:
     other = replace(
         GRID,

@@ -31,6 +31,11 @@ def test_compilation_is_what_the_first_call_took_beyond_the_median_of_the_later_
     assert SESSION.compilation.total == pytest.approx(4.0)
 
 
+def test_a_first_call_no_slower_than_a_later_one_compiled_in_no_time() -> None:
+    quick = replace(SESSION, start=replace(SESSION.start, prefill=0.05, steps=(0.005,)))
+    assert (quick.compilation.prefill, quick.compilation.decode) == (0.0, 0.0)
+
+
 def test_rates_count_every_sequence() -> None:
     assert RESULT.prefill_rate == pytest.approx(100 / 0.1)
     assert RESULT.throughput == pytest.approx(4 / 0.26)

@@ -9,6 +9,8 @@ from msport.validate.findings import Findings
 from msport.validate.tables import alignment, layer_rows, operation_rows, result_rows, text_rows, weight_rows
 from msport.validate.verdict import describe_sides, verdict
 
+# Columns that the page and JSON have: without them a table of results fits 80 columns.
+_LEFT_OUT = frozenset({"mean", "KL mean", "top-5"})
 _TEXT_WIDTH = 66  # beside "prompt 10" in 80 columns
 
 
@@ -18,7 +20,7 @@ def render_text(report: Findings) -> str:
     if texts := text_rows(report, _TEXT_WIDTH):
         blocks.append("\n".join(table(texts, indent="")))
     if report.results:
-        blocks.append(_table(result_rows(report)))
+        blocks.append(_table(_narrowed(result_rows(report))))
     if report.layers:
         blocks.append("layers\n" + _table(layer_rows(report)))
         if report.departure is not None and len(report.departure.operations) > 1:
@@ -45,6 +47,11 @@ def _header(report: Findings) -> str:
         way = "one layer at a time, " if setup.streamed else ""
         lines.append(f"{way}peak memory {report.peak_bytes / 1e9:.2f} GB")
     return "\n".join(lines)
+
+
+def _narrowed(rows: Sequence[Row]) -> list[Row]:
+    kept = [number for number, name in enumerate(rows[0]) if name not in _LEFT_OUT]
+    return [tuple(row[number] for number in kept) for row in rows]
 
 
 def _table(rows: Sequence[Row]) -> str:

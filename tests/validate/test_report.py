@@ -333,6 +333,16 @@ def test_router_agreement_is_drawn_where_it_is_not_whole() -> None:
     assert "layers.1, 1 of 10 tokens: 10%" in render_html(_report(_result(), layers=LAYERS))
 
 
+def test_the_table_of_results_fits_a_terminal_of_80_columns_and_the_page_has_all() -> None:
+    report = _report(_result("english"), _result("english", "decode"))
+    (head,) = (line for line in str(report).splitlines() if line.startswith("prompt"))
+    rows = [line for line in str(report).splitlines() if line.startswith(("prompt", "english"))]
+    assert len(rows) == 3
+    assert max(map(len, rows)) <= 80
+    assert "KL mean" not in head
+    assert ">KL mean<" in render_html(report)
+
+
 def test_a_dense_model_has_no_column_of_experts() -> None:
     assert "experts" not in str(_report(_result(), layers=LAYERS[:2]))
     assert "90.00%" in str(_report(_result(), layers=LAYERS))

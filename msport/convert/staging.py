@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import shutil
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -22,6 +23,11 @@ from msport.errors import OutputError
 
 SUFFIX = ".msport-partial"
 JOURNAL_NAME = "journal"
+
+# Seconds to wait for a lock that another process holds, and between two tries.
+PATIENCE = 3.0
+_PAUSE = 0.02
+_PROC = Path("/proc")
 
 
 def resolve_output(output: Path, elsewhere: str = "name another with -o") -> Path:
@@ -155,19 +161,49 @@ def _lock(folder: Path) -> int:
         return -1
     except NotADirectoryError:  # a file, or a symbolic link to wherever
         raise OutputError(f"{folder}: is in the way; remove it, or name another folder with -o") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise OutputError(
-            f"{folder}: another msport process is writing here; wait for it, or name another folder with -o"
-        ) from None
-    except OSError:
-        return descriptor  # a file system without locks
-    if _is_open_as(descriptor, folder):
+    if _is_locked(descriptor, folder) and _is_open_as(descriptor, folder):
         return descriptor
     os.close(descriptor)
     return -1
+
+
+def _is_locked(descriptor: int, folder: Path) -> bool:
+    """Lock the open `folder`; False if another process has moved or removed it while this one waited.
+
+    Raises OutputError if it still holds the lock after a while: a process that was killed keeps it until the kernel has
+    taken it apart, which takes a tenth of a second, and longer where it was writing.
+    """
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if not _is_open_as(descriptor, folder):
+                return False
+            if time.monotonic() >= until:
+                break
+            time.sleep(_PAUSE)
+        except OSError:
+            return True  # a file system without locks
+    holder = _holder(os.fstat(descriptor))
+    os.close(descriptor)
+    raise OutputError(
+        f"{folder}: another msport process{holder} is writing here; wait for it, or name another folder with -o"
+    )
+
+
+def _holder(folder: os.stat_result) -> str:
+    """The number of the process that holds the lock, and whether it is stopped, as far as the system tells."""
+    place = f"{os.major(folder.st_dev):02x}:{os.minor(folder.st_dev):02x}:{folder.st_ino}"
+    with contextlib.suppress(OSError):
+        for line in (_PROC / "locks").read_text().splitlines():
+            fields = line.split()
+            if "FLOCK" in fields and place in fields:
+                number = fields[fields.index(place) - 1]
+                state = (_PROC / number / "stat").read_text().rpartition(")")[2].split()[0]
+                return f" ({number}, which is stopped)" if state in "Tt" else f" ({number})"
+    return ""
 
 
 def _is_open_as(descriptor: int, folder: Path) -> bool:

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from msport.convert import staging
 from msport.convert.staging import Staging, check_space, free_space, resolve_output
 from msport.errors import OutputError
 
@@ -98,6 +104,12 @@ def _hold(output: Path, ready: object, release: object) -> None:
         release.wait(600)  # type: ignore[attr-defined]
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "PATIENCE", 0.1)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_second_process_on_the_same_output_is_refused_while_the_first_lives(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     ready, release = context.Event(), context.Event()
@@ -105,7 +117,8 @@ def test_a_second_process_on_the_same_output_is_refused_while_the_first_lives(tm
     first.start()
     assert ready.wait(600)
     try:
-        with pytest.raises(OutputError, match="another msport process is writing here"), Staging(tmp_path / "out"):
+        refusal = rf"another msport process( \({first.pid}\))? is writing here; wait for it"
+        with pytest.raises(OutputError, match=refusal), Staging(tmp_path / "out"):
             pass
         assert (tmp_path / ".out.msport-partial").is_dir()
     finally:
@@ -169,3 +182,52 @@ def test_space_is_measured_on_the_disk_of_the_nearest_folder_that_exists(
         check_space(missing, 5000, occupied=2500)
     with pytest.raises(OutputError, match=r"needs 3\.00 kB, and the disk has 2\.00 kB free; free space, or choose"):
         check_space(missing, 3000)
+
+
+HOLD = """
+import fcntl, os, sys, time
+fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_holder_that_is_stopped_is_named_and_once_killed_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    partial = tmp_path / ".out.msport-partial"
+    partial.mkdir()
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, partial], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        holder.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, holder.pid, os.WSTOPPED | os.WNOWAIT)
+        with pytest.raises(OutputError, match="another msport process") as error, Staging(tmp_path / "out"):
+            pass
+        if "(" in str(error.value):  # where the system tells who holds a lock
+            assert f"another msport process ({holder.pid}, which is stopped) is writing here" in str(error.value)
+    finally:
+        holder.kill()
+        holder.communicate()
+    with Staging(tmp_path / "out"):
+        pass
+
+
+def test_a_lock_that_is_about_to_be_given_up_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    partial = tmp_path / ".out.msport-partial"
+    partial.mkdir()
+    dying = os.open(partial, os.O_RDONLY)
+    fcntl.flock(dying, fcntl.LOCK_EX)
+    tries = []
+    lock = fcntl.flock
+
+    def give_up_at_the_third(descriptor: int, operation: int) -> None:
+        tries.append(descriptor)
+        if len(tries) == 3:
+            os.close(dying)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", give_up_at_the_third)
+    with Staging(tmp_path / "out") as staged:
+        staged.clear()
+    assert len(tries) == 3

@@ -8,6 +8,8 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from msport.checkpoint.regular import open_regular
+
 
 def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
     """Write ``data`` (text as UTF-8) to a temporary file beside ``path``, make it durable, and rename it to ``path``.
@@ -48,5 +50,15 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Make all that any process has written to the file ``path`` durable; raises OSError with its name."""
+    descriptor = open_regular(path, os.O_NOFOLLOW)
+    try:
+        with naming_the_file(path):
+            os.fdatasync(descriptor)
     finally:
         os.close(descriptor)

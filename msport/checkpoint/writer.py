@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,10 +29,11 @@ class ShardWriter:
     """A checkpoint file being written.
 
     The file must not exist yet; it is created at its final size, so that a full disk shows at once. ``write`` may be
-    called from several threads. ``close`` makes the tensors durable, and only then writes what stands between them:
-    until that is on disk too, no reader takes the file for a checkpoint. Leaving the context through an exception only
-    closes the file, and what becomes of it is the caller's choice; with ``resume`` a later writer goes on with it.
-    Every OSError carries the file's name.
+    called from several threads. ``close`` makes the tensors durable, then what stands between them, and last the file's
+    beginning: until then no reader takes the file for a checkpoint, not even a ``.ckpt``, whose end nothing marks.
+    Leaving the context through an exception only closes the file, and what becomes of it is the caller's choice. With
+    ``resume`` a later writer goes on with it, and takes its beginning away first. Every OSError carries the file's
+    name.
     """
 
     def __init__(self, path: str | os.PathLike[str], layout: Layout, *, resume: bool = False) -> None:
@@ -39,14 +41,16 @@ class ShardWriter:
         self.layout = layout
         create = os.O_NOFOLLOW if resume else os.O_CREAT | os.O_EXCL
         self._descriptor = os.open(self.path, os.O_RDWR | create | os.O_CLOEXEC, 0o666)
-        if resume:
-            return
         try:
             with naming_the_file(self.path):
-                _reserve(self._descriptor, layout.file_size)
+                if resume:
+                    self._write_literals((begin, bytes(len(literal))) for begin, literal in layout.literals[:1])
+                else:
+                    _reserve(self._descriptor, layout.file_size)
         except BaseException:
             self._release()
-            self.path.unlink(missing_ok=True)
+            if not resume:
+                self.path.unlink(missing_ok=True)
             raise
 
     def write(self, name: str, offset_in_tensor: int, buffer: Buffer) -> None:
@@ -82,7 +86,10 @@ class ShardWriter:
             )
 
     def close(self) -> None:
-        """Finish the file: fsync, header or descriptions, trailer, fsync, close. A second call does nothing."""
+        """Finish the file: tensors, descriptions and trailer, beginning, each durable before the next, and close it.
+
+        A second call does nothing.
+        """
         if self._descriptor < 0:
             return
         try:
@@ -90,11 +97,15 @@ class ShardWriter:
                 os.fsync(self._descriptor)
                 if os.fstat(self._descriptor).st_size != self.layout.file_size:
                     raise OSError(errno.EIO, _SHRANK)
-                for offset, literal in self.layout.literals:
-                    _write_all(self._descriptor, memoryview(literal), offset)
+                beginning, others = self.layout.literals[:1], self.layout.literals[1:]
+                self._write_literals(others)
                 if self.layout.crc_begin is not None:
-                    trailer = crc_trailer(_crc32(self._descriptor, self.layout.crc_begin))
-                    _write_all(self._descriptor, memoryview(trailer), self.layout.crc_begin)
+                    first = b"".join(literal for _, literal in beginning)
+                    trailer = crc_trailer(_crc32(self._descriptor, self.layout.crc_begin, first))
+                    self._write_literals([(self.layout.crc_begin, trailer)])
+                if others or self.layout.crc_begin is not None:
+                    os.fsync(self._descriptor)
+                self._write_literals(beginning)
                 os.fsync(self._descriptor)
         finally:
             self._release()
@@ -109,6 +120,10 @@ class ShardWriter:
             self.close()
         else:
             self._release()
+
+    def _write_literals(self, literals: Iterable[tuple[int, bytes]]) -> None:
+        for offset, literal in literals:
+            _write_all(self._descriptor, memoryview(literal), offset)
 
     def _locate(self, name: str, offset: int, size: int) -> list[Extent]:
         tensor = self.layout.tensors[name]
@@ -156,8 +171,9 @@ def _read_all(descriptor: int, data: memoryview, offset: int) -> None:
         data, offset = data[count:], offset + count
 
 
-def _crc32(descriptor: int, size: int) -> int:
-    crc = offset = 0
+def _crc32(descriptor: int, size: int, beginning: bytes) -> int:
+    """The CRC32 of the first ``size`` bytes of a file whose ``beginning`` is still to be written."""
+    crc, offset = zlib.crc32(beginning), len(beginning)
     while offset < size:
         piece = os.pread(descriptor, min(_READ_BACK, size - offset), offset)
         if not piece:

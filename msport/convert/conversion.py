@@ -129,7 +129,7 @@ def run(
     with (
         conversion.checkpoint as source,
         Staging(conversion.output) as staging,
-        journalled(staging, plan, _fingerprint(conversion), restart=restart) as journal,
+        journalled(staging, plan, _fingerprint(conversion), budget, progress, restart=restart) as journal,
     ):
         check_disk(conversion)
         survey = conversion.source.stream is None  # over a network that would cost a second download

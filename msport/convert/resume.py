@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -11,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from msport import __version__
-from msport.checkpoint.atomic import naming_the_file, sync_folder
+from msport.checkpoint.atomic import sync_file, sync_folder
 from msport.checkpoint.quoting import enumerate_some
+from msport.convert.budget import Budget
 from msport.convert.journal import Done, Journal, read_journal
 from msport.convert.plan import Plan
+from msport.convert.progress import Progress
 from msport.convert.staging import JOURNAL_NAME, Staging, partial_folder, remove
+from msport.convert.takeover import intact
 from msport.errors import OutputError, UsageError
 
 _KEPT = "msport_kept"
@@ -49,9 +51,17 @@ def make_fingerprint(plan: Plan, source: str, revision: str | None, versions: Ma
 
 @contextmanager
 def journalled(
-    staging: Staging, plan: Plan, fingerprint: Mapping[str, Any], *, restart: bool = False
+    staging: Staging,
+    plan: Plan,
+    fingerprint: Mapping[str, Any],
+    budget: Budget,
+    progress: Progress | None = None,
+    *,
+    restart: bool = False,
 ) -> Iterator[Journal]:
     """The journal of a conversion in `staging`, which goes on where an interrupted one stopped, or begins.
+
+    What is finished is read back first, within `budget`, and made again where it has been damaged.
 
     Whatever is done is kept if the context is left through an error, except a UsageError, after which the same command
     would fail again. Raises OutputError that says what is different if `staging` holds another conversion, unless
@@ -63,6 +73,11 @@ def journalled(
         done = Done()
     else:
         _settle(done, plan, staging.folder)
+        try:
+            done = intact(done, plan, staging.folder, budget, progress)
+        except BaseException as error:
+            setattr(error, _KEPT, staging.partial)
+            raise
     journal = Journal(staging.journal, dict(fingerprint), done)
     try:
         yield journal
@@ -158,13 +173,3 @@ def _settle(done: Done, plan: Plan, folder: Path) -> None:
         with suppress(FileNotFoundError):
             sync_file(folder / file)
     sync_folder(folder)
-
-
-def sync_file(path: Path) -> None:
-    """Make all that any process has written to the file `path` durable; raises OSError with its name."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        with naming_the_file(path):
-            os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Protocol
 
 from msport.checkpoint import Header, ShardWriter, TensorFile
+from msport.checkpoint.atomic import sync_file
 from msport.convert.journal import Claims, Done
 from msport.convert.plan import Plan
-from msport.convert.resume import sync_file
 from msport.convert.tensors import OutputTensor
 from msport.convert.transforms import Array
 

@@ -65,3 +65,9 @@ class OutputTensor:
         weights = {source.dtype for source in self.sources if not source.name.endswith(FP8_SCALES)}
         casts = weights & {*FLOATING, FLOAT8_E4M3FN} - {self.dtype}
         return max(casts, key=lambda dtype: dtype.itemsize) if casts and self.dtype != FLOAT32 else None
+
+
+def as_it_is(tensor: TensorInfo, file: str) -> OutputTensor:
+    """The plain copy of a tensor that lies in `file`, for a walk that only reads it."""
+    source = SourceTensor(tensor.name, tensor.dtype, tensor.shape, file)
+    return OutputTensor(tensor.name, tensor.dtype, tensor.shape, "copy", (source,), file, tensor.extents)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from msport.checkpoint import Manifest, TensorInfo, TensorRecord, open_checkpoint, read_manifest
+from msport.checkpoint import Manifest, TensorInfo, open_checkpoint, read_manifest
 from msport.checkpoint.index import INDEX_NAME, NAME_MAP_NAME, read_weight_map
 from msport.checkpoint.quoting import enumerate_some
 from msport.convert.budget import MAX_MEMORY, Budget, make_budget
@@ -13,7 +13,7 @@ from msport.convert.plan import Plan
 from msport.convert.progress import Counter, Progress
 from msport.convert.sinks import NullSink
 from msport.convert.sizes import parse_size
-from msport.convert.tensors import OutputTensor, SourceTensor
+from msport.convert.tensors import as_it_is
 from msport.convert.transforms import Reader
 from msport.convert.walk import Walk
 from msport.errors import CheckpointError
@@ -37,7 +37,7 @@ def verify_folder(
     with open_checkpoint(folder) as checkpoint:
         problems = _compare(manifest, checkpoint.tensors, checkpoint.files) | _compare_indices(manifest, folder)
         intact = [name for name in manifest.tensors if name not in problems]
-        tensors = [_as_it_is(checkpoint.tensors[name], manifest.tensors[name]) for name in intact]
+        tensors = [as_it_is(checkpoint.tensors[name], manifest.tensors[name].file) for name in intact]
         if tensors:
             budget = make_budget(tensors, parse_size(max_memory), workers)
             counter = Counter("read back", sum(tensor.nbytes for tensor in tensors), progress)
@@ -88,8 +88,3 @@ def _compare_indices(manifest: Manifest, folder: Path) -> dict[str, str]:
         elif read_weight_map(folder / name) != files:
             problems[name] = f"{name} names other files"
     return problems
-
-
-def _as_it_is(tensor: TensorInfo, record: TensorRecord) -> OutputTensor:
-    source = SourceTensor(tensor.name, tensor.dtype, tensor.shape, record.file)
-    return OutputTensor(tensor.name, tensor.dtype, tensor.shape, "copy", (source,), record.file, record.extents)

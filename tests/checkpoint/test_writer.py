@@ -123,6 +123,37 @@ def test_until_it_is_closed_no_reader_takes_it_for_a_checkpoint(name: str, tmp_p
     TensorFile(tmp_path / name).close()
 
 
+def test_the_beginning_is_written_last_and_when_all_else_is_durable(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ``.ckpt`` that begins as it should and is cut somewhere would load as if it were whole."""
+    calls: list[int | str] = []
+    write, sync = os.pwrite, os.fsync
+
+    def noted_write(descriptor: int, data: memoryview, offset: int) -> int:
+        calls.append(offset)
+        return write(descriptor, data, offset)
+
+    def noted_sync(descriptor: int) -> None:
+        calls.append("durable")
+        sync(descriptor)
+
+    with ShardWriter(tmp_path / name, layouts()[name]) as writer:
+        for tensor, content in CONTENTS.items():
+            writer.write(tensor, 0, content)
+        monkeypatch.setattr(os, "pwrite", noted_write)
+        monkeypatch.setattr(os, "fsync", noted_sync)
+    assert calls[-3:] == ["durable", 0, "durable"]
+    assert calls.count(0) == 1
+
+
+def test_a_finished_file_that_is_gone_on_with_is_unfinished_again(name: str, tmp_path: Path) -> None:
+    expected = write_in_order(tmp_path / name, layouts()[name])
+    with ShardWriter(tmp_path / name, layouts()[name], resume=True), pytest.raises(CheckpointError):
+        TensorFile(tmp_path / name)
+    assert (tmp_path / name).read_bytes() == expected
+
+
 def test_a_later_writer_goes_on_with_what_an_earlier_one_left(name: str, tmp_path: Path) -> None:
     expected = write_in_order(tmp_path / f"1{name}", layouts()[name])
 

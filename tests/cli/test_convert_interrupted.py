@@ -100,7 +100,9 @@ def test_what_an_interrupted_conversion_has_done_shows_in_plan_progress_and_resu
     assert " taken by an unfinished conversion\n" in text
     assert " of 2.05 MB are done already\n" in text
     result = msport("convert", model, "-o", output, "--json")
-    first = json.loads(result.err.splitlines()[0])
+    lines = [json.loads(line) for line in result.err.splitlines()]
+    assert list(dict.fromkeys(line["phase"] for line in lines)) == ["check what is there", "convert"]
+    first = next(line for line in lines if line["phase"] == "convert")
     assert first["done_nbytes"] == first["resumed_nbytes"] == plan["done_nbytes"]
     assert json.loads(result.out)["resumed_nbytes"] == plan["done_nbytes"]
 

@@ -1,6 +1,6 @@
 """Kills a conversion again and again, and looks at what is left each time. Run as a script: it forks.
 
-    python killing.py MODEL FOLDER KILLS SEED
+    python killing.py MODEL FOLDER KILLS SEED FORMAT
 
 Every conversion runs in a forked child that SIGKILLs itself around a random one of its own system calls: before it,
 after it, or, of a write, in its middle. So every state between two calls can come up, which waiting for a while would
@@ -33,6 +33,9 @@ from msport.errors import MsportError
 
 CALLS = ("open", "write", "pwrite", "fsync", "fdatasync", "posix_fallocate", "copy_file_range")
 CALLS += ("mkdir", "rename", "replace", "unlink", "rmdir")
+
+# Of the output.
+FORMAT = "safetensors"
 
 # The first ones write: a kill may come when half of the bytes are there.
 WRITES = ("write", "pwrite")
@@ -76,7 +79,7 @@ def partial_of(output: Path) -> Path:
 
 def prepared(model: Path, output: Path) -> Conversion:
     """A conversion in the smallest slabs there are, into several shards."""
-    conversion = prepare(model, output, max_shard_size="300kB")
+    conversion = prepare(model, output, format=FORMAT, max_shard_size="300kB")
     tight = Budget(2, max(map(least_scratch, conversion.plan.tensors)))
     return replace(conversion, budget=tight)
 
@@ -211,4 +214,5 @@ def refuses(act: Callable[[], object]) -> None:
 
 
 if __name__ == "__main__":
+    FORMAT = sys.argv[5]
     main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

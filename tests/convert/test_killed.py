@@ -13,8 +13,8 @@ from convert import killing
 from msport.sample import write_sample
 
 
-def kill(model: Path, folder: Path, kills: int, seed: int) -> dict[str, int]:
-    command = [sys.executable, killing.__file__, str(model), str(folder), str(kills), str(seed)]
+def kill(model: Path, folder: Path, kills: int, seed: int, file_format: str = "safetensors") -> dict[str, int]:
+    command = [sys.executable, killing.__file__, str(model), str(folder), str(kills), str(seed), file_format]
     child = subprocess.run(command, capture_output=True, text=True, timeout=3600)
     assert child.returncode == 0, child.stderr
     tally: dict[str, int] = json.loads(child.stdout)
@@ -36,5 +36,6 @@ def test_a_model_whose_files_are_kept_goes_on_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_hundred_kills(packed_sample: Path, tmp_path: Path) -> None:
-    kill(packed_sample, tmp_path, kills=200, seed=2)
+@pytest.mark.parametrize("file_format", ["safetensors", "ckpt"])
+def test_two_hundred_kills(packed_sample: Path, tmp_path: Path, file_format: str) -> None:
+    kill(packed_sample, tmp_path, kills=200, seed=2, file_format=file_format)

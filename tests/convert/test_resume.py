@@ -15,6 +15,7 @@ from msport.checkpoint import Manifest
 from msport.convert import convert_checkpoint, inspect_path, journal, prepare, verify_folder
 from msport.convert.conversion import resumable_nbytes
 from msport.convert.progress import Step
+from msport.convert.resume import kept_after
 from msport.errors import CheckpointError, OutputError, UsageError
 
 OPTIONS = {"max_shard_size": "300kB", "workers": 1}
@@ -32,9 +33,10 @@ def stop_after(model: Path, output: Path, share: float, **options: object) -> No
 
 
 def resume(model: Path, output: Path, **options: object) -> tuple[Manifest, list[Step]]:
+    """Convert; returns the manifest, and the steps of converting itself."""
     steps: list[Step] = []
     manifest = convert_checkpoint(model, output, progress=steps.append, **{**OPTIONS, **options})  # type: ignore[arg-type]
-    return manifest, steps
+    return manifest, [step for step in steps if step.phase == "convert"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -284,3 +286,68 @@ def test_a_journal_that_is_a_pipe_is_refused_and_restart_removes_it(
     _, steps = resume(packed_sample, tmp_path / "out", restart=True)
     assert steps[0].resumed == 0
     verify_folder(tmp_path / "out")
+
+
+def flip(path: Path, offset: int) -> None:
+    """Damage one bit of a file, and leave its times as they were."""
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 0x10]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize("file_format", ["safetensors", "ckpt"])
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_a_finished_tensor_that_was_damaged_meanwhile_is_made_again(
+    packed_sample: Path,
+    tmp_path: Path,
+    partial: Path,
+    share: float,
+    file_format: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stop_after(packed_sample, tmp_path / "out", share, format=file_format)
+    plan = prepare(packed_sample, tmp_path / "out", format=file_format, max_shard_size="300kB").plan
+    replay = journal.read_journal(partial / "journal")
+    assert replay is not None
+    number = max(replay.done.hashes)
+    tensor = plan.tensors[number]
+    flip(partial / "out" / tensor.file, tensor.extents[0][0] + tensor.nbytes // 2)
+    manifest, steps = resume(packed_sample, tmp_path / "out", format=file_format)
+    assert 0 < steps[0].resumed < steps[0].total
+    assert caplog.messages == [f"{partial}/out: {tensor.name} was damaged after it was written: it is made again"]
+    assert manifest == resume(packed_sample, tmp_path / "straight", format=file_format)[0]
+    assert contents(tmp_path / "out") == contents(tmp_path / "straight")
+
+
+@pytest.mark.parametrize("file_format", ["safetensors", "ckpt"])
+def test_a_finished_shard_whose_header_was_damaged_meanwhile_gets_it_again(
+    packed_sample: Path, tmp_path: Path, partial: Path, file_format: str
+) -> None:
+    stop_after(packed_sample, tmp_path / "out", 0.7, format=file_format)
+    plan = prepare(packed_sample, tmp_path / "out", format=file_format, max_shard_size="300kB").plan
+    replay = journal.read_journal(partial / "journal")
+    assert replay is not None
+    shard = plan.shards[min(replay.done.shards)]
+    flip(partial / "out" / shard.file, shard.layout.literals[-1][0] + 3)
+    _, steps = resume(packed_sample, tmp_path / "out", format=file_format)
+    assert steps[0].resumed >= 0.6 * steps[0].total
+    resume(packed_sample, tmp_path / "straight", format=file_format)
+    assert contents(tmp_path / "out") == contents(tmp_path / "straight")
+
+
+def test_a_stop_while_what_is_there_is_checked_keeps_it(packed_sample: Path, tmp_path: Path) -> None:
+    stop_after(packed_sample, tmp_path / "out", 0.7)
+
+    def interrupt(step: Step) -> None:
+        assert step.phase == "check what is there"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as error:
+        convert_checkpoint(packed_sample, tmp_path / "out", progress=interrupt, **OPTIONS)  # type: ignore[arg-type]
+    assert kept_after(error.value) == tmp_path / ".out.msport-partial"
+    _, steps = resume(packed_sample, tmp_path / "out")
+    assert steps[0].resumed >= 0.6 * steps[0].total

@@ -1,0 +1,88 @@
+"""Whether what an interrupted conversion has left is still what it wrote."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from msport.checkpoint import Header
+from msport.checkpoint.layout import version_on_disk
+from msport.checkpoint.pool import FilePool
+from msport.checkpoint.regular import open_regular
+from msport.convert.budget import Budget
+from msport.convert.journal import Done
+from msport.convert.plan import Plan, Shard
+from msport.convert.progress import Counter, Progress
+from msport.convert.sinks import NullSink
+from msport.convert.tensors import as_it_is
+from msport.convert.transforms import Array
+from msport.convert.walk import Walk
+
+_MAX_OPEN_FILES = 16
+_log = logging.getLogger(__name__)
+
+
+def intact(done: Done, plan: Plan, folder: Path, budget: Budget, progress: Progress | None = None) -> Done:
+    """`done` without what has been damaged since: reads every finished tensor in `folder` and compares its SHA-256.
+
+    Of a tensor that was in work the journal holds no hash, and there is nothing to compare. What is left out is made
+    again, and a warning names it. Raises OSError with the file's name if one cannot be read.
+    """
+    if not done.hashes:
+        return done
+    finished = {plan.tensors[number].name: number for number in done.hashes}
+    files = {plan.tensors[number].file for number in done.hashes}
+    shards = [shard for shard in plan.shards if shard.file in files]
+    tensors = [
+        as_it_is(tensor, shard.file)
+        for shard in shards
+        for name, tensor in shard.layout.tensors.items()
+        if name in finished
+    ]
+    with closing(_Written(shards, folder)) as written:
+        counter = Counter("check what is there", sum(tensor.nbytes for tensor in tensors), progress)
+        hashes = Walk(tensors, written, budget, NullSink(), counter).run()
+    damaged = {number for name, number in finished.items() if hashes[name] != done.hashes[number]}
+    for number in sorted(damaged):
+        _log.warning("%s: %s was damaged after it was written: it is made again", folder, plan.tensors[number].name)
+    spoilt = {plan.tensors[number].file for number in damaged}
+    return Done(
+        {number: end for number, end in done.written.items() if number not in damaged},
+        {number: sha256 for number, sha256 in done.hashes.items() if number not in damaged},
+        {number for number in done.shards if _is_whole(plan.shards[number], folder, spoilt)},
+    )
+
+
+def _is_whole(shard: Shard, folder: Path, spoilt: set[str]) -> bool:
+    """Whether no tensor of a finished shard is damaged, nor what stands between them."""
+    if shard.file in spoilt:
+        return False
+    with open(open_regular(folder / shard.file, os.O_NOFOLLOW), "rb") as file:
+        for offset, literal in shard.layout.literals:
+            file.seek(offset)
+            if file.read(len(literal)) != literal:
+                return False
+    return True
+
+
+class _Written:
+    """Reads tensors of shards that need not be finished: the plan says where they lie."""
+
+    def __init__(self, shards: Sequence[Shard], folder: Path) -> None:
+        self._paths = {name: folder / shard.file for shard in shards for name in shard.layout.tensors}
+        self._pool = FilePool({folder / shard.file: _header(shard, folder) for shard in shards}, _MAX_OPEN_FILES)
+
+    def read_into(self, name: str, offset: int, buffer: Array) -> None:
+        with self._pool.borrow(self._paths[name]) as file:
+            file.read_into(name, offset, buffer)
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+def _header(shard: Shard, folder: Path) -> Header:
+    path = folder / shard.file
+    return Header(path, shard.layout.tensors, {}, 0, shard.layout.file_size, version_on_disk(path.stat()))

@@ -20,6 +20,7 @@ from msport.report.scale import linear
 _WORDS = {"better": "better", "worse": "WORSE", "noise": "noise", "unknown": "no spread"}
 _MARKED = ("better", "worse")
 _PER_CHART = 6
+_RATE = " tokens/s"  # stands in the title of a row, not in its cells
 
 
 def render_comparison(comparison: Comparison) -> str:
@@ -72,10 +73,20 @@ def _lines(comparison: Comparison) -> Iterator[str]:
         yield f"beside: {comparison.files[index + 1]} ({utc(comparison.started[index + 1])})"
         yield ""
         if changes:
-            yield from text_table(_rows(changes), "<<>>>><")
+            yield from _table(changes)
             yield ""
         yield from (f"note: {note}" for note in comparison.notes[index])
         yield f"{_verdict(changes)[1]}: {_summary(changes)}"
+
+
+def _table(changes: Sequence[Change]) -> Iterator[str]:
+    """The figures of each cell below its name."""
+    rows = _rows(changes)
+    cells = [row[0] for row in rows]
+    for cell, line in zip(cells, text_table([row[1:] for row in rows], "<>>>><"), strict=True):
+        if cell:
+            yield cell
+        yield line
 
 
 def _rows(changes: Sequence[Change]) -> list[Row]:
@@ -85,9 +96,9 @@ def _rows(changes: Sequence[Change]) -> list[Row]:
         rows.append(
             (
                 "" if each.cell == last else each.cell.removeprefix("msport "),
-                KINDS[each.figure].title.removesuffix(", prefill included"),
-                value_text(each.figure, each.before),
-                value_text(each.figure, each.after),
+                _titled(each.figure),
+                value_text(each.figure, each.before).removesuffix(_RATE),
+                value_text(each.figure, each.after).removesuffix(_RATE),
                 f"{each.after / each.before - 1:+.1%}",
                 "" if each.noise is None else f"{100 / (1 + each.noise) - 100:.1f} to {100 * each.noise:+.1f}%",
                 _WORDS[each.verdict],
@@ -95,6 +106,12 @@ def _rows(changes: Sequence[Change]) -> list[Row]:
         )
         last = each.cell
     return rows
+
+
+def _titled(name: str) -> str:
+    """The title of a figure, and the unit where it is one of rates."""
+    title = KINDS[name].title.removesuffix(", prefill included")
+    return f"{title},{_RATE}" if KINDS[name].unit == _RATE.strip() else title
 
 
 def _summary(changes: Sequence[Change]) -> str:

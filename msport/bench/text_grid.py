@@ -61,20 +61,20 @@ def startup_rows(report: Measurements) -> list[Row]:
 
 def result_rows(sessions: Iterable[Session]) -> list[Row]:
     """One row for each workload, head first."""
-    figures = ("prefill tokens/s", "+-", "first token ms", "+-", "decode ms p50", "+-", "p95", "p99", "tokens/s", "+-")
-    rows: list[Row] = [(*_KEYS, *figures)]
+    prefill, decode = ("prefill\ntokens/s", "+-", "first\ntoken ms", "+-"), ("decode\nms p50", "+-", "p95", "p99")
+    rows: list[Row] = [(*_KEYS, *prefill, *decode, "tokens/s", "+-")]
     for session, result in _results(sessions):
-        decode = result.decode
-        steps = ("", "", "", "") if decode is None else (*_timed(decode), _ms(decode.p95), _ms(decode.p99))
-        prefill = (f"{result.prefill_rate:,.1f}", _spread(result.prefill))
+        steps = result.decode
+        timed = ("", "", "", "") if steps is None else (*_timed(steps), _ms(steps.p95), _ms(steps.p99))
+        rate = (f"{result.prefill_rate:,.1f}", _spread(result.prefill))
         throughput = (f"{result.throughput:,.1f}", _spread(result.total))
-        rows.append((*_keys(session, result), *prefill, *_timed(result.first_token), *steps, *throughput))
+        rows.append((*_keys(session, result), *rate, *_timed(result.first_token), *timed, *throughput))
     return rows
 
 
 def limit_rows(report: Measurements) -> list[Row]:
     """Bytes and operations that were needed, what was reached a second, and its share of the limit; head first."""
-    rows: list[Row] = [(*_KEYS, "GB a step", "GB/s", "of limit", "GFLOP a prefill", "GFLOP/s", "of limit")]
+    rows: list[Row] = [(*_KEYS, "GB\na step", "GB/s", "of\nlimit", "GFLOP\na prefill", "GFLOP/s", "of\nlimit")]
     for session, result in _results(report.sessions):
         costs, limits = report.costs(session), report.limits_of(session)
         if limits is None:

@@ -13,7 +13,7 @@ from msport.report.layout import shortened
 from msport.report.scale import Format, Scale, places
 
 _ROW = 25.0
-_WIDEST_BAR = 54.0
+_WIDEST_BAR, _WIDEST_SLOT = 54.0, 230.0
 _LONGEST_TITLE = 52
 _APART = 100.0  # the room of a bar that stands apart
 
@@ -86,22 +86,23 @@ def bar_chart(
     across: str = "",
 ) -> str:
     """A bar for each of `groups` and `series`, whiskers where repeats differ; a label may have several lines."""
-    slot = (WIDTH - LEFT - RIGHT) / len(groups)
+    slot = min(_WIDEST_SLOT, (WIDTH - LEFT - RIGHT) / len(groups))
+    width = LEFT + slot * len(groups) + RIGHT  # that of a few groups fits a telephone
     rows = max(label.count("\n") + 1 for label in groups)
-    frame = Frame(Scale(0.0, len(groups), ()), y, rows=rows, named=bool(across))
+    frame = Frame(Scale(0.0, len(groups), ()), y, width=width, rows=rows, named=bool(across))
     drawn = list(frame.axes(across, up))
     for value, label in places(len(groups) - 1, groups).ticks:
         for row, written in enumerate(label.split("\n")):
             drawn.append(marks.text(LEFT + slot * (value + 0.5), frame.bottom + 17 + LINE * row, written))
-    width = min(_WIDEST_BAR, 0.8 * slot / len(series))
+    wide = min(_WIDEST_BAR, 0.8 * slot / len(series))
     for number, (title, points) in enumerate(series):
         for place, (group, point) in enumerate(zip(groups, points, strict=True)):
             if point is not None:
-                left = LEFT + slot * (place + 0.5) + (number - len(series) / 2) * width
+                left = LEFT + slot * (place + 0.5) + (number - len(series) / 2) * wide
                 said = point.name or f"{title}, {', '.join(group.splitlines())}"
-                drawn += _of_bar(frame, left, width, point, marks.colour(number), said, show)
+                drawn += _of_bar(frame, left, wide, point, marks.colour(number), said, show)
     keys = [marks.key(marks.colour(number), title) for number, (title, _) in enumerate(series)]
-    return marks.figure(WIDTH, frame.height, drawn, f"{up} {across}".rstrip(), keys if len(keys) > 1 else ())
+    return marks.figure(width, frame.height, drawn, f"{up} {across}".rstrip(), keys if len(keys) > 1 else ())
 
 
 def distribution(bins: Sequence[Bin], x: Scale, y: Scale, *, across: str, up: str, apart: Bin | None = None) -> str:

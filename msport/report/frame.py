@@ -10,7 +10,7 @@ from msport.report import marks
 from msport.report.layout import display_width
 from msport.report.scale import Scale
 
-WIDTH = 900.0
+WIDTH = marks.WIDTH
 LEFT, RIGHT, TOP = 74.0, 16.0, 26.0
 LINE = 15.0  # from one line of text to the next
 _BOTTOM = 272.0
@@ -46,6 +46,7 @@ class Frame:
     x: Scale
     y: Scale
     lane: bool = False
+    width: float = WIDTH
     right: float = RIGHT
     rows: int = 1
     named: bool = True
@@ -60,7 +61,7 @@ class Frame:
         return _BOTTOM + LINE * rows + (26 if self.named else 8)
 
     def across(self, value: float) -> float:
-        return LEFT + (WIDTH - LEFT - self.right) * self.x.place(value)
+        return LEFT + (self.width - LEFT - self.right) * self.x.place(value)
 
     def up(self, value: float) -> float:
         """The height of `value` on the paper; of what is not finite, that of the lane."""
@@ -72,7 +73,7 @@ class Frame:
     def axes(self, across: str, up: str) -> Iterator[str]:
         """Lines and labels of both axes; `across` and `up` are their names."""
         for value, label in self.y.ticks:
-            yield marks.line("grid", LEFT, self.up(value), WIDTH - RIGHT, self.up(value))
+            yield marks.line("grid", LEFT, self.up(value), self.width - RIGHT, self.up(value))
             yield marks.text(LEFT - 8, self.up(value) + 4, label, "end")
         for at, label, row in self.labels():
             yield marks.line("grid", at, _BOTTOM, at, _BOTTOM + 5 + LINE * row)
@@ -80,7 +81,7 @@ class Frame:
         if self.lane:
             yield marks.text(LEFT - 8, TOP + 10, "not finite", "end", "note")
         yield marks.text(4, 12, up, "start", "axis")
-        yield marks.text((LEFT + WIDTH - self.right) / 2, self.height - 6, across, kind="axis")
+        yield marks.text((LEFT + self.width - self.right) / 2, self.height - 6, across, kind="axis")
 
     def labels(self) -> list[tuple[float, str, int]]:
         """Where each tick across stands, what is written there, and in which row, so that nothing overlaps."""

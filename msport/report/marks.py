@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+WIDTH = 900.0  # of a drawing as wide as the page
 COLOURS = 8  # the classes s0 to s7 of the style
 
 
@@ -49,10 +50,13 @@ def key(kind: str, title: str, dot: bool = False) -> str:
 
 
 def figure(width: float, height: float, marks: Sequence[str], label: str, keys: Sequence[str] = ()) -> str:
-    """The drawing, `label` for those who cannot see it, and a legend of `keys`."""
+    """The drawing, `label` for those who cannot see it, and a legend of `keys`; a narrow drawing is not stretched."""
+    kind, size = "", ""
+    if width < WIDTH:
+        kind, size = ' class="narrow"', f' style="width:{width:.0f}px;min-width:0"'
     legend = f'<ul class="legend">{"".join(keys)}</ul>' if keys else ""
-    head = f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(label)}">'
-    return f'<figure><div class="wide">{head}{"".join(marks)}</svg></div>{legend}</figure>'
+    head = f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(label)}"{size}>'
+    return f'<figure{kind}><div class="wide">{head}{"".join(marks)}</svg></div>{legend}</figure>'
 
 
 def _said(said: str) -> str:

@@ -24,13 +24,14 @@ section { margin-top: 2.6rem; } section > p { margin: 0 0 .8rem; color: var(--so
 .banner { margin: 0 0 .8rem; padding: .9rem 1.2rem; border: 1px solid var(--c); border-left-width: .45rem;
   border-radius: .6rem; background: color-mix(in srgb, var(--c) 9%, var(--card)); overflow-wrap: anywhere; }
 .banner strong { color: var(--c); font-size: 1.25rem; letter-spacing: .02em; } .banner p { margin: .2rem 0 0; }
-.sides { color: var(--soft); font-size: .9rem; overflow-wrap: anywhere; }
+.sides { color: var(--soft); font-size: .9rem; text-wrap: pretty; overflow-wrap: anywhere; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.4rem, 1fr)); gap: .7rem; margin: 1.2rem 0 0; }
 .cards div { padding: .6rem .85rem; background: var(--card); border: 1px solid var(--line); border-radius: .6rem; }
 dt { color: var(--soft); font-size: .76rem; } dd { margin: .1rem 0 0; font-size: 1.18rem; font-weight: 600;
   font-variant-numeric: tabular-nums; }
 figure { margin: 0 0 1rem; padding: .8rem .9rem .5rem; background: var(--card); border: 1px solid var(--line);
   border-radius: .6rem; }
+.narrow { width: fit-content; max-width: 100%; }
 .wide { overflow-x: auto; } svg { display: block; width: 100%; min-width: 52rem; height: auto; }
 svg text { font-size: 12px; fill: var(--soft); } svg .note { fill: var(--bad); } svg .axis { font-weight: 600; }
 .grid { stroke: var(--line); } .limit { stroke: var(--bad); stroke-dasharray: 6 4; }
@@ -42,8 +43,9 @@ svg text { font-size: 12px; fill: var(--soft); } svg .note { fill: var(--bad); }
 .key { display: inline-block; width: .75rem; height: .75rem; margin-right: .4rem; border-radius: .2rem; }
 .round { border-radius: 50%; }
 table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; }
-th { color: var(--soft); font-weight: 500; vertical-align: bottom; } th, td { padding: .28rem .6rem; text-align: right;
-  white-space: nowrap; border-bottom: 1px solid var(--line); } th:first-child, td:first-child { padding-left: 0; }
+th, td { padding: .28rem .6rem; text-align: right; white-space: pre; border-bottom: 1px solid var(--line); }
+th { color: var(--soft); font-weight: 500; line-height: 1.3; vertical-align: bottom; }
+th:first-child, td:first-child { padding-left: 0; }
 .word { text-align: left; } tr.bad td, tr.worse td:last-child { color: var(--bad); font-weight: 600; }
 tr.better td:last-child { color: var(--good); font-weight: 600; }
 .remarks { margin: .3rem 0 0; padding-left: 1.1rem; }

@@ -99,7 +99,7 @@ def test_no_two_bars_or_lines_of_a_chart_have_one_colour() -> None:
         startups=(*GRID.startups, *GRID.startups[1::2]),
         baselines=(*GRID.baselines, *peers),
     )
-    figures = re.findall(r"<figure>.*?</figure>", report.to_html(), re.DOTALL)
+    figures = re.findall(r"<figure.*?</figure>", report.to_html(), re.DOTALL)
     assert len(figures) > 5
     for figure in figures:
         keys = re.findall(r'class="key (s\d)"', figure)

@@ -92,6 +92,15 @@ def test_bars_stand_on_the_axis_at_the_height_of_their_value() -> None:
     assert "x, a, long: 1" in chart
 
 
+def test_a_drawing_of_few_bars_is_narrow_and_not_stretched() -> None:
+    points = [Point.single(0.0, "", 1.0)]
+    few, many = (bar_chart(["a"] * n, [("x", points * n)], linear(0.0, 2.0), up="", show=number) for n in (1, 6))
+    assert 'viewBox="0 0 320 ' in few
+    assert 'style="width:320px;min-width:0"' in few
+    assert f'viewBox="0 0 {WIDTH:.0f} ' in many
+    assert "style=" not in many
+
+
 def test_a_band_lies_on_both_sides_of_zero() -> None:
     rows = [Row("a", [Mark(0.1, "+10.0%", "good", band=0.05)]), Row("b", [Mark(-0.1, "-10.0%", "bad")])]
     chart = row_chart(rows, linear(-0.2, 0.2), across="change")

@@ -11,6 +11,12 @@ def test_columns_are_straight_beside_chinese_text() -> None:
     assert lines[1].endswith("模型移植       7")
 
 
+def test_a_head_of_several_lines_ends_beside_the_others() -> None:
+    rows = [("dtype", "prefill\ntokens/s", "+-"), ("float32", "640.0", "1%")]
+    lines = ["          prefill", "dtype    tokens/s  +-", "float32     640.0  1%"]
+    assert list(table(rows, "<>>", indent="")) == lines
+
+
 def test_a_line_of_empty_cells_ends_without_spaces() -> None:
     assert list(table([("a", "b"), ("long", "")], indent="")) == ["a     b", "long"]
 

@@ -19,6 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from msport.cache_folder import cache_folder
+
 _FOLDER = Path(__file__).parent
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-pthread")
 _TIMEOUT_SECONDS = 600  # eight seconds on an idle machine
@@ -55,7 +57,7 @@ def _find(name: str) -> Path | None:
         return None
     try:
         sources = _sources(name)
-        target = _folder() / f"{name}-{_fingerprint(compiler, sources)}.so"
+        target = cache_folder() / f"{name}-{_fingerprint(compiler, sources)}.so"
         if not target.exists():
             _compile(compiler, sources, target)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: a user without a home
@@ -69,11 +71,6 @@ def _sources(name: str) -> list[Path]:
     if name in _ALONE:
         return [_FOLDER / f"{name}.cpp"]
     return sorted(path for path in _FOLDER.glob("*.cpp") if path.stem not in _ALONE)
-
-
-def _folder() -> Path:
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msport"
-    return Path(os.environ.get("MSPORT_CACHE") or default)
 
 
 def _fingerprint(compiler: str, sources: list[Path]) -> str:

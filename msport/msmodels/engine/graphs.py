@@ -6,7 +6,6 @@ same chunk with all its logits (scoring), and one token a sequence. Nothing a ca
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 
 import mindspore as ms
@@ -16,6 +15,7 @@ from mindspore import Tensor, nn, ops
 from msport.checkpoint.dtypes import Array
 from msport.errors import UsageError
 from msport.msmodels import ops as bound
+from msport.msmodels.engine.compiler import Compiled, compile_graph
 from msport.msmodels.engine.turns import TURN, Sequences
 from msport.msmodels.layers.cache import CacheShape
 from msport.msmodels.layers.decoder import CausalLM
@@ -36,7 +36,7 @@ class Graphs:
     """A network, its caches, and how far each of the ``cache.batch`` sequences in them has come.
 
     The graphs are built from `operators`, whatever other models in the process use. A thread waits while another is in
-    a graph. `compiled` holds the seconds that compiling took, by the graph's name.
+    a graph. `compiled` tells of each graph that is compiled, by its name.
     """
 
     def __init__(self, network: CausalLM, cache: CacheShape, operators: str) -> None:
@@ -44,7 +44,7 @@ class Graphs:
         self.cache = cache
         self.operators = operators
         self.lengths = np.zeros(cache.batch, np.int32)
-        self.compiled: dict[str, float] = {}
+        self.compiled: dict[str, Compiled] = {}
         self.sequences: Sequences | None = None
         self._residual_stream: ResidualStream | None = None
 
@@ -121,10 +121,8 @@ class Graphs:
         with TURN:
             if name in self.compiled:
                 return
-            began = time.perf_counter()
             bound.use(self.operators)
-            cell.compile(*_tensors(inputs))
-            self.compiled[name] = time.perf_counter() - began
+            self.compiled[name] = compile_graph(cell, _tensors(inputs), self.operators)
 
     def _chunks(self, prompts: Sequence[Array]) -> Iterator[tuple[Array, Array]]:
         """Pairs of ids ``[batch, chunk]``, padded at the end, and the position each row starts at, ``[batch]``.

@@ -1,0 +1,192 @@
+"""Compiles a cell, or takes what an earlier process compiled.
+
+MindSpore's own compile cache gives the n-th graph that a process compiles the n-th file of a folder, whatever both are:
+a process that asks for its graphs in another order gets wrong ones. So each graph is kept under a key of ours
+(`fingerprint`), and MindSpore finds that one alone, in a folder of this process, when its turn comes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import mindspore as ms
+from google.protobuf.message import DecodeError
+from mindspore import Tensor, context, nn
+from mindspore._c_expression import ms_ctx_param
+from mindspore.graph import api
+from mindspore.train import mind_ir_pb2
+
+from msport.msmodels.engine.fingerprint import fingerprint
+from msport.msmodels.engine.graph_store import GraphStore, find_store
+
+_log = logging.getLogger(__name__)
+_LOG_LEVELS = "MS_SUBMODULE_LOG_v"
+_UNTOUCHED = 1  # seconds since 1970, the age of a staged file that MindSpore has not written
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """How long compiling took; `cached`: the graph was taken from the store."""
+
+    seconds: float
+    cached: bool
+
+
+def compile_graph(cell: nn.Cell, inputs: Sequence[Tensor], operators: str) -> Compiled:
+    """Compiles `cell` for `inputs` like these. Only one thread may be in here (`TURN`)."""
+    began = time.perf_counter()
+    store = find_store() if _is_understood() else None
+    key = None if store is None else fingerprint(cell, inputs, operators)
+    if store is None or key is None:
+        cell.compile(*inputs)
+        return Compiled(time.perf_counter() - began, cached=False)
+    cached = _compile_through(store, key, cell, inputs)
+    return Compiled(time.perf_counter() - began, cached)
+
+
+def _is_understood() -> bool:
+    """Whether MindSpore does what this file was written for, and the user has not given its cache other orders.
+
+    Its back end keeps files of its own on other devices, which nobody has looked at.
+    """
+    stated = context._context().enable_compile_cache is not None or "MS_COMPILER_CACHE_ENABLE" in os.environ
+    return ms.__version__.startswith("2.10.") and ms.get_context("device_target") == "CPU" and not stated
+
+
+def _compile_through(store: GraphStore, key: str, cell: nn.Cell, inputs: Sequence[Tensor]) -> bool:
+    """Whether the graph came from `store`; where it did not, it is kept there."""
+    staging = _staging(store.folder)
+    graph = store.read(key)
+    try:
+        staging.put(graph)
+    except OSError as error:
+        _warn(store.folder, str(error))
+        cell.compile(*inputs)
+        return False
+    try:
+        with staging.used():
+            cell.compile(*inputs)
+        made = staging.take()
+        if made is not None:
+            store.write(key, made)
+    except OSError as error:
+        _warn(store.folder, str(error))
+        return False
+    finally:
+        staging.clear()
+    return graph is not None and made is None
+
+
+class _Staging:
+    """The folder that MindSpore takes for its cache, with one graph in it at most.
+
+    MindSpore keeps the first folder that it is given for as long as the process lives, and counts the graphs.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._root = folder
+        self._graphs = folder / "rank_0" / "graph_cache"
+        self._number = 0
+
+    def put(self, graph: bytes | None) -> None:
+        """Makes the folder hold nothing but `graph`, where the next compilation looks for it."""
+        self.clear()
+        self._graphs.mkdir(mode=0o700, parents=True)
+        if graph is not None:
+            path = self._graphs / f"compile_cache_{self._number}.mindir"
+            path.write_bytes(graph)
+            os.utime(path, (_UNTOUCHED, _UNTOUCHED))
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Switches MindSpore's cache on, and silences the warnings that it gives about every graph."""
+        settings, dependencies = context._context(), api._get_compile_cache_dep_files
+        settings.set_param(ms_ctx_param.compile_cache_path, str(self._root))
+        settings.set_param(ms_ctx_param.enable_compile_cache, 1)
+        settings.enable_compile_cache = True
+        # MindSpore would parse the user's script and import what it imports, to see whether that has changed.
+        api._get_compile_cache_dep_files = list
+        try:
+            with _without_warnings():
+                yield
+        finally:
+            self._number += 1
+            api._get_compile_cache_dep_files = dependencies
+            settings.enable_compile_cache = None
+            settings.set_param(ms_ctx_param.enable_compile_cache, -1)
+
+    def take(self) -> bytes | None:
+        """The graph that MindSpore has written, whole; None where it took the one that lay there."""
+        for path in self._graphs.glob("compile_cache_*.mindir"):
+            status = path.stat()
+            if status.st_mtime == _UNTOUCHED:
+                continue
+            self._number = int(path.stem.rpartition("_")[2]) + 1
+            # MindSpore makes a file read-only when it has written it, and goes on where it cannot write.
+            if status.st_mode & 0o200 == 0:
+                return _whole(path.read_bytes())
+        return None
+
+    def clear(self) -> None:
+        shutil.rmtree(self._root, ignore_errors=True)
+
+
+_staged: list[_Staging] = []
+
+
+def _staging(folder: Path) -> _Staging:
+    """The one of this process, below the first `folder` that it was asked for."""
+    if not _staged:
+        _staged.append(_Staging(folder / f"staging-{os.getpid()}-{secrets.token_hex(8)}"))
+    return _staged[0]
+
+
+def _whole(graph: bytes) -> bytes | None:
+    """`graph` if MindSpore could write all of it: it does not notice a disk that is full when it closes the file."""
+    try:
+        mind_ir_pb2.ModelProto().ParseFromString(graph)
+    except DecodeError:
+        return None
+    return graph
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """MindSpore's compiler reports errors alone, unless the user has said what is to be reported."""
+    if not os.environ.keys().isdisjoint({"GLOG_v", _LOG_LEVELS}):
+        yield
+        return
+    os.environ[_LOG_LEVELS] = "{PIPELINE:3}"
+    try:
+        _read_log_levels()
+        yield
+    finally:
+        del os.environ[_LOG_LEVELS]
+        _read_log_levels()
+
+
+def _read_log_levels() -> None:
+    """Lets MindSpore read the environment again; nothing where it has no such function."""
+    library = ctypes.CDLL(str(Path(ms.__file__).parent / "lib" / "libmindspore_core.so"))
+    with suppress(AttributeError):
+        library._ZN9mindspore22InitSubModulesLogLevelEv()
+
+
+@cache
+def _warn(folder: Path, reason: str) -> None:
+    _log.warning(
+        "%s: compiled graphs cannot be kept there (%s), so every start compiles them anew;"
+        " name another folder with MSPORT_GRAPH_CACHE, or set it to off",
+        folder,
+        reason,
+    )

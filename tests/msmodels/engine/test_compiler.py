@@ -1,0 +1,156 @@
+"""A graph that an earlier process compiled is taken where it is the same, and nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from msport.child import call_in_child
+from msport.msmodels import LanguageModel, load_model
+from msport.msmodels.engine import compiler
+from msport.phases import Progress
+
+PROMPT = np.random.default_rng(2).integers(0, 1000, (1, 20))
+SHAPE = {"max_length": 40, "prefill_chunk": 16}
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder for graphs, not there yet."""
+    monkeypatch.setenv("MSPORT_GRAPH_CACHE", str(tmp_path / "graphs"))
+    return tmp_path / "graphs"
+
+
+@pytest.fixture(scope="module")
+def scored(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    """A folder with the graph that scores, compiled once for this module, and the logits of `PROMPT`."""
+    graphs = tmp_path_factory.mktemp("compiled") / "graphs"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("MSPORT_GRAPH_CACHE", str(graphs))
+        return graphs, load_model(folder, **SHAPE).logits(PROMPT)
+
+
+@pytest.fixture
+def expected(store: Path, scored: tuple[Path, np.ndarray]) -> np.ndarray:
+    """The logits of `PROMPT`; their graph lies in `store`."""
+    shutil.copytree(scored[0], store)
+    return scored[1]
+
+
+def run(folder: str, order: list[str], *, progress: Progress) -> dict[str, Any]:
+    """The bytes of each call's logits, and which graphs were taken from the store; the calls come in `order`."""
+    model = load_model(folder, **SHAPE)
+    made: dict[str, str] = {}
+    for name in order:
+        if name == "score":
+            made[name] = model.logits(PROMPT).tobytes().hex()
+        elif name == "prefill":
+            made[name] = model.prefill(PROMPT).tobytes().hex()
+        else:
+            made[name] = model.decode([7]).tobytes().hex()
+    return {"logits": made, "cached": _cached(model)}
+
+
+def _run_in_child(folder: Path, order: list[str]) -> Mapping[str, Any]:
+    arguments = {"folder": str(folder), "order": order}
+    answer: Mapping[str, Any] = call_in_child("msmodels.engine.test_compiler:run", arguments, task="a start")
+    return answer
+
+
+def _cached(model: LanguageModel) -> dict[str, bool]:
+    return {name: compiled.cached for name, compiled in model.graphs.compiled.items()}
+
+
+def test_a_second_start_computes_the_same_bits_from_the_graphs_of_the_first(folder: Path, store: Path) -> None:
+    """MindSpore alone would give the second process, whose calls come in another order, the wrong graphs."""
+    first = _run_in_child(folder, ["prefill", "decode", "score"])
+    second = _run_in_child(folder, ["score", "prefill", "decode"])
+    assert first["cached"] == {"prefill": False, "decode": False, "score": False}
+    assert second["cached"] == {"prefill": True, "decode": True, "score": True}
+    assert first["logits"] == second["logits"]
+    assert len(list(store.iterdir())) == 3  # and no folder of a process
+
+
+@pytest.mark.slow
+def test_two_processes_may_start_at_once(folder: Path, store: Path) -> None:
+    orders = [["prefill", "score"], ["score", "prefill"]]
+    with ThreadPoolExecutor(2) as pool:
+        starts = list(pool.map(lambda order: _run_in_child(folder, order), orders))
+    later = _run_in_child(folder, ["prefill", "score"])
+    assert later["cached"] == {"prefill": True, "score": True}
+    assert starts[0]["logits"] == starts[1]["logits"] == later["logits"]
+    assert len(list(store.iterdir())) == 2
+
+
+def test_a_changed_network_does_not_get_the_old_graph(folder: Path, expected: np.ndarray) -> None:
+    changed = load_model(folder, **SHAPE)
+    changed.graphs.network.model.layers[0].self_attn.scale *= 2
+    assert not np.array_equal(changed.logits(PROMPT), expected)
+    assert _cached(changed) == {"score": False}
+    again = load_model(folder, **SHAPE)
+    np.testing.assert_array_equal(again.logits(PROMPT), expected)
+    assert _cached(again) == {"score": True}
+
+
+@pytest.mark.parametrize("content", [b"no graph", None])
+def test_a_file_that_holds_no_graph_is_compiled_anew_and_replaced(
+    folder: Path, store: Path, expected: np.ndarray, content: bytes | None
+) -> None:
+    (file,) = store.iterdir()
+    made = file.read_bytes()[32:-100] if content is None else content
+    file.write_bytes(hashlib.sha256(made).digest() + made)
+    for cached in (False, True):
+        model = load_model(folder, **SHAPE)
+        np.testing.assert_array_equal(model.logits(PROMPT), expected)
+        assert _cached(model) == {"score": cached}
+
+
+def test_counting_other_graphs_than_mindspore_costs_time_alone(
+    folder: Path, expected: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiler._staged[0], "_number", compiler._staged[0]._number + 3)
+    for cached in (False, True):
+        model = load_model(folder, **SHAPE)
+        np.testing.assert_array_equal(model.logits(PROMPT), expected)
+        assert _cached(model) == {"score": cached}
+
+
+def test_a_folder_that_cannot_be_written_is_a_warning(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MSPORT_GRAPH_CACHE", str(tmp_path / "file" / "graphs"))
+    with caplog.at_level(logging.WARNING):
+        model = load_model(folder, **SHAPE)
+        model.prefill(PROMPT)
+        model.logits(PROMPT)
+    assert _cached(model) == {"prefill": False, "score": False}
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert "compiled graphs cannot be kept there (" in message
+    assert "MSPORT_GRAPH_CACHE" in message
+
+
+@pytest.mark.parametrize(("name", "value"), [("MSPORT_GRAPH_CACHE", "off"), ("MS_COMPILER_CACHE_ENABLE", "0")])
+def test_the_user_may_do_without(
+    folder: Path, expected: np.ndarray, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    model = load_model(folder, **SHAPE)
+    np.testing.assert_array_equal(model.logits(PROMPT), expected)
+    assert _cached(model) == {"score": False}
+
+
+def test_compiling_writes_nothing_to_stderr(folder: Path, store: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for cached in (False, True):
+        model = load_model(folder, **SHAPE)
+        model.prefill(PROMPT)
+        assert _cached(model) == {"prefill": cached}
+    assert capfd.readouterr().err == ""

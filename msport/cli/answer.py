@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Collection, Iterable, Sequence
@@ -28,6 +29,9 @@ class Answer:
         self._stream = tokenizer.channels(prompt) if tokenizer is not None else None
         self._message: int | None = None
         self._ended = True  # the last line shown
+        for screen in (sys.stdout, sys.stderr):
+            if isinstance(screen, io.TextIOWrapper):  # GBK, the encoding of many a Chinese terminal, has no emoji
+                screen.reconfigure(errors="replace")
 
     def show(self, generated: Iterable[int], stop_ids: Collection[int]) -> None:
         """Prints all tokens but a stop id; ends the line also where it is interrupted."""

@@ -66,7 +66,9 @@ def _encode_bounded(text: str, tokenizer: Tokenizer, config: ModelConfig, **opti
             )
         ids = encode(tokenizer, text, config, **options)
     if not ids:
-        raise UsageError("the prompt is empty: the tokenizer makes no token of it; give some text")
+        raise UsageError(
+            "the prompt is empty: template and tokenizer make no token of it; give some text, or use --raw"
+        )
     return ids
 
 

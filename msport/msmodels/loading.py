@@ -32,7 +32,6 @@ from msport.msmodels.layers.decoder import CausalLM
 from msport.msmodels.layers.parameters import interleaved_axis
 from msport.msmodels.model import LanguageModel
 from msport.msmodels.registry import build_network
-from msport.msmodels.tokenizer import load_tokenizer
 from msport.phases import Phases
 
 DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
@@ -66,6 +65,7 @@ def load_model(
     """
     folder = Path(folder)
     config, dtype = choose_computation(folder, dtype)
+    stop_ids = read_stop_ids(folder)
     warn_of_overflow(config, dtype)
     for name, value in (("max_length", max_length), ("batch_size", batch_size), ("prefill_chunk", prefill_chunk)):
         if value < 1:
@@ -84,8 +84,7 @@ def load_model(
             folder,
             config,
             Graphs(network, cache, operators),
-            tokenizer=load_tokenizer(folder),
-            stop_ids=read_stop_ids(folder),
+            stop_ids=stop_ids,
             dtype=dtype,
             device=device,
         )

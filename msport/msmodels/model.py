@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +15,8 @@ from msport.errors import UsageError
 from msport.msmodels.costs import Costs
 from msport.msmodels.engine import TURN, Graphs, Sequences
 from msport.msmodels.sampling import Sampler, SamplingConfig
+from msport.msmodels.tokenizer import Tokenizer, load_tokenizer
 from msport.phases import Phases
-
-if TYPE_CHECKING:
-    from msport.msmodels.tokenizer import Tokenizer
 
 Prompts = Any  # int [batch, seq], nested sequences or array; rows may differ in length where a method says so
 
@@ -36,20 +35,23 @@ class LanguageModel:
         config: ModelConfig,
         graphs: Graphs,
         *,
-        tokenizer: Tokenizer | None,
         stop_ids: frozenset[int],
         dtype: str,
         device: str,
     ) -> None:
         self.folder = folder
         self.config = config
-        self.tokenizer = tokenizer
         self.stop_ids = stop_ids
         self.dtype = dtype
         self.device = device
         self.graphs = graphs
         self.costs = Costs(config, dtype)
         self._prefilled: Sequences | None = None
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer | None:
+        """The tokenizer of the folder, None where there is none; read when it is first asked for."""
+        return load_tokenizer(self.folder)
 
     @property
     def max_length(self) -> int:

@@ -124,7 +124,7 @@ class Tokenizer:
 def load_tokenizer(folder: Path) -> Tokenizer | None:
     """The tokenizer in `folder`, None where there is no ``tokenizer.json``; raises `CheckpointError` if broken."""
     where = folder / "tokenizer.json"
-    if not where.is_file():
+    if not where.exists():
         return None
     backend, settings = _read_backend(where), _read_settings(folder)
     try:
@@ -239,7 +239,7 @@ def _frame(backend: Any, settings: Mapping[str, Any], special_tokens: Mapping[st
 def _find_chat_template(folder: Path, settings: Mapping[str, Any]) -> tuple[str, Path] | None:
     """The template's source and its file; of several named ones the default."""
     where = folder / "chat_template.jinja"
-    if where.is_file():
+    if where.exists():
         return _read_template(where), where
     source = settings.get("chat_template")
     if isinstance(source, list):

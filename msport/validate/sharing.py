@@ -37,7 +37,6 @@ def with_batch(model: LanguageModel, batch_size: int) -> LanguageModel:
         model.folder,
         model.config,
         Graphs(network, cache, model.operators),
-        tokenizer=model.tokenizer,
         stop_ids=model.stop_ids,
         dtype=model.dtype,
         device=model.device,

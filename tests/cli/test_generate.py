@@ -119,6 +119,15 @@ def test_the_statistics_account_for_all_of_the_time(
     assert seconds[-1] >= sum(seconds[:-1]) - 0.03  # each is rounded
 
 
+def test_what_a_terminal_cannot_show_is_replaced(
+    converted: Path, calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="gbk", newline="\n")
+    monkeypatch.setattr("sys.stdout", screen)
+    assert _run(converted, "-p", "hello") == 0
+    assert screen.buffer.getvalue().decode("gbk") == "ok 你好 ?!\n"  # type: ignore[attr-defined]
+
+
 def test_the_prompt_goes_through_the_chat_template_where_there_is_one(
     converted: Path, calls: dict[str, Any], tokenizer: Tokenizer
 ) -> None:

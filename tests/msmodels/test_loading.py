@@ -12,7 +12,7 @@ import pytest
 
 from msport.checkpoint import open_checkpoint
 from msport.convert import convert_checkpoint
-from msport.errors import CheckpointError, UsageError
+from msport.errors import CheckpointError, ConfigError, UsageError
 from msport.msmodels import LanguageModel, load_model
 from msport.msmodels.loading import choose_dtype
 from msport.msmodels.ops import portable
@@ -176,3 +176,22 @@ def test_config_and_tensors_that_contradict_each_other_are_refused(folder: Path,
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=r"config\.json implies"):
         load_model(copy)
+
+
+def test_what_is_wrong_with_the_tokenizer_is_said_when_it_is_asked_for(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / "tokenizer.json").write_text("{}")
+    model = load_model(copy)
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: not a tokenizer"):
+        _ = model.tokenizer
+    (copy / "tokenizer.json").unlink()
+    assert model.tokenizer is None
+
+
+def test_stop_ids_that_are_none_are_refused_before_a_weight_is_read(folder: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "msport.json"):
+        shutil.copy(folder / name, tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": "end"}')
+    with pytest.raises(ConfigError, match=r"generation_config\.json: eos_token_id is 'end'"):
+        load_model(tmp_path)

@@ -295,6 +295,15 @@ def test_a_broken_file_is_named(name: str, content: str | bytes, tmp_path: Path)
     assert len(str(caught.value)) < len(str(tmp_path)) + 400
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
+def test_a_pipe_is_refused_not_waited_for(name: str, tmp_path: Path) -> None:
+    folder = write_byte_level(tmp_path)
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(CheckpointError, match=rf"{name}: is a named pipe"):
+        load_tokenizer(folder)
+
+
 def test_a_tokenizer_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
     folder = write_byte_level(tmp_path)
     with open(folder / "tokenizer.json", "ab") as file:

@@ -1,6 +1,19 @@
-"""``python -m msport``."""
+"""``python -m msport``, and the command ``msport``."""
 
-from msport.cli import main
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """The command line; Ctrl-C is no traceback from the first import on."""
+    try:
+        from msport.cli import main as run
+    except KeyboardInterrupt:
+        print("msport: interrupted: nothing was written", file=sys.stderr)
+        sys.exit(130)
+    run()
+
 
 if __name__ == "__main__":
     main()

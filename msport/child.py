@@ -27,6 +27,7 @@ from msport.phases import Progress
 # sys.path comes first: `python -m` would let a file of the current folder take the place of a package.
 _BOOTSTRAP = r"import sys; sys.path[:] = sys.argv.pop(1).split('\n'); from msport.child import main; main()"
 _GRACE_SECONDS = 10.0
+_FAREWELL_SECONDS = 2.0
 
 
 class ChildError(MsportError):
@@ -72,7 +73,8 @@ def call_in_child(
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=(writer,),
-            env={**os.environ, **(environment or {})},
+            env={"MS_OM_PATH": os.devnull, **os.environ, **(environment or {})},  # as in msport.msmodels
+            start_new_session=True,  # Ctrl-C in a terminal is for the caller, who then ends the child
         )
         os.close(writer)
         with os.fdopen(reader, encoding="utf-8") as replies:
@@ -103,7 +105,7 @@ def _converse(
 
     def expire() -> None:
         expired.set()
-        process.kill()
+        _end(process)
 
     timer = threading.Timer(timeout or 0.0, expire)
     if timeout is not None:
@@ -122,9 +124,18 @@ def _converse(
             process.wait(_GRACE_SECONDS if answer else None)
     finally:
         timer.cancel()
-        process.kill()
-        process.wait()
+        _end(process)
     return expired.is_set() and answer is None, answer
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends the child and all that it has started, after a moment in which it may remove its temporary files."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_FAREWELL_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _describe_end(returncode: int, text: str) -> str:
@@ -144,6 +155,7 @@ def _error_class(name: str) -> type[MsportError]:
 
 def main() -> None:
     """The child's side: the call comes on stdin, replies go as lines of JSON to the descriptor named in ``argv``."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that temporary files go
     channel, call = int(sys.argv[1]), json.load(sys.stdin)
     os.set_inheritable(channel, False)
     sys.argv = [__file__]  # MindSpore's compiler cache opens the script that argv names

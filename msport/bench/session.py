@@ -181,7 +181,7 @@ def run_workloads(
         done += 1
         progress("run", done, total)
 
-    progress("compile", 0, total)
+    progress("compile", 0, 1)
     brief = shortened(workloads[0])
     start = generate_once(engine, make_prompts(brief, vocab_size, seed), brief)
     advance()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
 from importlib import import_module
@@ -11,6 +12,7 @@ from typing import Any
 import click
 
 from msport import __version__
+from msport.cli.interruption import Interruption
 from msport.errors import MsportError
 
 # Name and one-line help of each command, so that `msport --help` imports none of them.
@@ -51,32 +53,43 @@ class CommandGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="msport")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.pass_context
-def cli(ctx: click.Context, debug: bool) -> None:
+def cli(debug: bool) -> None:
     """Port open language models to MindSpore: convert, validate, generate, benchmark."""
-    ctx.obj = {"debug": debug}
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; every error a user can cause ends here as one line on stderr and exit code 2."""
+    own_process = arguments is None
     arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    with Interruption(quiet=not debug) as interruption:
+        status = _run(arguments, debug, interruption)
+    if own_process and interruption.number is not None and any(name.startswith("mindspore.") for name in sys.modules):
+        sys.stdout.flush()
+        os._exit(status)  # MindSpore, half imported or in the middle of a graph, aborts where Python shuts down
+    sys.exit(status)
+
+
+def _run(arguments: list[str], debug: bool, interruption: Interruption) -> int:
+    """The exit code."""
     try:
-        status: Any = cli.main(args=arguments, prog_name="msport", standalone_mode=False)
-        sys.exit(status if isinstance(status, int) else 0)
+        status: Any = cli.main(args=arguments, prog_name="msport", standalone_mode=False, obj=interruption)
+        return status if isinstance(status, int) else 0
     except click.ClickException as error:
         _show(error)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("msport: interrupted", err=True)
-        sys.exit(130)
+        return interruption.tell()
     except BrokenPipeError:
         sys.stderr.close()  # the reader of stdout went away, as `| head` does
-        sys.exit(141)
+        return 141
     except Exception as error:
-        if "--debug" in arguments:
+        if interruption.number is not None:  # what MindSpore, or a worker, made of it
+            return interruption.tell()
+        if debug:
             traceback.print_exc()
         click.echo(f"msport: error: {describe(error)}", err=True)
-        sys.exit(2)
+        return 2
 
 
 def _show(error: click.ClickException) -> None:

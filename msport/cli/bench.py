@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from msport.cli.folders import find_folder
+from msport.cli.interruption import telling
 from msport.cli.outputs import check_outputs, write_output
 from msport.cli.progress import PhaseBar
 from msport.errors import UsageError
@@ -128,7 +129,7 @@ def command(
     from msport.bench import benchmark
 
     checkpoint = find_folder(paths[0] if paths else None)
-    with PhaseBar() as progress:
+    with PhaseBar() as progress, telling(progress.where):
         report = benchmark(checkpoint, **options, progress=progress)
     _write(report, published, json_file, csv_file, html_file)
 

@@ -8,9 +8,9 @@ import time
 import click
 
 from msport.cli.convert_text import plan_document, plan_text, result_text, summary
-from msport.cli.interruption import resumable
 from msport.cli.parameters import size
 from msport.cli.progress import progress_on_stderr
+from msport.cli.resuming import resumable
 from msport.convert import prepare, run
 from msport.convert.budget import MAX_MEMORY
 from msport.convert.conversion import check_disk, resumable_nbytes
@@ -126,7 +126,7 @@ def command(
         check_disk(conversion)
         return
     start = time.perf_counter()
-    with resumable(), progress_on_stderr(as_json) as progress:
+    with resumable(conversion), progress_on_stderr(as_json) as progress:
         run(conversion, verify=verify, restart=restart, progress=progress)
     seconds = time.perf_counter() - start
     if as_json:

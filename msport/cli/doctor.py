@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+from msport.cli.interruption import telling
+from msport.report.layout import counted
+
+if TYPE_CHECKING:
+    from msport.doctor import Check
 
 EXAMPLES = """\b
 Examples:
@@ -55,14 +63,15 @@ def command(
 
     if ascend:
         return _check_ascend(folder, dtype, max_length, batch, timeout, as_json)
-    diagnosis = diagnose(
-        folder,
-        dtype=dtype,
-        max_length=max_length,
-        batch=batch,
-        timeout=timeout,
-        report=None if as_json else click.echo,
-    )
+    made: list[Check] = []
+
+    def note(check: Check) -> None:
+        made.append(check)
+        if not as_json:
+            click.echo(check)
+
+    with telling(lambda: f" after {counted(len(made), 'check')}"):
+        diagnosis = diagnose(folder, dtype=dtype, max_length=max_length, batch=batch, timeout=timeout, report=note)
     click.echo(diagnosis.to_json() if as_json else diagnosis.counts)
     return 0 if diagnosis.passed else 1
 

@@ -12,6 +12,7 @@ import click
 from msport.architectures import load_config
 from msport.cli.answer import FINAL, Answer
 from msport.cli.folders import find_folder
+from msport.cli.interruption import telling
 from msport.cli.parameters import parse_ids
 from msport.cli.progress import PhaseBar
 from msport.cli.prompt import check_ids, encode_prompt, read_prompt
@@ -19,6 +20,7 @@ from msport.errors import UsageError
 from msport.msmodels.sampling import SamplingConfig
 from msport.msmodels.tokenizer import load_tokenizer
 from msport.phases import Phases
+from msport.report.layout import counted
 
 if TYPE_CHECKING:
     from msport.msmodels.model import LanguageModel
@@ -95,13 +97,14 @@ def command(
         else:
             tokens = encode_prompt(text, tokenizer, checkpoint, config, chat=chat, system=system)
     length = _choose_length(len(tokens), max_new_tokens, max_length, config.max_position_embeddings)
-    with PhaseBar() as progress:
+    with PhaseBar() as progress, telling(progress.where):
         phases = Phases(progress)
         model = _load(checkpoint, dtype, length, phases)
     began = time.perf_counter()
     generated = model.generate(tokens, max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
     answer = Answer(tokenizer, tokens)
-    answer.show(generated, model.stop_ids)
+    with telling(lambda: f" after {counted(len(answer.tokens), 'token')}"):
+        answer.show(generated, model.stop_ids)
     reason = _why_it_ended(answer, model.stop_ids, max_new_tokens, length)
     seconds = {**preparing.seconds, **phases.seconds}
     click.echo(_statistics(len(tokens), seconds, [when - began for when in answer.times], reason), err=True)

@@ -1,58 +1,126 @@
-"""What a command does, and a user reads, when it is stopped before its end."""
+"""Ctrl-C and SIGTERM: a command stops in good order, and its last line says what was done.
+
+MindSpore puts its own handler of SIGINT in the place of Python's whenever a graph is compiled or run; that one ends the
+process by SIGTERM. Therefore SIGINT is blocked in every thread, which no handler overrides, and a thread waits for it.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
 
 import click
 
-from msport.cli import describe
-from msport.convert.resume import kept_after
-from msport.errors import OutputError
+if TYPE_CHECKING:
+    from typing_extensions import Self  # Python 3.10 has none
 
-TERMINATED = 128 + signal.SIGTERM
+# A second Ctrl-C ends the process at once, but not what is the same impatient push of the keys.
+_PATIENCE_SECONDS = 1.0
+_SECONDS_BETWEEN_KNOCKS = 0.05
+_STDERR = 2
 
 
-@contextmanager
-def resumable() -> Iterator[None]:
-    """Lets SIGTERM stop the work in good order, and says of every failure what is kept and how to go on.
+class Interruption:
+    """Within this context SIGINT and SIGTERM raise `KeyboardInterrupt` in the main thread, once.
 
-    Raises OutputError for an error after which something is kept; Ctrl-C and SIGTERM print a line and go on their way.
+    `number` is the signal that came, None before; `quiet` hides what others write to stderr from then on. Outside the
+    main thread, which alone may set handlers, nothing is changed.
     """
-    try:
-        with stopping_on_sigterm():
-            yield
-    except Exception as error:
-        if kept := kept_after(error):
-            raise OutputError(f"{describe(error)}; {_how_to_go_on(kept)}") from error
-        raise
-    except (KeyboardInterrupt, SystemExit) as stop:
-        if kept := kept_after(stop):
-            click.echo(f"msport: {_how_to_go_on(kept)}", err=True)
-        raise
+
+    def __init__(self, *, quiet: bool = True) -> None:
+        self.number: int | None = None
+        self.done = ""
+        self._quiet = quiet
+        self._pressed = False
+        self._over = False
+        self._stderr = -1
+        self._waiter: threading.Thread | None = None
+
+    def tell(self) -> int:
+        """Prints the last line; returns the exit code, as shells have it."""
+        self._show_stderr()
+        word = "stopped by SIGTERM" if self.number == signal.SIGTERM else "interrupted"
+        line = f"msport: {word}{self.done or ': nothing was written'}"
+        click.echo(f"\n{line}" if sys.stderr.isatty() else line, err=True)  # a terminal shows a bar, or ^C
+        return 128 + (self.number or signal.SIGINT)
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            self._before = signal.signal(signal.SIGTERM, self._stop)
+            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as the shell has it for `msport ... &`
+                self._waiter = threading.Thread(target=self._wait, name="msport-interruption", daemon=True)
+                self._waiter.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._show_stderr()
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._over = True
+        if self._waiter is not None and self._waiter.ident is not None:
+            signal.pthread_kill(self._waiter.ident, signal.SIGINT)
+            self._waiter.join()
+        signal.sigtimedwait({signal.SIGINT}, 0)  # one that nobody has waited for
+        signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))  # which MindSpore may have replaced
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if self._before is None else self._before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+    def _wait(self) -> None:
+        signal.sigwait({signal.SIGINT})
+        pressed, self._pressed = time.monotonic(), True
+        while not self._over:
+            if self.number is None:
+                # It interrupts what the main thread waits for, and MindSpore leaves its handler alone. Once may be too
+                # early: the main thread may be about to wait.
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+            again = signal.sigtimedwait({signal.SIGINT}, _SECONDS_BETWEEN_KNOCKS)
+            if again and not self._over and time.monotonic() - pressed > _PATIENCE_SECONDS:
+                os._exit(128 + signal.SIGINT)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.number is not None:
+            return  # on the way out already
+        self.number = signal.SIGINT if self._pressed else signal.SIGTERM
+        if self._quiet:
+            self._hide_stderr()
+        raise KeyboardInterrupt
+
+    def _hide_stderr(self) -> None:
+        """MindSpore takes an exception in the middle of a compilation for an error of the graph, and prints pages."""
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+            saved = os.dup(_STDERR)
+            with open(os.devnull, "wb") as nothing:
+                os.dup2(nothing.fileno(), _STDERR)
+            self._stderr = saved
+
+    def _show_stderr(self) -> None:
+        if self._stderr >= 0:
+            with suppress(OSError, ValueError):
+                sys.stderr.flush()
+            os.dup2(self._stderr, _STDERR)
+            os.close(self._stderr)
+            self._stderr = -1
 
 
 @contextmanager
-def stopping_on_sigterm() -> Iterator[None]:
-    """Lets SIGTERM raise SystemExit, so that temporary files are removed on the way out."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(TERMINATED)
-
-    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
+def telling(done: Callable[[], str]) -> Iterator[None]:
+    """Has the last line of a command that is stopped in this context go on with `done()`: " after 17 tokens"."""
     try:
         yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
-
-
-def _how_to_go_on(kept: Path) -> str:
-    return f"what is done is kept: run the same command again to go on, or remove {kept}"
+    except BaseException as error:
+        context = click.get_current_context(silent=True)
+        interruption = None if context is None else context.find_object(Interruption)
+        if interruption is not None and (interruption.number is not None or isinstance(error, KeyboardInterrupt)):
+            interruption.done = interruption.done or done()
+        raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import threading
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,38 +18,62 @@ if TYPE_CHECKING:
     from typing_extensions import Self  # Python 3.10 has none
 
 _SECONDS_BETWEEN_LINES = 1.0
+_SECONDS_BETWEEN_TICKS = 0.5
 _SCALED_FROM = 10_000  # from here on a bar counts in thousands and millions
 
 
 class PhaseBar:
-    """A bar for each phase, of amounts without a unit; on a terminal alone."""
+    """A bar for each phase, of amounts without a unit; on a terminal alone.
+
+    Its clock goes on while a phase has no amounts to tell, or waits for the first.
+    """
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._phase = ""
+        self._amount = ""
+        self._lock = threading.Lock()  # one for the bar, which two threads show
+        self._left = threading.Event()
+        self._clock = threading.Thread(target=self._tick, name="msport-progress", daemon=True)
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         self._show(phase, done, total)
 
+    def where(self) -> str:
+        """What the last line of a command says that is stopped now, and has written nothing."""
+        return f" at {self._phase}{self._amount}: nothing was written" if self._phase else ""
+
     def _show(self, phase: str, done: int, total: int, initial: int = 0, note: str = "", **options: Any) -> None:
-        if self._bar is None or phase != self._phase:
-            self._close()
-            self._phase = phase
-            options.setdefault("unit_scale", total >= _SCALED_FROM)
-            if total <= 1:  # there is nothing to count but time
-                options.setdefault("bar_format", "{desc} [{elapsed}]")
-            self._bar = tqdm(total=total, initial=initial, desc=phase, disable=None, **options)
-        if note:
-            self._bar.set_postfix_str(_of_width(note, shutil.get_terminal_size().columns // 3), refresh=False)
-        self._bar.update(done - self._bar.n)
+        self._amount = f", {done:,} of {total:,}" if total > 1 else ""
+        with self._lock:
+            if self._bar is None or phase != self._phase:
+                self._close()
+                self._phase = phase
+                options.setdefault("unit_scale", total >= _SCALED_FROM)
+                if total <= 1:  # there is nothing to count but time
+                    options.setdefault("bar_format", "{desc} [{elapsed}]")
+                self._bar = tqdm(total=total, initial=initial, desc=phase, disable=None, **options)
+            if note:
+                self._bar.set_postfix_str(_of_width(note, shutil.get_terminal_size().columns // 3), refresh=False)
+            self._bar.update(done - self._bar.n)
 
     def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._clock.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close()
+        self._left.set()
+        with self._lock:
+            self._close()
+
+    def _tick(self) -> None:
+        while not self._left.wait(_SECONDS_BETWEEN_TICKS):
+            with self._lock:
+                if self._bar is not None:
+                    self._bar.refresh()
 
     def _close(self) -> None:
         if self._bar is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from msport.cli.folders import find_folder
-from msport.cli.interruption import stopping_on_sigterm
+from msport.cli.interruption import telling
 from msport.cli.outputs import STDOUT, check_outputs, write_output
 from msport.cli.parameters import token_ids
 from msport.cli.progress import PhaseBar
@@ -109,7 +109,7 @@ def command(
 
     checkpoint = find_folder(folder)
     check_outputs({"--json": json_file, "--html": html_file, "--save-reference": save_reference})
-    with stopping_on_sigterm(), PhaseBar() as progress:
+    with PhaseBar() as progress, telling(progress.where):
         report = validate_model(
             checkpoint,
             reference,

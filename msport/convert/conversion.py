@@ -150,6 +150,12 @@ def resumable_nbytes(conversion: Conversion) -> int:
     return done_nbytes(done, conversion.plan) if done else 0
 
 
+def done_tensors(conversion: Conversion) -> int:
+    """How many tensors an interrupted run of `conversion` has finished."""
+    done = find_done(conversion.output, conversion.plan, _fingerprint(conversion))
+    return len(done.hashes) if done else 0
+
+
 def check_disk(conversion: Conversion) -> None:
     """Raises OutputError if the disk cannot take what is left of `conversion` to write."""
     check_space(conversion.output, conversion.disk_nbytes, occupied_space(conversion.output))

@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from msport.msmodels.ascend_check import check_ascend
     from msport.msmodels.loading import load_model
     from msport.msmodels.model import LanguageModel
+
+# MindSpore writes its view of a graph that it failed to compile to rank_0/ below this, by default the current folder.
+os.environ.setdefault("MS_OM_PATH", os.devnull)
 
 __all__ = ["LanguageModel", "check_ascend", "load_model"]
 

@@ -16,6 +16,7 @@ from msport.checkpoint import (
     write_manifest,
 )
 from msport.checkpoint.index import INDEX_NAME, NAME_MAP_NAME
+from msport.checkpoint.manifest import FILE_NAME as MANIFEST_NAME
 from msport.convert.auxiliary import copy_auxiliary, find_auxiliary
 from msport.convert.budget import MAX_MEMORY, Budget, make_budget
 from msport.convert.execute import execute
@@ -26,7 +27,7 @@ from msport.convert.resume import done_nbytes, find_done, journalled, make_finge
 from msport.convert.sizes import parse_size
 from msport.convert.staging import Staging, check_space, occupied_space, resolve_output
 from msport.convert.verify import verify_folder, verify_source
-from msport.errors import CheckpointError
+from msport.errors import CheckpointError, UsageError
 from msport.hub import DEFAULT_HUB, AnyCheckpoint, Network, Source, resolve
 
 
@@ -112,6 +113,8 @@ def prepare(
     network: Network | None = None,
 ) -> Conversion:
     """Check and plan what `convert_checkpoint` would do with the same arguments, without writing anything."""
+    if output is None:
+        _check_unconverted(Path(model).expanduser())
     destination = resolve_output(Path(output) if output is not None else default_output(model))
     found = resolve(model, revision, hub=source, stream=not keep_source, network=network)
     checkpoint = found.open()
@@ -159,6 +162,15 @@ def done_tensors(conversion: Conversion) -> int:
 def check_disk(conversion: Conversion) -> None:
     """Raises OutputError if the disk cannot take what is left of `conversion` to write."""
     check_space(conversion.output, conversion.disk_nbytes, occupied_space(conversion.output))
+
+
+def _check_unconverted(folder: Path) -> None:
+    """Raises UsageError for a finished conversion: to convert it again is a slip, unless the output is named."""
+    if (folder / MANIFEST_NAME).is_file():
+        raise UsageError(
+            f"{folder}: is converted already, and ready to use; to convert it again, to another dtype or format, name"
+            " the output with -o"
+        )
 
 
 def default_output(model: str | Path) -> Path:

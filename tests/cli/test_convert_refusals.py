@@ -66,3 +66,18 @@ def test_an_error_in_a_real_process_is_one_line_and_with_debug_a_traceback(tmp_p
     debug = subprocess.run([*command[:3], "--debug", *command[3:]], capture_output=True, text=True)
     assert debug.returncode == 2
     assert "Traceback" in debug.stderr
+
+
+def test_a_converted_folder_is_converted_again_only_under_a_name_that_is_given(
+    msport: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert msport("convert", "model").status == 0
+    result = msport("convert", "model-ms")
+    assert (result.status, result.out) == (2, "")
+    assert result.err == (
+        "msport: error: model-ms: is converted already, and ready to use; to convert it again, to another dtype or"
+        " format, name the output with -o\n"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model-ms"]
+    assert msport("convert", "model-ms", "-o", "again", "--format", "ckpt").status == 0

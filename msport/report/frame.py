@@ -77,7 +77,8 @@ class Frame:
             yield marks.text(LEFT - 8, self.up(value) + 4, label, "end")
         for at, label, row in self.labels():
             yield marks.line("grid", at, _BOTTOM, at, _BOTTOM + 5 + LINE * row)
-            yield marks.text(at, _BOTTOM + 17 + LINE * row, label)
+            inside = min(at, self.width - width_of(label) / 2)
+            yield marks.text(inside, _BOTTOM + 17 + LINE * row, label)
         if self.lane:
             yield marks.text(LEFT - 8, TOP + 10, "not finite", "end", "note")
         yield marks.text(4, 12, up, "start", "axis")

@@ -11,16 +11,20 @@ from dataclasses import replace
 
 import jsonschema
 import pytest
+from report.drawings import outside
 
-from bench.made_reports import COMPARED, GRID, REPORT, SESSION
+from bench.made_reports import COMPARED, GRID, PEER, REPORT, SESSION
 from bench.schemas import DOCS, check_schema
 from msport.bench.cells import KINDS, document_cells
+from msport.bench.compare import compare
+from msport.bench.compare_views import render_comparison_page
 from msport.bench.memory import DeviceMemory
 from msport.bench.notes import collect_notes
 from msport.bench.published import HEADING, PUBLISHED, markdown_table, published_about
 from msport.bench.report import BenchReport
 from msport.bench.session import Result, Session
 from msport.bench.text import render_text
+from msport.bench.workload import Workload
 
 ON_DEVICE = replace(
     REPORT,
@@ -88,6 +92,20 @@ def test_the_page_is_whole_opens_without_a_network_and_draws_every_chart() -> No
     assert throughput.count("<rect") == 2 * 4 + 2 * 2  # the peer is drawn once, msport in two dtypes
     assert "nan" not in page
     assert "no such kernels" in page
+
+
+def test_no_text_of_a_chart_leaves_its_paper() -> None:
+    workloads = [
+        Workload(tokens, 4, 1, name) for name, tokens in (("chinese", 28), ("english", 31), ("long context", 15730))
+    ]
+    results = tuple(replace(SESSION.results[0], workload=workload) for workload in workloads)
+    mixed = replace(
+        COMPARED, sessions=(replace(SESSION, results=results),), baselines=(replace(PEER, results=results),)
+    )
+    comparison = compare(["a.json", "b.json"], [json.loads(mixed.to_json())] * 2)
+    for page in (REPORT.to_html(), GRID.to_html(), mixed.to_html(), render_comparison_page(comparison)):
+        assert list(outside(page)) == []
+    assert list(outside(mixed.to_html().replace(">long context 15730<", ">a name that is very long<"))), "it is seen"
 
 
 def test_no_two_bars_or_lines_of_a_chart_have_one_colour() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from report.drawings import outside
 
 from msport.report.layout import display_width
 from msport.validate.findings import PromptResult, Setup
@@ -317,6 +318,11 @@ def test_a_growth_that_is_no_number_is_a_dash_and_a_large_one_has_no_exponent() 
     rows = layer_rows(_report(_result(), layers=layers))
     assert [row[rows[0].index("growth")] for row in rows[1:]] == ["-", "-", "x2.0", "x12,300", "x406,504", "-", "-"]
     assert [row[rows[0].index("drift")] for row in rows[-2:]] == ["not finite"] * 2
+
+
+def test_no_text_of_a_picture_leaves_its_paper() -> None:
+    lost = _report(_result(wrong={0: np.nan}), _result(path="decode"), layers=LAYERS, first_departure=2)
+    assert list(outside(render_html(lost))) == []
 
 
 def test_no_table_of_a_failure_writes_inf_or_nan() -> None:

@@ -25,6 +25,7 @@ from msport.cache_folder import cache_folder
 _FOLDER = Path(__file__).parent
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-pthread")
 _TIMEOUT_SECONDS = 600  # eight seconds on an idle machine
+_LONGEST_OUTPUT = 200
 # Files that are a library of their own.
 _ALONE = {"mxfp4"}
 _SLOWER = {

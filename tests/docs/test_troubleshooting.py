@@ -32,7 +32,7 @@ def _texts(source: ast.Module) -> Iterator[str]:
 
 def matches(quoted: str) -> bool:
     """Whether one message holds the parts of `quoted` in their order, with nothing but values between them."""
-    pattern = re.compile(r".*".join(re.escape(part) for part in quoted.split("...")))
+    pattern = re.compile(r".*".join(re.escape(part.strip()) for part in quoted.split("...")))
     return any(pattern.search(text) for text in messages())
 
 

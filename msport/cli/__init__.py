@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -40,6 +42,15 @@ class CommandGroup(click.Group):
             return None
         command: click.Command = import_module(f"msport.cli.{cmd_name}").command
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Ends quietly where the reader of stdout went away, as `| head` does; click's exit code 1 is a verdict."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            with suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:
+                os.dup2(nothing.fileno(), sys.stdout.fileno())  # for what Python writes on its way out
+            raise SystemExit(128 + signal.SIGPIPE) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -80,9 +91,6 @@ def _run(arguments: list[str], debug: bool, interruption: Interruption) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return interruption.tell()
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of stdout went away, as `| head` does
-        return 141
     except Exception as error:
         if interruption.number is not None:  # what MindSpore, or a worker, made of it
             return interruption.tell()

@@ -103,11 +103,15 @@ def command(
     began = time.perf_counter()
     generated = model.generate(tokens, max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
     answer = Answer(tokenizer, tokens)
-    with telling(lambda: f" after {counted(len(answer.tokens), 'token')}"):
+    before = {**preparing.seconds, **phases.seconds}
+
+    def spent() -> str:
+        return _spent(before, [when - began for when in answer.times])
+
+    with telling(lambda: f" after {counted(len(answer.tokens), 'token')}{spent()}"):
         answer.show(generated, model.stop_ids)
     reason = _why_it_ended(answer, model.stop_ids, max_new_tokens, length)
-    seconds = {**preparing.seconds, **phases.seconds}
-    click.echo(_statistics(len(tokens), seconds, [when - began for when in answer.times], reason), err=True)
+    click.echo(f"{len(tokens)} prompt tokens, {len(answer.tokens)} generated; {reason}{spent()}", err=True)
 
 
 def _load(checkpoint: Path, dtype: str | None, length: int, phases: Phases) -> LanguageModel:
@@ -165,10 +169,9 @@ def _why_it_ended(answer: Answer, stop_ids: frozenset[int], max_new_tokens: int,
     return f"{reason} in the channel {answer.channel}, before an answer"
 
 
-def _statistics(prompt: int, phases: Mapping[str, float], times: Sequence[float], reason: str) -> str:
-    """`times` are seconds from when the model got the prompt; `phases` came before that, one after the other."""
-    text = f"{prompt} prompt tokens; {len(times)} generated"
-    if len(times) > 1:
-        text += f", {(len(times) - 1) / (times[-1] - times[0]):.1f} tokens/s"
-    spent = {**phases, "first token": times[0], "total": sum(phases.values()) + times[-1]}
-    return f"{text}; {reason}; " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in spent.items())
+def _spent(before: Mapping[str, float], times: Sequence[float]) -> str:
+    """All of the time: the seconds of the phases `before` the model got the prompt, and when each token came after."""
+    text = f"; {(len(times) - 1) / (times[-1] - times[0]):.1f} tokens/s" if len(times) > 1 else ""
+    spent = {**before, "first token": times[0]} if times else dict(before)
+    spent["total"] = sum(before.values()) + (times[-1] if times else 0.0)
+    return f"{text}; " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in spent.items())

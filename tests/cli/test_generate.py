@@ -197,6 +197,16 @@ def test_a_prompt_from_a_closed_stdin_is_refused(
     _assert_one_line(capsys, "stdin is closed", "-p TEXT")
 
 
+def test_a_reader_that_goes_away_ends_it_without_a_word(
+    converted: Path, calls: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr("sys.stdout", os.fdopen(writer, "w", encoding="utf-8"))
+    assert _run(converted, "-p", "hello") == 141
+    assert capsys.readouterr().err == ""
+
+
 def test_options_of_sampling_reach_the_model(converted: Path, calls: dict[str, Any]) -> None:
     _run(converted, "--ids", "1,2,3", "--temperature", "0.7", "--top-p", "0.9", "--seed", "4", "--max-new-tokens", "2")
     assert calls["ids"] == [1, 2, 3]
@@ -343,7 +353,7 @@ def test_the_last_line_says_why_the_text_ended(
 ) -> None:
     calls["answer"] = answer
     assert _run(converted, *options, *([] if "-p" in options else ["--ids", "1,2,3,4"])) == 0
-    assert capsys.readouterr().err.splitlines()[-1].split("; ")[2] == reason
+    assert capsys.readouterr().err.splitlines()[-1].split("; ")[1] == reason
 
 
 def test_the_model_that_was_taken_is_named_where_none_was_given(

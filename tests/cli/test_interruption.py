@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -181,7 +182,9 @@ def test_generation_says_how_many_tokens_there_were_and_ends_the_line(
     result = msport("generate", converted, "-p", "hello")
     assert result.status == 143
     assert result.out.endswith("\n")
-    assert result.err.splitlines()[-1] == "msport: stopped by SIGTERM after 2 tokens"
+    last = result.err.splitlines()[-1]
+    assert last.startswith("msport: stopped by SIGTERM after 2 tokens; ")
+    assert re.search(r" tokens/s; prompt [\d.]+ s, .*, first token [\d.]+ s, total [\d.]+ s$", last)
 
 
 def test_doctor_says_how_many_checks_there_were(msport: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ def resolve_output(output: Path, elsewhere: str = "name another with -o") -> Pat
     if (resolved / FILE_NAME).is_file():
         raise OutputError(f"{output}: is a finished conversion already; use it, remove it, or {elsewhere}")
     if resolved.is_dir() and any(resolved.iterdir()):
-        raise OutputError(f"{output}: the folder is not empty; {elsewhere}, or empty it")
+        raise OutputError(f"{output}: the folder is not empty; {elsewhere}")
     return resolved
 
 

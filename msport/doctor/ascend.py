@@ -43,6 +43,12 @@ def find_ascend(environ: Mapping[str, str] = os.environ, root: Path = Path("/"))
     return Ascend(devices, home, toolkit, None if toolkit is None else _read_version(toolkit))
 
 
+def is_there(ascend: Ascend, root: Path = Path("/")) -> bool:
+    """Whether anything of Ascend is on the machine, so that what lacks is worth a line."""
+    parts = (ascend.devices, ascend.home, ascend.toolkit, shutil.which("npu-smi"), (root / "usr/local/Ascend").exists())
+    return any(parts)
+
+
 def check_cann(ascend: Ascend, device: str | None) -> Check:
     """Whether MindSpore can use the NPU; `device` is what it computes on, None if it could not tell."""
     name = "CANN"
@@ -89,7 +95,7 @@ def _without_toolkit(ascend: Ascend, device: str | None) -> Check:
         return failed("CANN", f"not found, although there are {ascend.devices} NPU devices", _INSTALL)
     if device == "Ascend":
         return failed("CANN", "not found, although MindSpore is to compute on Ascend", _INSTALL)
-    return passed("CANN", "not installed, and no NPU: this machine computes on the CPU")
+    return passed("CANN", "not installed, and no NPU is here: the CPU computes")
 
 
 def _read_version(toolkit: Path) -> str | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from msport.checkpoint import Manifest, open_checkpoint, read_manifest
+from msport.checkpoint.manifest import FILE_NAME
 from msport.convert import format_size
 from msport.doctor.check import Check, failed, passed
 from msport.errors import MsportError
@@ -20,7 +22,7 @@ def check_files(folder: Path) -> tuple[Check, Manifest | None]:
         with open_checkpoint(folder) as checkpoint:
             found = checkpoint.tensors
     except MsportError as error:
-        return failed(name, str(error), f"convert the model again: msport convert MODEL -o {folder}"), None
+        return failed(name, str(error), _how_to_get_one(folder)), None
     wrong = [
         tensor
         for tensor, record in manifest.tensors.items()
@@ -28,7 +30,20 @@ def check_files(folder: Path) -> tuple[Check, Manifest | None]:
     ]
     if wrong:
         finding = f"{folder}: {wrong[0]} is not what {folder.name}/msport.json says, nor are {len(wrong) - 1} others"
-        return failed(name, finding, f"convert the model again: msport convert {manifest.source} -o {folder}"), manifest
+        return failed(name, finding, _convert_again(manifest.source)), manifest
     nbytes = sum(tensor.nbytes for tensor in found.values())
     finding = f"{len(found)} tensors, {format_size(nbytes)}, {manifest.dtype} from {manifest.source}"
     return passed(name, finding), manifest
+
+
+def _how_to_get_one(folder: Path) -> str:
+    if (folder / FILE_NAME).exists():
+        return _convert_again("MODEL")
+    if (folder / "config.json").is_file():
+        return f"it may be a model that is not converted yet: msport convert {shlex.quote(str(folder))}"
+    return "name the folder of a converted checkpoint, or make one: msport convert MODEL"
+
+
+def _convert_again(model: str) -> str:
+    """Never into a folder that is there: its files would have to go first."""
+    return f"convert the model again, into another folder: msport convert {shlex.quote(model)} -o ANOTHER"

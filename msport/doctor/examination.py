@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msport.doctor.ascend import check_cann, check_npus, find_ascend
+from msport.doctor.ascend import check_cann, check_npus, find_ascend, is_there
 from msport.doctor.check import Check, Diagnosis
 from msport.doctor.device import Device, ask_device, check_dtype, check_multiply, check_train
 from msport.doctor.facts import collect_facts
@@ -65,7 +65,8 @@ def _examine_machine(dtype: str | None, timeout: float, note: Note) -> tuple[Dev
     note(check)
     ascend = find_ascend()
     note(check_cann(ascend, None if device is None else device.target))
-    note(check_npus(ascend, timeout))
+    if is_there(ascend):
+        note(check_npus(ascend, timeout))
     for check in collect_facts(timeout):
         note(check)
     if device is not None:

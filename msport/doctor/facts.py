@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from msport.doctor.ascend import find_ascend
+from msport.doctor.ascend import find_ascend, is_there
 from msport.doctor.check import Check, passed
 
 # Where driver and firmware write their versions.
@@ -34,12 +34,17 @@ _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|KEY", re.IGNORECASE)
 
 
 def collect_facts(timeout: float, environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Iterator[Check]:
-    """One passed check for each fact; commands that take more than `timeout` seconds count as silent."""
+    """One passed check for each fact; commands that take more than `timeout` seconds count as silent.
+
+    Where there is nothing of Ascend, nothing of it is told.
+    """
     yield passed("system", f"{_system(root)}, {platform.machine()}, Linux {platform.release()}")
-    for name, path in _VERSION_FILES.items():
-        yield passed(name, _versions(root / path))
-    yield passed("CANN kernels", _kernels(find_ascend(environ, root).toolkit))
-    yield from _npu_smi(timeout)
+    ascend = find_ascend(environ, root)
+    if is_there(ascend, root):
+        for name, path in _VERSION_FILES.items():
+            yield passed(name, _versions(root / path))
+        yield passed("CANN kernels", _kernels(ascend.toolkit))
+        yield from _npu_smi(timeout)
     yield passed("environment", _environment(environ))
 
 

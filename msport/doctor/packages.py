@@ -14,6 +14,7 @@ PYTHON = ("3.10", "3.13")
 MINDSPORE = ("2.10.0", "2.11")
 NUMPY = ("1.24", "2")
 TRANSFORMERS = ("4.57.1", "4.58")
+TRANSFORMERS5 = ("5.23", "6")
 
 
 def check_packages() -> list[Check]:
@@ -69,13 +70,15 @@ def check_torch(found: str | None) -> Check:
 def check_transformers(found: str | None) -> Check:
     if found is None:
         return _optional("Transformers")
-    if not within(found, *TRANSFORMERS):
-        return warned(
-            "Transformers",
-            f"{found}: validation is proven with {TRANSFORMERS[0]}, and logits differ between versions",
-            "pip install 'msport[reference]'",
-        )
-    return passed("Transformers", found)
+    if within(found, *TRANSFORMERS) or within(found, *TRANSFORMERS5):
+        return passed("Transformers", found)
+    extra = "reference5" if within(found, "5", TRANSFORMERS5[1]) else "reference"  # of which only one can be installed
+    tested = " and ".join(f">={lowest},<{beyond}" for lowest, beyond in (TRANSFORMERS, TRANSFORMERS5))
+    return warned(
+        "Transformers",
+        f"{found}: msport was tested with {tested}, and logits differ between versions",
+        f"pip install 'msport[{extra}]'",
+    )
 
 
 def within(found: str, lowest: str, beyond: str) -> bool:

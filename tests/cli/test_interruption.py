@@ -67,7 +67,12 @@ class Place:
         self.temporary.mkdir()
 
     def start(self, script: str, *arguments: object) -> subprocess.Popen[str]:
-        environment = {**os.environ, "TMPDIR": str(self.temporary), "PYTHONPATH": os.pathsep.join(sys.path)}
+        environment = {
+            **os.environ,
+            "MSPORT_GRAPH_CACHE": "off",
+            "TMPDIR": str(self.temporary),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
         command = [sys.executable, "-c", script, *map(str, arguments)]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(command, cwd=self.folder, env=environment, **pipes)

@@ -65,7 +65,7 @@ def test_every_option_has_its_effect(sample: Run, tmp_path: Path) -> None:
         (["gpt-oss", "{folder}", "--set", "num_local_experts=1000000000"], "must be at most 4096, not 1000000000"),
         (["gpt-oss", "{folder}", "--set", "vocab_size=10"], "vocab_size is 10"),
         (["gpt-oss", "{folder}", "--max-shard-size", "x"], "not a size"),
-        (["gpt-oss", "{folder}/.."], "not empty; name another folder, or empty it"),
+        (["gpt-oss", "{folder}/.."], "not empty; name another folder"),
     ],
 )
 def test_bad_requests_end_in_one_line_and_write_nothing(

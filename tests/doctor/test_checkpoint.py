@@ -25,8 +25,18 @@ def test_a_folder_without_a_manifest_fails(copied: Path) -> None:
     check, _ = check_files(copied)
     assert check.status is Status.FAIL
     assert "msport.json: no such file" in check.finding
-    assert check.remedy is not None
-    assert "msport convert" in check.remedy
+    assert check.remedy == f"it may be a model that is not converted yet: msport convert {copied}"
+
+
+def test_a_folder_of_anything_else_is_not_to_be_converted(tmp_path: Path) -> None:
+    check, _ = check_files(tmp_path)
+    assert check.remedy == "name the folder of a converted checkpoint, or make one: msport convert MODEL"
+
+
+def test_a_folder_that_is_there_is_never_where_to_convert_to(copied: Path) -> None:
+    (copied / "msport.json").write_text("{")
+    check, _ = check_files(copied)
+    assert check.remedy == "convert the model again, into another folder: msport convert MODEL -o ANOTHER"
 
 
 def test_a_shard_that_is_cut_short_fails(copied: Path) -> None:
@@ -44,3 +54,6 @@ def test_a_manifest_of_other_tensors_fails(copied: Path) -> None:
     check, _ = check_files(copied)
     assert check.status is Status.FAIL
     assert "model.norm.weight is not what" in check.finding
+    assert check.remedy is not None
+    assert check.remedy.startswith("convert the model again, into another folder: msport convert ")
+    assert check.remedy.endswith(" -o ANOTHER")

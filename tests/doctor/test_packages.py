@@ -41,13 +41,20 @@ from msport.doctor.packages import (
         (check_transformers(None), Status.WARN, "not installed"),
         (check_transformers("4.57.1"), Status.PASS, "4.57.1"),
         (check_transformers("4.55.4"), Status.WARN, "logits differ between versions"),
-        (check_transformers("5.0.0"), Status.WARN, "5.0.0"),
+        (check_transformers("5.23.0"), Status.PASS, "5.23.0"),
+        (check_transformers("5.0.0"), Status.WARN, "5.0.0: msport was tested with >=4.57.1,<4.58 and >=5.23,<6"),
+        (check_transformers("6.1"), Status.WARN, "6.1"),
     ],
 )
 def test_a_version_is_judged(check: packages.Check, status: Status, finding: str) -> None:
     assert check.status is status
     assert finding in check.finding
     assert (check.remedy is None) == (status is Status.PASS)
+
+
+@pytest.mark.parametrize(("version", "extra"), [("4.55.4", "reference"), ("5.0.0", "reference5")])
+def test_the_extra_that_is_advised_is_the_one_for_what_is_installed(version: str, extra: str) -> None:
+    assert check_transformers(version).remedy == f"pip install 'msport[{extra}]'"
 
 
 def test_versions_are_compared_by_number_and_not_as_text() -> None:
@@ -69,11 +76,13 @@ def test_numpy_2_is_noticed_from_its_metadata_alone(tmp_path: Path, monkeypatch:
 def test_the_bounds_are_those_that_pip_enforces() -> None:
     setup = ConfigParser()
     setup.read(Path(__file__).parents[2] / "setup.cfg")
-    required = setup["options"]["install_requires"] + setup["options.extras_require"]["reference"]
+    extras = setup["options.extras_require"]
+    required = setup["options"]["install_requires"] + extras["reference"]
     for name, (lowest, beyond) in {
         "mindspore": packages.MINDSPORE,
         "numpy": packages.NUMPY,
         "transformers": packages.TRANSFORMERS,
     }.items():
         assert f"{name}>={lowest},<{beyond}" in required
+    assert "transformers>={},<{}".format(*packages.TRANSFORMERS5) in extras["reference5"]
     assert setup["options"]["python_requires"] == ">={},<{}".format(*packages.PYTHON)

@@ -105,13 +105,13 @@ def command(
     answer = Answer(tokenizer, tokens)
     before = {**preparing.seconds, **phases.seconds}
 
-    def spent() -> str:
-        return _spent(before, [when - began for when in answer.times])
+    def spent(*reason: str) -> str:
+        return _spent(before, [when - began for when in answer.times], *reason)
 
     with telling(lambda: f" after {counted(len(answer.tokens), 'token')}{spent()}"):
         answer.show(generated, model.stop_ids)
     reason = _why_it_ended(answer, model.stop_ids, max_new_tokens, length)
-    click.echo(f"{len(tokens)} prompt tokens, {len(answer.tokens)} generated; {reason}{spent()}", err=True)
+    click.echo(f"{len(tokens)} prompt tokens; {len(answer.tokens)} generated{spent(reason)}", err=True)
 
 
 def _load(checkpoint: Path, dtype: str | None, length: int, phases: Phases) -> LanguageModel:
@@ -169,9 +169,9 @@ def _why_it_ended(answer: Answer, stop_ids: frozenset[int], max_new_tokens: int,
     return f"{reason} in the channel {answer.channel}, before an answer"
 
 
-def _spent(before: Mapping[str, float], times: Sequence[float]) -> str:
+def _spent(before: Mapping[str, float], times: Sequence[float], *reason: str) -> str:
     """All of the time: the seconds of the phases `before` the model got the prompt, and when each token came after."""
-    text = f"; {(len(times) - 1) / (times[-1] - times[0]):.1f} tokens/s" if len(times) > 1 else ""
+    rate = f", {(len(times) - 1) / (times[-1] - times[0]):.1f} tokens/s" if len(times) > 1 else ""
     spent = {**before, "first token": times[0]} if times else dict(before)
     spent["total"] = sum(before.values()) + (times[-1] if times else 0.0)
-    return f"{text}; " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in spent.items())
+    return "; ".join((rate, *reason, ", ".join(f"{name} {seconds:.2f} s" for name, seconds in spent.items())))

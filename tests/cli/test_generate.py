@@ -353,7 +353,7 @@ def test_the_last_line_says_why_the_text_ended(
 ) -> None:
     calls["answer"] = answer
     assert _run(converted, *options, *([] if "-p" in options else ["--ids", "1,2,3,4"])) == 0
-    assert capsys.readouterr().err.splitlines()[-1].split("; ")[1] == reason
+    assert capsys.readouterr().err.splitlines()[-1].split("; ")[2] == reason
 
 
 def test_the_model_that_was_taken_is_named_where_none_was_given(

@@ -188,7 +188,7 @@ def test_generation_says_how_many_tokens_there_were_and_ends_the_line(
     assert result.status == 143
     assert result.out.endswith("\n")
     last = result.err.splitlines()[-1]
-    assert last.startswith("msport: stopped by SIGTERM after 2 tokens; ")
+    assert last.startswith("msport: stopped by SIGTERM after 2 tokens, ")
     assert re.search(r" tokens/s; prompt [\d.]+ s, .*, first token [\d.]+ s, total [\d.]+ s$", last)
 
 

@@ -27,7 +27,7 @@ def headings(document: Path) -> list[str]:
 
 def in_code(document: Path) -> set[str]:
     """What stands between backticks: names, options, values."""
-    return set(re.findall(r"`([^`\n]+)`", prose(document)))
+    return {" ".join(name.split()) for name in re.findall(r"`([^`]+)`", prose(document))}
 
 
 def rows(document: Path) -> list[int]:

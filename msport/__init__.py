@@ -1,13 +1,24 @@
 """msport ports open language models to MindSpore: convert, load, validate, benchmark.
 
-The four calls below are the whole public surface. They are imported on first use, so that ``import msport`` costs
-nothing and a machine without MindSpore can still convert.
+The four calls below, and the errors that they raise, are the whole public surface. The calls are imported on first use,
+so that ``import msport`` costs nothing and a machine without MindSpore can still convert.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from msport.errors import (
+    CheckpointError,
+    ConfigError,
+    HubError,
+    MissingDependencyError,
+    MsportError,
+    OutputError,
+    UnsupportedError,
+    UsageError,
+)
 
 __version__ = "0.1.0"
 
@@ -24,7 +35,21 @@ _HOMES = {
     "validate_model": "msport.validate",
 }
 
-__all__ = ["__version__", "benchmark", "convert_checkpoint", "load_model", "validate_model"]
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "HubError",
+    "MissingDependencyError",
+    "MsportError",
+    "OutputError",
+    "UnsupportedError",
+    "UsageError",
+    "__version__",
+    "benchmark",
+    "convert_checkpoint",
+    "load_model",
+    "validate_model",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -27,6 +28,11 @@ COMMANDS = {
     "doctor": "Check this machine: versions, device, memory, a small model step.",
     "sample": "Write a tiny random checkpoint in the Hub's exact layout.",
 }
+
+EPILOG = """\b
+Example: msport convert openai/gpt-oss-20b && msport validate --tol 1e-2
+Completion with Tab: eval "$(_MSPORT_COMPLETE=bash_source msport)"; also zsh_source, fish_source
+"""
 
 _SHORT_HELP_WIDTH = 80
 
@@ -52,6 +58,16 @@ class CommandGroup(click.Group):
                 os.dup2(nothing.fileno(), sys.stdout.fileno())  # for what Python writes on its way out
             raise SystemExit(128 + signal.SIGPIPE) from None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            near = get_close_matches(name, COMMANDS, n=1)
+            meant = f" Did you mean '{near[0]}'?" if near else ""
+            ctx.fail(f"No such command '{name}'.{meant}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()), col_max=_SHORT_HELP_WIDTH)
@@ -60,7 +76,7 @@ class CommandGroup(click.Group):
 @click.group(
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: msport convert openai/gpt-oss-20b && msport validate --tol 1e-2",
+    epilog=EPILOG,
 )
 @click.version_option(__version__, prog_name="msport")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -108,7 +124,8 @@ def _show(error: click.ClickException) -> None:
         return
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context else "msport"
-    click.echo(f"msport: error: {message.rstrip('.?')}; see {path} --help", err=True)
+    end = " See" if message.endswith("?") else "; see"
+    click.echo(f"msport: error: {message.rstrip('.')}{end} {path} --help", err=True)
 
 
 def describe(error: Exception) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from msport.cli.completion import files, folders
 from msport.cli.folders import find_folder
 from msport.cli.interruption import telling
 from msport.cli.outputs import check_outputs, write_output
@@ -58,7 +59,7 @@ def _dtype(text: str) -> str:
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("paths", metavar="[DIR]", nargs=-1)
+@click.argument("paths", metavar="[DIR]", nargs=-1, shell_complete=files)
 @click.option(
     "--suite",
     type=click.Choice(["mixed", "grid", "prefill-decode", "memory"]),
@@ -93,13 +94,34 @@ def _dtype(text: str) -> str:
     help="Also measure Transformers in float32, with the same weights and processors, and print ratios.",
 )
 @click.option(
-    "--reference", metavar="MODEL", help="Folder or Hub id for --baseline.  [default: what DIR was made from]"
+    "--reference",
+    metavar="MODEL",
+    shell_complete=folders,
+    help="Folder or Hub id for --baseline.  [default: what DIR was made from]",
 )
 @click.option("--published", is_flag=True, help="Print what others published about such models beside it.")
 @click.option("--compare", is_flag=True, help="Compare two or more JSON reports instead: --compare A.json B.json ...")
-@click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON; - prints it instead of the text.")
-@click.option("--csv", "csv_file", metavar="FILE", help="Write the figures as CSV; - prints them instead of the text.")
-@click.option("--html", "html_file", metavar="FILE", help="Write the report as one self-contained page with charts.")
+@click.option(
+    "--json",
+    "json_file",
+    metavar="FILE",
+    shell_complete=files,
+    help="Write the report as JSON; - prints it instead of the text.",
+)
+@click.option(
+    "--csv",
+    "csv_file",
+    metavar="FILE",
+    shell_complete=files,
+    help="Write the figures as CSV; - prints them instead of the text.",
+)
+@click.option(
+    "--html",
+    "html_file",
+    metavar="FILE",
+    shell_complete=files,
+    help="Write the report as one self-contained page with charts.",
+)
 def command(
     paths: tuple[str, ...],
     published: bool,

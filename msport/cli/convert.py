@@ -7,6 +7,7 @@ import time
 
 import click
 
+from msport.cli.completion import folders
 from msport.cli.convert_text import plan_document, plan_text, result_text, summary
 from msport.cli.parameters import size
 from msport.cli.progress import progress_on_stderr
@@ -28,9 +29,13 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("model")
+@click.argument("model", shell_complete=folders)
 @click.option(
-    "-o", "--output", metavar="DIR", help="Folder to write; absent or empty.  [default: MODEL's name with -ms]"
+    "-o",
+    "--output",
+    metavar="DIR",
+    shell_complete=folders,
+    help="Folder to write; absent or empty.  [default: MODEL's name with -ms]",
 )
 @click.option(
     "--dtype",

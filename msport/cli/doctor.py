@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from msport.cli.completion import folders
 from msport.cli.interruption import telling
 from msport.report.layout import counted
 
@@ -25,7 +26,7 @@ Exit status: 0 nothing failed, 1 a check failed.
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("folder", metavar="[DIR]", required=False)
+@click.argument("folder", metavar="[DIR]", required=False, shell_complete=folders)
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16", "mxfp4"]),

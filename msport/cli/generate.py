@@ -11,6 +11,7 @@ import click
 
 from msport.architectures import load_config
 from msport.cli.answer import FINAL, Answer
+from msport.cli.completion import folders
 from msport.cli.folders import find_folder
 from msport.cli.interruption import telling
 from msport.cli.parameters import parse_ids
@@ -38,7 +39,7 @@ _LENGTH_STEP = 512
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("folder", metavar="[DIR]", required=False)
+@click.argument("folder", metavar="[DIR]", required=False, shell_complete=folders)
 @click.option(
     "-p",
     "--prompt",

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from msport.checkpoint import TensorInfo
+from msport.cli.completion import files
 from msport.cli.progress import progress_on_stderr
 from msport.convert import Inspection, format_size, inspect_path, verify_folder
 from msport.convert.patterns import summarise
@@ -24,7 +25,7 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("path")
+@click.argument("path", shell_complete=files)
 @click.option("--tensors", "every_tensor", is_flag=True, help="List every tensor instead of one row a layer pattern.")
 @click.option("--verify", is_flag=True, help="Also read a converted folder whole and check each tensor's SHA-256.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")

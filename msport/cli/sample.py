@@ -8,6 +8,7 @@ import click
 
 from msport.architectures import ARCHITECTURES
 from msport.checkpoint import strict_json
+from msport.cli.completion import families, folders
 from msport.cli.parameters import size
 from msport.cli.progress import progress_on_stderr
 from msport.convert import format_size, inspect_path
@@ -44,8 +45,8 @@ FAMILIES = ", ".join(family.title.lower() for family in ARCHITECTURES.values())
     epilog=EXAMPLES,
     help=f"Write a tiny random checkpoint of FAMILY to DIR, in the Hub's exact layout.\n\nFAMILY is one of {FAMILIES}.",
 )
-@click.argument("architecture", metavar="FAMILY")
-@click.argument("folder", metavar="DIR")
+@click.argument("architecture", metavar="FAMILY", shell_complete=families)
+@click.argument("folder", metavar="DIR", shell_complete=folders)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the weights.")
 @click.option("--dtype", type=click.Choice(list(DTYPES)), help="Of the weights.  [default: as the family ships]")
 @click.option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from msport.cli.completion import files, folders
 from msport.cli.folders import find_folder
 from msport.cli.interruption import telling
 from msport.cli.outputs import STDOUT, check_outputs, write_output
@@ -32,10 +33,11 @@ Exit status: 0 passed, 1 failed, 2 could not be judged.
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("folder", metavar="[DIR]", required=False)
+@click.argument("folder", metavar="[DIR]", required=False, shell_complete=folders)
 @click.option(
     "--reference",
     metavar="MODEL|FILE",
+    shell_complete=files,
     help="Folder or Hub id to compare with, or golden values of --save-reference.  [default: what DIR was made from]",
 )
 @click.option(
@@ -80,11 +82,22 @@ Exit status: 0 passed, 1 failed, 2 could not be judged.
     help="What the reference computes in; model: what its weights are.",
 )
 @click.option(
-    "--save-reference", metavar="FILE", help="Keep what the reference computed, for machines that have no torch."
+    "--save-reference",
+    metavar="FILE",
+    shell_complete=files,
+    help="Keep what the reference computed, for machines that have no torch.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random prompts.")
-@click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON; - prints it instead of the text.")
-@click.option("--html", "html_file", metavar="FILE", help="Write the report as one self-contained page.")
+@click.option(
+    "--json",
+    "json_file",
+    metavar="FILE",
+    shell_complete=files,
+    help="Write the report as JSON; - prints it instead of the text.",
+)
+@click.option(
+    "--html", "html_file", metavar="FILE", shell_complete=files, help="Write the report as one self-contained page."
+)
 def command(
     folder: str | None,
     reference: str | None,

@@ -54,9 +54,11 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     ("arguments", "message"),
     [
         (["port"], "No such command 'port'; see msport --help"),
+        (["convrt", "x"], "No such command 'convrt'. Did you mean 'convert'? See msport --help"),
         (["convert"], "Missing argument 'MODEL'; see msport convert --help"),
         (["convert", "x", "--dtype", "int3"], "Invalid value for '--dtype': 'int3' is not one of 'auto', "),
         (["generate", "--prompts", "x"], "No such option '--prompts'"),
+        (["convert", "x", "--dtyp", "y"], "No such option '--dtyp'. Did you mean '--dtype'? See msport convert --help"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_that_leads_to_the_help(

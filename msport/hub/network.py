@@ -18,10 +18,14 @@ PASSING_STATUSES = {408, 425, 429, 500, 502, 503, 504}
 class Network:
     """Limits of everything that is fetched; times are in seconds.
 
-    A connection that is not made within `connect_timeout`, or is silent for `stall_timeout`, has failed. A failed
-    request is repeated up to `retries` times in a row, after `first_delay`, twice that, and so on up to
+    A connection that is not made within `connect_timeout`, does not begin to answer within that and `stall_timeout`
+    together, is silent for `stall_timeout`, or brings fewer than `min_rate` bytes a second over as long, has failed. A
+    failed request is repeated up to `retries` times in a row, after `first_delay`, twice that, and so on up to
     `longest_delay`, each shortened at random by up to a half, or after what the server asks for. Bytes that arrived
-    are kept and count as success, but all waiting for one range together ends after `patience`.
+    are kept and count as success where they came fast enough, but all waiting for one range together ends after
+    `patience`, and so does an answer that lists files.
+
+    The default of `min_rate` ends nothing that is of use: eight connections at that rate take 20 days for 14 GB.
 
     At most `connections` are open at once. A range that is asked for at once has at most `range_nbytes`; tensors read
     in smaller pieces are fetched `window_nbytes` ahead.
@@ -29,6 +33,7 @@ class Network:
 
     connect_timeout: float = 10.0
     stall_timeout: float = 30.0
+    min_rate: float = 1000.0
     retries: int = 8
     first_delay: float = 1.0
     longest_delay: float = 30.0
@@ -46,6 +51,14 @@ class TransientError(Exception):
         self.retry_after = retry_after
 
 
+class GaveUpError(HubError):
+    """The network or the server failed to the end of all patience with `fault`."""
+
+    def __init__(self, what: str, fault: TransientError, why: str) -> None:
+        super().__init__(f"{what}: {fault}; gave up{why}; try again later")
+        self.fault = fault
+
+
 class Effort:
     """The attempts at one thing, `what`; waits between them, and gives up when enough is enough."""
 
@@ -55,23 +68,24 @@ class Effort:
         self._wait = wait
         self._failures = 0
         self._waited = 0.0
+        self._since = time.monotonic()
 
-    def failed(self, fault: TransientError, progress: bool = False) -> None:
-        """Wait before the next attempt; raises HubError if there is none. `progress`: some bytes did arrive."""
+    def failed(self, fault: TransientError, received: int = 0) -> None:
+        """Wait before the next attempt; raises GaveUpError if there is none. The last one brought `received` bytes."""
         network = self._network
+        progress = received > 0 and received >= network.min_rate * (time.monotonic() - self._since)
         self._failures = 1 if progress else self._failures + 1
         delay = min(network.first_delay * 2 ** (self._failures - 1), network.longest_delay)
         delay *= random.uniform(0.5, 1.0)  # noqa: S311  spreads clients over time, guards nothing
         delay = max(delay, fault.retry_after)
         if self._failures > network.retries:
-            raise HubError(f"{self._what}: {fault}; gave up after {self._failures} attempts, try again later")
+            raise GaveUpError(self._what, fault, f" after {self._failures} attempts")
         if self._waited + delay > network.patience:
-            raise HubError(
-                f"{self._what}: {fault}; gave up, since waiting {self._waited + delay:.0f} s is longer than"
-                f" {network.patience:.0f} s; try again later"
-            )
+            waited = f"waiting {self._waited + delay:.0f} s is longer than {network.patience:.0f} s"
+            raise GaveUpError(self._what, fault, f", since {waited}")
         self._waited += delay
         self._wait(delay)
+        self._since = time.monotonic()
 
 
 def parse_retry_after(value: str | None) -> float:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from http.client import HTTPException
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -17,15 +18,19 @@ from requests.adapters import HTTPAdapter
 
 from msport import __version__
 from msport.checkpoint import strict_json
+from msport.checkpoint.quoting import quote
 from msport.errors import HubError
-from msport.hub.answers import changed, check_linked, check_range, origin_of, redirect_target
+from msport.hub.address import origin_of, redirect_target
+from msport.hub.answers import changed, check_encoding, check_linked, check_range
+from msport.hub.body import Body
 from msport.hub.listing import RemoteFile
 from msport.hub.network import PASSING_STATUSES, Effort, Network, TransientError, parse_retry_after
 
 _MAX_REDIRECTS = 5
-_CHUNK = 1 << 18
 _FIRST_RETRIES = 2
 _MAX_DOCUMENT = 50_000_000
+_MAX_DRAINED = 1 << 18
+_SIGNAL_SECONDS = 0.5
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,13 +54,15 @@ class Transport:
         self._slots = threading.BoundedSemaphore(network.connections)
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._active: set[Any] = set()
+        self._active: set[Callable[[], object]] = set()
         self._locations: dict[str, str] = {}
         self._etags: dict[tuple[str, str], str] = {}
         self._session = requests.Session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         # Without this a .netrc would replace the credentials, and be sent along to other hosts.
         self._session.auth = lambda request: request
+        # Even where it is not to follow a redirect, requests looks where it leads, and stumbles over odd addresses.
+        self._session.get_redirect_target = lambda response: None
         adapter = HTTPAdapter(pool_maxsize=network.connections)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
@@ -75,9 +82,9 @@ class Transport:
                 with self._open(file, begin + done, begin + end) as body:
                     while done + received < end:
                         self._check_open()
-                        received += body(buffer[done + received : min(done + received + _CHUNK, end)])
+                        received += body.fill(buffer[done + received : end])
             except TransientError as fault:
-                effort.failed(fault, progress=received > 0)
+                effort.failed(fault, received)
             finally:
                 done += received
 
@@ -91,7 +98,8 @@ class Transport:
                 with self._send("GET", url, {}) as response:
                     if response.status_code != 200:
                         raise self._refusal(what, response)
-                    return strict_json.parse(_whole_body(response))
+                    check_encoding(response)
+                    return strict_json.parse(Body(response, self._network).whole(_MAX_DOCUMENT))
             except TransientError as fault:
                 effort.failed(fault)
             except ValueError as error:
@@ -99,9 +107,15 @@ class Transport:
 
     def each(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """The results of `work`, which reads, for all `items`, several at once; its first error stops the others."""
-        with ThreadPoolExecutor(self._network.connections, "msport-hub") as pool:
+        with futures.ThreadPoolExecutor(self._network.connections, "msport-hub") as pool:
             try:
-                return list(pool.map(work, items))
+                results = [pool.submit(work, item) for item in items]
+                waiting = set(results)
+                while waiting:  # not for ever: a signal that comes just before a wait is seen only after it
+                    done, waiting = futures.wait(waiting, _SIGNAL_SECONDS, futures.FIRST_EXCEPTION)
+                    for result in done:
+                        result.result()
+                return [result.result() for result in results]
             except BaseException:  # Ctrl-C too
                 self.close()
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -112,15 +126,14 @@ class Transport:
         self._closed.set()
         with self._lock:
             active = list(self._active)
-        for response in active:
-            # Wakes a thread that waits for bytes; urllib3 before 2.3 cannot, there it waits until it has stalled.
+        for stop in active:
             with suppress(ValueError, RuntimeError, OSError):  # it has ended meanwhile
-                getattr(response.raw, "shutdown", int)()
+                stop()
         self._session.close()
 
     @contextmanager
-    def _open(self, file: RemoteFile, begin: int, end: int) -> Iterator[Callable[[memoryview], int]]:
-        """The body of a range, as a function that fills a buffer; raises TransientError for what may pass."""
+    def _open(self, file: RemoteFile, begin: int, end: int) -> Iterator[Body]:
+        """The body of a range; raises TransientError for what may pass."""
         headers = {} if (begin, end) == (0, file.nbytes) else {"Range": f"bytes={begin}-{end - 1}"}
         location = self._locate(file) if headers else file.url
         try:
@@ -129,7 +142,7 @@ class Transport:
                     raise self._refusal(str(file), response, moved=origin_of(response.url) != self._origin)
                 self._check_same(file, response)
                 check_range(file, response, begin, end)
-                yield lambda buffer: _fill(response, buffer)
+                yield Body(response, self._network)
         except TransientError:
             with self._lock:
                 self._locations.pop(file.url, None)  # signed addresses expire, and servers break one by one
@@ -157,39 +170,83 @@ class Transport:
             response = None
             try:
                 for _ in range(_MAX_REDIRECTS + 1):
-                    response = self._send_once(method, url, headers)
-                    target = redirect_target(response)
-                    if method == "HEAD" or target is not None:
-                        response.raw.read(_CHUNK)  # to its end, after which the connection serves the next request
-                    if target is None or not (abroad or origin_of(target) == self._origin):
-                        with self._lock:
-                            self._active.add(response)
-                        self._check_open()  # now: either this sees a close, or the close sees what is active
-                        yield response
-                        return
+                    response = self._answer(method, url, headers)
+                    # Wakes a thread that waits for bytes; with urllib3 before 2.3 it waits until it has stalled.
+                    with self._stopped_by(getattr(response.raw, "shutdown", int)):
+                        target = redirect_target(response)
+                        if method == "HEAD" or target is not None:
+                            with suppress(ValueError):  # to its end, after which the connection serves the next request
+                                Body(response, self._network).whole(_MAX_DRAINED)
+                        if target is None or not (abroad or origin_of(target) == self._origin):
+                            yield response
+                            return
                     response.close()
                     url = target
                 raise HubError(f"{url}: redirects more than {_MAX_REDIRECTS} times; check the endpoint")
-            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            except (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError) as error:
+                if isinstance(error, requests.exceptions.InvalidHeader):
+                    raise HubError("the token holds characters that no HTTP header may; set it anew") from error
                 if isinstance(error, ValueError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
                     raise HubError(f"{url}: {error}; check the endpoint, the proxy and the certificates") from error
                 raise TransientError(_reason(error, self._network)) from error
             finally:
                 if response is not None:
-                    with self._lock:
-                        self._active.discard(response)
                     response.close()
 
-    def _send_once(self, method: str, url: str, headers: dict[str, str]) -> Any:
-        own = self._credentials if origin_of(url) == self._origin else {}
-        return self._session.request(
-            method,
-            url,
-            headers={"User-Agent": f"msport/{__version__}", **own, "Accept-Encoding": "identity", **headers},
-            stream=True,
-            allow_redirects=False,
-            timeout=(self._network.connect_timeout, self._network.stall_timeout),
-        )
+    def _answer(self, method: str, url: str, headers: dict[str, str]) -> Any:
+        """The answer of `url` itself, of which only the header has arrived, or TransientError.
+
+        The timeouts of ``requests`` bound each wait for some bytes, not the whole: a server may send ``100 Continue``
+        for ever. So the request is made by another thread, which is left to itself when time is up.
+        """
+        origin = origin_of(url)
+        own = self._credentials if origin == self._origin else {}
+        answer: futures.Future[Any] = futures.Future()
+
+        def ask() -> None:
+            try:
+                response = self._session.request(
+                    method,
+                    url,
+                    headers={"User-Agent": f"msport/{__version__}", **own, "Accept-Encoding": "identity", **headers},
+                    stream=True,
+                    allow_redirects=False,
+                    timeout=(self._network.connect_timeout, self._network.stall_timeout),
+                )
+            except BaseException as error:
+                if answer.set_running_or_notify_cancel():
+                    answer.set_exception(error)
+                return
+            if answer.set_running_or_notify_cancel():
+                answer.set_result(response)
+            else:
+                response.close()
+
+        seconds = self._network.connect_timeout + self._network.stall_timeout
+        with self._stopped_by(answer.cancel):
+            threading.Thread(target=ask, name="msport-hub-answer", daemon=True).start()
+            try:
+                return answer.result(seconds)
+            except futures.TimeoutError:
+                if answer.cancel():
+                    raise TransientError(f"{origin} did not answer within {seconds:g} s") from None
+                return answer.result()  # it came just now, or this was an error of its own
+            except futures.CancelledError:
+                raise HubError("reading was stopped") from None
+            finally:
+                answer.cancel()
+
+    @contextmanager
+    def _stopped_by(self, stop: Callable[[], object]) -> Iterator[None]:
+        """Have `close` call `stop` for as long as this lasts; raises HubError if it is closed already."""
+        with self._lock:
+            self._active.add(stop)
+        try:
+            self._check_open()  # now: either this sees a close, or the close sees what is active
+            yield
+        finally:
+            with self._lock:
+                self._active.discard(stop)
 
     def _check_open(self) -> None:
         if self._closed.is_set():
@@ -215,21 +272,7 @@ class Transport:
         with self._lock:
             known = self._etags.setdefault((file.url, origin_of(response.url)), etag)
         if etag != known:
-            raise changed(str(file), f"had ETag {known} and now has {etag}")
-
-
-def _fill(response: Any, buffer: memoryview) -> int:
-    count: int = response.raw.readinto(buffer)
-    if not count:
-        raise TransientError("the connection was cut")
-    return count
-
-
-def _whole_body(response: Any) -> bytes:
-    body: bytes = response.raw.read(_MAX_DOCUMENT + 1, decode_content=True)
-    if len(body) > _MAX_DOCUMENT:
-        raise ValueError(f"larger than {_MAX_DOCUMENT} bytes")
-    return body
+            raise changed(str(file), f"had ETag {quote(known)} and now has {quote(etag)}")
 
 
 def _reason(error: Exception, network: Network) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import socket
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +23,8 @@ REVISIONS = ("main", "master", "v1", COMMIT)
 class Answer:
     """How a request for a file is answered: as it should be, but for what is named here.
 
-    `cut` closes the connection after so many bytes, `stall` goes silent after them until the client has gone.
+    `cut` closes the connection after so many bytes, `stall` goes silent after them until the client has gone. `drip`
+    sends one byte, waits so many seconds, and so on; `drips_before` does that with ``100 Continue`` before the answer.
     """
 
     status: int | None = None
@@ -31,6 +34,8 @@ class Answer:
     cut: int | None = None
     stall: int | None = None
     content: bytes | None = None
+    drip: float | None = None
+    drips_before: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,8 @@ class HubServer(ThreadingHTTPServer):
     """Serves one public model, ``org/model``, of `files`; ``org/gated`` asks for access, ``org/broken`` fails.
 
     `answers` are taken one by one by the GET requests for a file. Weights are redirected to `cdn`, another server,
-    if there is one. `statuses` are what the next requests to the API get, `api_body` what all of them get.
+    if there is one. `statuses` are what the next requests to the API get, `api_body` and `api_answer` what all of them
+    get. Where `redirect` returns an address, that is the answer to a request of any kind.
     """
 
     daemon_threads = True
@@ -72,6 +78,8 @@ class HubServer(ThreadingHTTPServer):
         self.etags: dict[str, str] = {}
         self.partial_status = 206
         self.api_body: bytes | None = None
+        self.api_answer: Answer | None = None
+        self.redirect: Callable[[Request], str | None] = lambda request: None
         self.seen: list[Request] = []
         self.connections = 0
         self.stalled = threading.Event()
@@ -147,13 +155,15 @@ class _Handler(BaseHTTPRequestHandler):
         request = Request(self.command, self.path, dict(self.headers))
         self.server.seen.append(request)
         path = urlsplit(self.path).path
-        if (name := _file_of(self.path)) is not None:
+        if (target := self.server.redirect(request)) is not None:
+            self._send(302, {"Location": target}, b"")
+        elif (name := _file_of(self.path)) is not None:
             self._send_file(name, request, moved=path.startswith("/cdn/"))
         elif self.server.statuses:
             status, headers = self.server.statuses.popleft()
             self._send(status, headers, b"{}")
         elif self.server.api_body is not None:
-            self._send(200, {}, self.server.api_body)
+            self._send(200, {}, self.server.api_body, self.server.api_answer)
         elif path.startswith("/api/models/org/model/tree/"):
             self._send_json(self._tree())
         elif path.startswith("/api/models/org/model"):
@@ -237,15 +247,20 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, {**headers, **answer.headers}, body, answer)
 
     def _send_json(self, document: object) -> None:
-        self._send(200, {"Content-Type": "application/json"}, json.dumps(document).encode())
+        self._send(200, {"Content-Type": "application/json"}, json.dumps(document).encode(), self.server.api_answer)
 
     def _send(self, status: int, headers: Mapping[str, str | None], body: bytes, answer: Answer | None = None) -> None:
+        if answer is not None and answer.drips_before is not None:
+            self._drip(itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n"), answer.drips_before)
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             if value is not None:
                 self.send_header(name, value)
         self.end_headers()
         if self.command == "HEAD":
+            return
+        if answer is not None and answer.drip is not None:
+            self._drip((body[place : place + 1] for place in range(len(body))), answer.drip)
             return
         stop = None if answer is None else answer.cut if answer.cut is not None else answer.stall
         self.wfile.write(body if stop is None else body[:stop])
@@ -258,3 +273,10 @@ class _Handler(BaseHTTPRequestHandler):
         if stop is not None:
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
+
+    def _drip(self, parts: Iterable[bytes], seconds: float) -> None:
+        with suppress(OSError):  # until the client has gone
+            for part in parts:
+                self.wfile.write(part)
+                self.wfile.flush()
+                time.sleep(seconds)

@@ -20,7 +20,7 @@ from msport.errors import CheckpointError
 
 FILE_NAME = "msport.json"
 SCHEMA = 1
-CHECKS = ("sha256", "git", "length")
+CHECKS = ("sha256", "git", "length", "no-hash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Manifest:
 
     ``source`` is a Hub id or a folder; ``dtype`` and ``format`` are the options it was made with. ``fetched`` says how
     each file that came from a Hub for it was compared with what the Hub states: by its ``sha256``, as a ``git`` blob,
-    or, where its bytes did not all pass in order, by ``length`` and ETag alone.
+    or, where its bytes did not all pass in order, by ``length`` and ETag alone. ``no-hash``: the Hub states none.
     """
 
     source: str

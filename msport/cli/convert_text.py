@@ -160,8 +160,9 @@ def result_text(conversion: Conversion, seconds: float, verified: bool, resumed_
 
 
 def _fetched_line(fetched: Mapping[str, str]) -> str:
-    by_length = sum(kind == "length" for kind in fetched.values())
-    by_hash = len(fetched) - by_length
+    counts = Counter(fetched.values())
+    by_hash = counts["sha256"] + counts["git"]
     parts = [f"{counted(by_hash, 'file')} whose hash is the Hub's"] if by_hash else []
-    parts += [f"{counted(by_length, 'file')} checked by length and ETag"] if by_length else []
+    parts += [f"{counted(counts['length'], 'file')} checked by length and ETag"] if counts["length"] else []
+    parts += [f"{counted(counts['no-hash'], 'file')} of which the Hub states no hash"] if counts["no-hash"] else []
     return ", ".join(parts)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from msport.checkpoint.quoting import enumerate_some, quote
 from msport.errors import HubError
+
+_log = logging.getLogger(__name__)
 
 # What a model needs beside its weights.
 SMALL_FILES = (
@@ -53,6 +57,11 @@ class RemoteFile:
         return f"git:{self.git_sha1}" if self.git_sha1 else ""
 
     @property
+    def check(self) -> str:
+        """What the whole file can be compared with: its ``sha256``, its ``git`` blob's SHA-1, or ``no-hash``."""
+        return "sha256" if self.sha256 else "git" if self.git_sha1 else "no-hash"
+
+    @property
     def is_weights(self) -> bool:
         """Whether the file holds tensors."""
         return self.name.endswith(WEIGHTS)
@@ -90,7 +99,26 @@ def needed(files: Iterable[RemoteFile], model: str) -> tuple[RemoteFile, ...]:
     chosen = {file.name: file for file in files if is_needed(file.name)}
     if not any(file.is_weights for file in chosen.values()):
         raise HubError(f"{model}: has no model*.safetensors; choose a repository that ships safetensors")
-    return tuple(replace(file, model=model) for _, file in sorted(chosen.items()))
+    return tuple(file for _, file in sorted(chosen.items()))
+
+
+def listed_nbytes(model: str, name: str, nbytes: Any) -> int:
+    """The size that a Hub lists for a file; HubError if it is none."""
+    if type(nbytes) is not int or nbytes < 0:
+        raise HubError(f"{model}: the Hub says that {name} has {quote(nbytes)} bytes; try again or use another mirror")
+    return nbytes
+
+
+def warn_of_unchecked(listing: Listing, files: Sequence[RemoteFile]) -> None:
+    """Tell of those of `files` of which the Hub states no hash."""
+    names = [file.name for file in files if file.check == "no-hash"]
+    if names:
+        _log.warning(
+            "%s: %s states no hash of %s: only their length is checked, a damaged byte would go unnoticed",
+            listing.id,
+            listing.endpoint,
+            enumerate_some(names),
+        )
 
 
 def hexadecimal(value: Any, digits: int) -> str | None:
@@ -104,22 +132,21 @@ class Checker:
 
     def __init__(self, file: RemoteFile) -> None:
         self._file = file
-        self._kind = "sha256" if file.sha256 else "git" if file.git_sha1 else "length"
         self._hash = hashlib.sha256()
-        if self._kind == "git":
+        if file.check == "git":
             self._hash = hashlib.sha1(b"blob %d\0" % file.nbytes)  # noqa: S324  git's own name of the content
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
         """The next bytes of the file."""
-        if self._kind != "length":
+        if self._file.check != "no-hash":
             self._hash.update(data)
 
     def finish(self) -> str:
-        """How the file was checked: ``sha256``, ``git`` or ``length``; raises HubError if its hash is another."""
+        """How the file was checked, as `RemoteFile.check` says; raises HubError if its hash is another."""
         expected = self._file.sha256 or self._file.git_sha1
-        if self._kind != "length" and self._hash.hexdigest() != expected:
+        if expected and self._hash.hexdigest() != expected:
             raise HubError(
                 f"{self._file}: its hash {self._hash.hexdigest()} is not {expected}, which the Hub states; it was"
                 " damaged on the way or on the server, try again or use another mirror"
             )
-        return self._kind
+        return self._file.check

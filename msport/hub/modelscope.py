@@ -7,18 +7,16 @@ of its cache are honoured.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from tqdm import tqdm
-
 from msport.checkpoint.quoting import quote as quoted
 from msport.errors import HubError
+from msport.hub.downloading import download_files
 from msport.hub.files import is_same
-from msport.hub.listing import Checker, Listing, RemoteFile, hexadecimal, is_needed, needed
+from msport.hub.listing import Listing, RemoteFile, hexadecimal, is_needed, listed_nbytes, needed
 from msport.hub.network import Network
 from msport.hub.source import Source
 from msport.hub.streaming import open_stream
@@ -28,7 +26,6 @@ PREFIX = "modelscope:"
 DEFAULT_REVISION = "master"
 _ENDPOINT = "https://www.modelscope.cn"
 _INTERNATIONAL_ENDPOINT = "https://www.modelscope.ai"
-_CHUNK = 1 << 22
 
 
 def stream(model: str, revision: str | None, network: Network) -> Source:
@@ -36,12 +33,8 @@ def stream(model: str, revision: str | None, network: Network) -> Source:
 
     Raises HubError that says why ModelScope does not give it out.
     """
-    transport = Transport(endpoint(), _credentials(), network, lambda status, _: _explain(status))
-    try:
-        listing = _listing(model, revision, transport)
-    finally:
-        transport.close()
-    return _from_cache(model, revision, listing) or open_stream(listing, network, lambda status, _: _explain(status))
+    listing = _list(model, revision, network)
+    return _from_cache(model, revision, listing) or open_stream(listing, network, _explain)
 
 
 def download(model: str, revision: str | None, network: Network) -> Source:
@@ -50,20 +43,12 @@ def download(model: str, revision: str | None, network: Network) -> Source:
     Every file is compared with the SHA-256 that ModelScope states, those that were there already too. An interrupted
     download goes on where it was. Raises HubError, and OSError if the disk is full.
     """
-    transport = Transport(endpoint(), _credentials(), network, lambda status, _: _explain(status))
-    try:
-        listing = _listing(model, revision, transport)
-        if (source := _from_cache(model, revision, listing)) is not None:
-            return source
-        folder = _snapshot(model, listing.revision)
-        folder.mkdir(parents=True, exist_ok=True)
-        total = sum(file.nbytes for file in listing.files)
-        with tqdm(total=total, unit="B", unit_scale=True, desc=model, disable=not sys.stderr.isatty()) as bar:
-            kinds = transport.each(lambda file: _download(transport, file, folder, bar), listing.files)
-    finally:
-        transport.close()
-    checked = {file.name: kind for file, kind in zip(listing.files, kinds, strict=True)}
-    return Source(folder, f"{PREFIX}{model}", listing.revision, checked=checked)
+    listing = _list(model, revision, network)
+    if (source := _from_cache(model, revision, listing)) is not None:
+        return source
+    folder = _snapshot(model, listing.revision)
+    checked = download_files(listing, listing.files, lambda file: folder / file.name, network, _explain)
+    return Source(folder, listing.id, listing.revision, checked=checked)
 
 
 def endpoint() -> str:
@@ -82,6 +67,14 @@ def _credentials() -> dict[str, str]:
     return {"Authorization": f"Bearer {token}", "Cookie": f"m_session_id={token}"} if token else {}
 
 
+def _list(model: str, revision: str | None, network: Network) -> Listing:
+    transport = Transport(endpoint(), _credentials(), network, _explain)
+    try:
+        return _listing(model, revision, transport)
+    finally:
+        transport.close()
+
+
 def _listing(model: str, revision: str | None, transport: Transport) -> Listing:
     api = f"{endpoint()}/api/v1/models/{model}"
     commit = _commit(api, revision or DEFAULT_REVISION, transport)
@@ -89,16 +82,17 @@ def _listing(model: str, revision: str | None, transport: Transport) -> Listing:
     entries = document.get("Files") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         raise HubError(f"{model}: {endpoint()} lists no files; check MODELSCOPE_ENDPOINT")
-    files = tuple(_files(entries, f"{api}/repo?Revision={quote(commit, safe='')}&FilePath="))
+    files = tuple(_files(model, entries, f"{api}/repo?Revision={quote(commit, safe='')}&FilePath="))
     return Listing(f"{PREFIX}{model}", commit, needed(files, model), endpoint(), _credentials())
 
 
-def _files(entries: list[Any], address: str) -> Iterator[RemoteFile]:
+def _files(model: str, entries: list[Any], address: str) -> Iterator[RemoteFile]:
     for entry in entries:
-        name, nbytes = (entry.get("Path"), entry.get("Size")) if isinstance(entry, dict) else (None, None)
-        if isinstance(name, str) and type(nbytes) is int and nbytes >= 0 and is_needed(name):
+        name = entry.get("Path") if isinstance(entry, dict) else None
+        if isinstance(name, str) and is_needed(name):
+            nbytes = listed_nbytes(model, name, entry.get("Size"))
             url = address + quote(name, safe="")
-            yield RemoteFile("", name, nbytes, url, sha256=hexadecimal(entry.get("Sha256"), 64))
+            yield RemoteFile(model, name, nbytes, url, sha256=hexadecimal(entry.get("Sha256"), 64))
 
 
 def _commit(api: str, revision: str, transport: Transport) -> str:
@@ -119,7 +113,7 @@ def _ask(url: str, what: str, transport: Transport) -> Any:
     return answer.get("Data")
 
 
-def _explain(status: int) -> str:
+def _explain(status: int, headers: Any = None) -> str:
     if status in (401, 403):
         return f"is not public; ask for access at {endpoint()} and set MODELSCOPE_API_TOKEN"
     if status == 404:
@@ -145,35 +139,6 @@ def _from_cache(model: str, revision: str | None, listing: Listing) -> Source | 
     commits = (listing.revision, revision or DEFAULT_REVISION)
     for folder in (*(_snapshot(model, commit) for commit in commits), _cache() / older, _cache() / "hub" / older):
         if all(is_same(folder / file.name, file) for file in listing.files):
-            checked = {file.name: "sha256" if file.sha256 else "length" for file in listing.files}
+            checked = {file.name: file.check for file in listing.files}
             return Source(folder, listing.id, listing.revision, checked=checked)
     return None
-
-
-def _download(transport: Transport, file: RemoteFile, folder: Path, bar: Any) -> str:
-    """Download `file` into `folder`, under another name until its hash is known to be right."""
-    path = folder / file.name
-    partial = path.with_name(f"{file.name}.incomplete")
-    buffer = memoryview(bytearray(min(_CHUNK, file.nbytes)))
-    checker = Checker(file)
-    done = 0
-    with partial.open("a+b") as stream:
-        stream.seek(0)
-        while done < file.nbytes:
-            part = buffer[: min(len(buffer), file.nbytes - done)]
-            kept = stream.readinto(part)
-            if not kept:
-                transport.read(file, done, part)
-                stream.write(part)
-                kept = len(part)
-            checker.update(part[:kept])
-            done += kept
-            bar.update(kept)
-        stream.truncate(file.nbytes)
-    try:
-        kind = checker.finish()
-    except HubError:
-        partial.unlink()
-        raise
-    partial.replace(path)
-    return kind

@@ -139,7 +139,7 @@ class InOrder:
         self._nbytes = file.nbytes
         self._position = 0
         self._lock = threading.Lock()
-        self.result = "length"
+        self.result = "length" if file.check != "no-hash" else file.check
 
     @property
     def begun(self) -> bool:

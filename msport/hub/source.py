@@ -22,7 +22,7 @@ class Source:
 
     An id from ModelScope begins with ``modelscope:``. Of a streamed source, `folder` holds all but the weights, which
     `stream` reads over the network; it lives as long as `stream`. `checked` says how each file that lies in `folder`
-    and was fetched was compared with what the Hub says of it: ``sha256``, ``git`` (the SHA-1 of its blob), ``length``.
+    and was fetched was compared with what the Hub says of it: ``sha256``, ``git`` (the SHA-1 of its blob), ``no-hash``.
     """
 
     folder: Path

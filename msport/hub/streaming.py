@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from msport.errors import HubError
-from msport.hub.listing import Checker, Listing, RemoteFile
+from msport.hub.listing import Checker, Listing, RemoteFile, warn_of_unchecked
 from msport.hub.network import Network
 from msport.hub.remote import Stream
 from msport.hub.source import Source
@@ -22,6 +22,7 @@ def open_stream(listing: Listing, network: Network, explain: Explain) -> Source:
 
     Raises HubError, and OSError if the folder cannot be written.
     """
+    warn_of_unchecked(listing, listing.files)
     transport = Transport(listing.endpoint, listing.credentials, network, explain)
     root = Path(tempfile.mkdtemp(prefix="msport-"))
     try:

@@ -1,0 +1,80 @@
+"""Whole files of a model, downloaded into a Hub's cache."""
+
+from __future__ import annotations
+
+import fcntl
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from msport.errors import HubError
+from msport.hub.files import has, is_same
+from msport.hub.listing import Checker, Listing, RemoteFile, warn_of_unchecked
+from msport.hub.network import Network
+from msport.hub.transport import Explain, Transport
+
+_CHUNK = 1 << 22
+
+
+def download_files(
+    listing: Listing,
+    files: Sequence[RemoteFile],
+    place: Callable[[RemoteFile], Path],
+    network: Network,
+    explain: Explain,
+) -> dict[str, str]:
+    """Download `files` of `listing`, each to the path that `place` gives it; returns how each was checked.
+
+    What an earlier run has left of a file is not asked for again. Raises HubError, and OSError if the disk is full.
+    """
+    warn_of_unchecked(listing, files)
+    total = sum(file.nbytes for file in files)
+    transport = Transport(listing.endpoint, listing.credentials, network, explain)
+    try:
+        with tqdm(total=total, unit="B", unit_scale=True, desc=listing.id, disable=not sys.stderr.isatty()) as bar:
+            kinds = transport.each(lambda file: _download(transport, file, place(file), bar), files)
+    finally:
+        transport.close()
+    return {file.name: kind for file, kind in zip(files, kinds, strict=True)}
+
+
+def _download(transport: Transport, file: RemoteFile, path: Path, bar: Any) -> str:
+    """Download `file` to `path`, under another name until its hash is known to be right."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.incomplete")
+    checker = Checker(file)
+    with partial.open("a+b") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # another process may want the same file
+        if has(path, file.nbytes) and is_same(path, file):
+            partial.unlink(missing_ok=True)
+            bar.update(file.nbytes)
+            return file.check
+        _complete(transport, file, stream, checker, bar)
+        try:
+            kind = checker.finish()
+        except HubError:
+            partial.unlink()
+            raise
+        partial.replace(path)
+    return kind
+
+
+def _complete(transport: Transport, file: RemoteFile, stream: Any, checker: Checker, bar: Any) -> None:
+    """Write what `stream` lacks of `file`; all its bytes pass through `checker`."""
+    buffer = memoryview(bytearray(min(_CHUNK, file.nbytes)))
+    stream.seek(0)
+    done = 0
+    while done < file.nbytes:
+        part = buffer[: min(len(buffer), file.nbytes - done)]
+        kept = stream.readinto(part)
+        if not kept:
+            transport.read(file, done, part)
+            stream.write(part)
+            kept = len(part)
+        checker.update(part[:kept])
+        done += kept
+        bar.update(kept)
+    stream.truncate(file.nbytes)

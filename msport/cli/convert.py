@@ -71,7 +71,7 @@ Examples:
 )
 @click.option("--workers", type=int, help="Tensors converted at once.  [default: one a core, at most 4]")
 @click.option("--revision", help="Branch, tag or commit of a Hub repository.")
-@click.option("--source", type=click.Choice(HUBS), default=DEFAULT_HUB, show_default=True, help="Hub that has MODEL.")
+@click.option("--source", type=click.Choice(HUBS), help=f"Hub that has MODEL.  [default: {DEFAULT_HUB}]")
 @click.option("--keep-source", is_flag=True, help="Download MODEL into the Hub's cache first, instead of streaming it.")
 @click.option(
     "--verify",
@@ -96,7 +96,7 @@ def command(
     max_memory: int,
     workers: int | None,
     revision: str | None,
-    source: str,
+    source: str | None,
     keep_source: bool,
     verify: bool,
     restart: bool,

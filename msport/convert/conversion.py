@@ -28,7 +28,7 @@ from msport.convert.sizes import parse_size
 from msport.convert.staging import Staging, check_space, occupied_space, resolve_output
 from msport.convert.verify import verify_folder, verify_source
 from msport.errors import CheckpointError, UsageError
-from msport.hub import DEFAULT_HUB, AnyCheckpoint, Network, Source, resolve
+from msport.hub import AnyCheckpoint, Network, Source, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def convert_checkpoint(
     max_memory: int | str = MAX_MEMORY,
     workers: int | None = None,
     revision: str | None = None,
-    source: str = DEFAULT_HUB,
+    source: str | None = None,
     keep_source: bool = False,
     network: Network | None = None,
     verify: bool = False,
@@ -75,9 +75,9 @@ def convert_checkpoint(
     the resident memory of a process that does nothing else. With `verify` the result is read back, and recomputed from
     the source, before it appears. `progress` is called after every slab.
 
-    The model of a Hub id is on the Hub `source`, ``huggingface`` or ``modelscope``. Its weights are streamed from
-    there, within the limits of `network`, unless that Hub's cache holds them all; with `keep_source` they are
-    downloaded into it first.
+    The model of a Hub id is on the Hub `source`, ``huggingface`` (the default) or ``modelscope``. Its weights are
+    streamed from there, within the limits of `network`, unless that Hub's cache holds them all; with `keep_source` they
+    are downloaded into it first. For a folder neither may be given.
 
     The folder appears when it is complete, and not at all if anything fails. Raises subclasses of MsportError, and
     OSError with the name of the file.
@@ -108,7 +108,7 @@ def prepare(
     max_memory: int | str = MAX_MEMORY,
     workers: int | None = None,
     revision: str | None = None,
-    source: str = DEFAULT_HUB,
+    source: str | None = None,
     keep_source: bool = False,
     network: Network | None = None,
 ) -> Conversion:
@@ -117,6 +117,8 @@ def prepare(
         _check_unconverted(Path(model).expanduser())
     destination = resolve_output(Path(output) if output is not None else default_output(model))
     found = resolve(model, revision, hub=source, stream=not keep_source, network=network)
+    if keep_source and found.revision is None:
+        raise UsageError(f"{model}: is a folder, of which no copy is downloaded; leave keep_source (--keep-source) out")
     checkpoint = found.open()
     plan = make_plan(checkpoint, dtype=dtype, format=format, max_shard_size=max_shard_size)
     limit = parse_size(max_memory)

@@ -22,11 +22,13 @@ def resolve(
     model: str | Path,
     revision: str | None = None,
     *,
-    hub: str = DEFAULT_HUB,
+    hub: str | None = None,
     stream: bool = False,
     network: Network | None = None,
 ) -> Source:
     """The folder that `model` names, or the model of that id on `hub` at `revision` (a branch, tag or commit).
+
+    `hub` is one of `HUBS`, by default `DEFAULT_HUB`; no hub and no revision may be named for a folder.
 
     With `stream` the weights stay on the Hub, to be read from there, unless the Hub's cache on this machine holds them
     all; otherwise they are downloaded into that cache. ``modelscope:OWNER/NAME`` is on ModelScope whatever `hub` says.
@@ -36,9 +38,14 @@ def resolve(
     if model and path.is_dir():
         if revision is not None:
             raise UsageError(f"{model}: is a folder, which has no revision {revision!r}; leave --revision out")
+        if hub is not None:
+            raise UsageError(
+                f"{model}: is a folder, which is on no hub; leave the source {hub!r} out, or go where no such folder is"
+            )
         return Source(path, str(path.resolve()))
     if path.is_file():
         raise UsageError(f"{model}: is a file; give the folder that holds it, with its config.json")
+    hub = hub or DEFAULT_HUB
     if hub not in HUBS:
         raise UsageError(f"source {hub!r} is not known; choose one of {', '.join(HUBS)}")
     if isinstance(model, str) and model.startswith(_MODELSCOPE):

@@ -34,6 +34,9 @@ def test_an_output_folder_that_is_not_empty_is_left_alone(msport: Run, model: Pa
         (["--max-shard-size", "0"], "less than one byte"),
         (["--workers", "0"], "at least one"),
         (["--revision", "main"], "has no revision"),
+        (["--source", "huggingface"], "is on no hub"),
+        (["--source", "modelscope"], "is on no hub"),
+        (["--keep-source"], "no copy is downloaded"),
     ],
 )
 def test_an_option_out_of_range_is_refused(

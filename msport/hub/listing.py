@@ -10,26 +10,28 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from msport.checkpoint.index import INDEX_NAME
 from msport.checkpoint.quoting import enumerate_some, quote
+from msport.checkpoint.strict_json import MAX_NBYTES, MAX_SETTINGS_NBYTES
 from msport.errors import HubError
 
 _log = logging.getLogger(__name__)
 
-# What a model needs beside its weights.
-SMALL_FILES = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-NEEDED_FILES = (*SMALL_FILES, "model*.safetensors", "model.safetensors.index.json")
+# What a model needs beside its weights, and how many bytes of each are read at most.
+SMALL_FILES = {
+    "config.json": MAX_SETTINGS_NBYTES,
+    "generation_config.json": MAX_SETTINGS_NBYTES,
+    "tokenizer.json": MAX_NBYTES,
+    "tokenizer_config.json": MAX_SETTINGS_NBYTES,
+    "tokenizer.model": MAX_NBYTES,
+    "special_tokens_map.json": MAX_SETTINGS_NBYTES,
+    "added_tokens.json": MAX_SETTINGS_NBYTES,
+    "vocab.json": MAX_NBYTES,
+    "merges.txt": MAX_NBYTES,
+    "chat_template.jinja": MAX_SETTINGS_NBYTES,
+    "chat_template.json": MAX_SETTINGS_NBYTES,
+}
+NEEDED_FILES = (*SMALL_FILES, "model*.safetensors", INDEX_NAME)
 WEIGHTS = ".safetensors"
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SHA1 = re.compile("[0-9a-f]{40}")
@@ -103,9 +105,12 @@ def needed(files: Iterable[RemoteFile], model: str) -> tuple[RemoteFile, ...]:
 
 
 def listed_nbytes(model: str, name: str, nbytes: Any) -> int:
-    """The size that a Hub lists for a file; HubError if it is none."""
+    """The size that a Hub lists for a needed file; HubError if it is none, or more than such a file needs."""
     if type(nbytes) is not int or nbytes < 0:
         raise HubError(f"{model}: the Hub says that {name} has {quote(nbytes)} bytes; try again or use another mirror")
+    most = SMALL_FILES.get(name, MAX_NBYTES)
+    if nbytes > most and not name.endswith(WEIGHTS):
+        raise HubError(f"{model}/{name}: has {nbytes} bytes, more than {most}; choose another repository")
     return nbytes
 
 

@@ -54,8 +54,8 @@ class TransientError(Exception):
 class GaveUpError(HubError):
     """The network or the server failed to the end of all patience with `fault`."""
 
-    def __init__(self, what: str, fault: TransientError, why: str) -> None:
-        super().__init__(f"{what}: {fault}; gave up{why}; try again later")
+    def __init__(self, message: str, fault: TransientError) -> None:
+        super().__init__(message)
         self.fault = fault
 
 
@@ -79,10 +79,11 @@ class Effort:
         delay *= random.uniform(0.5, 1.0)  # noqa: S311  spreads clients over time, guards nothing
         delay = max(delay, fault.retry_after)
         if self._failures > network.retries:
-            raise GaveUpError(self._what, fault, f" after {self._failures} attempts")
+            message = f"{self._what}: {fault}; gave up after {self._failures} attempts, try again later"
+            raise GaveUpError(message, fault)
         if self._waited + delay > network.patience:
             waited = f"waiting {self._waited + delay:.0f} s is longer than {network.patience:.0f} s"
-            raise GaveUpError(self._what, fault, f", since {waited}")
+            raise GaveUpError(f"{self._what}: {fault}; gave up, since {waited}; try again later", fault)
         self._waited += delay
         self._wait(delay)
         self._since = time.monotonic()

@@ -6,15 +6,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from msport.errors import HubError
 from msport.hub.listing import Checker, Listing, RemoteFile, warn_of_unchecked
 from msport.hub.network import Network
 from msport.hub.remote import Stream
 from msport.hub.source import Source
 from msport.hub.transport import Explain, Transport
-
-# The largest of them, a tokenizer of a quarter of a million tokens, has 35 MB.
-_MAX_SMALL_FILE = 200_000_000
 
 
 def open_stream(listing: Listing, network: Network, explain: Explain) -> Source:
@@ -40,8 +36,6 @@ def open_stream(listing: Listing, network: Network, explain: Explain) -> Source:
 
 
 def _fetch(transport: Transport, file: RemoteFile, folder: Path) -> str:
-    if file.nbytes > _MAX_SMALL_FILE:
-        raise HubError(f"{file}: has {file.nbytes} bytes, which no such file needs; choose another repository")
     data = bytearray(file.nbytes)
     transport.read(file, 0, memoryview(data))
     checker = Checker(file)

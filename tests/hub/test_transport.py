@@ -162,7 +162,7 @@ def test_closing_ends_the_wait_for_an_answer_that_does_not_come(server: HubServe
 def test_it_gives_up_in_the_end(server: HubServer) -> None:
     server.answers[NAME] = deque([Answer(status=503)] * 10)
     host = server.url.removeprefix("http://")
-    message = f"^org/model/{NAME}: {host} answered with status 503; gave up after 4 attempts; try again later$"
+    message = f"^org/model/{NAME}: {host} answered with status 503; gave up after 4 attempts, try again later$"
     with pytest.raises(HubError, match=message):
         read(open_transport(server), remote_file(server))
     assert len(server.gets(NAME)) == 4

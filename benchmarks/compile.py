@@ -1,11 +1,11 @@
-"""How long MindSpore compiles a model's graphs, by number of layers, without and with a filled compiler cache.
+"""How long MindSpore compiles a model's graphs, by number of layers, without and with a filled cache of graphs.
 
     python benchmarks/compile.py [--model qwen2] [--layers 8 24 48] [--rounds 3] [--folder /data]
 
 For each depth a random checkpoint of the model's shape but hidden size 256 (what compiles does not depend on sizes),
-and per round three fresh processes: without a cache, with an empty one, with the one just filled. A time is what the
-first calls of the prefill and the decode graph took beyond a later call; a figure is the shortest of its rounds, the
-one least disturbed by other work on the machine. The last line is JSON.
+and per round three fresh processes: without a cache, with an empty one, with the one just filled. A time is how long
+the compiler was at work on the prefill and the decode graph; a figure is the shortest of its rounds, the one least
+disturbed by other work on the machine. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def measure(model: str, layers: int, rounds: int, folder: str | None) -> dict[st
 
 
 def shortest(sessions: Sequence[Session]) -> dict[str, Any]:
-    compilations = [session.compilation for session in sessions]
+    compilations = [session.compilation for session in sessions if session.compilation]
     best = min(compilations, key=lambda compilation: compilation.total)
     return {**asdict(best), "total": best.total, "total_by_process": [each.total for each in compilations]}
 

@@ -12,7 +12,7 @@ from msport.bench.fit import Need, make_costs
 from msport.bench.limits import Limits
 from msport.bench.measurements import Startup
 from msport.bench.processes import Bench, WarmStart
-from msport.bench.session import Session, merge_sessions
+from msport.bench.session import Compilation, Session, merge_sessions
 from msport.bench.suites import Group, Unavailable
 from msport.child import ChildError
 from msport.convert import format_size
@@ -97,7 +97,7 @@ class Execution:
     def _measure_group(self, index: int, bench: Bench, *, warm: bool) -> Part:
         """msport and its peer in turn, each time in a process of its own with a share of the repeats.
 
-        With `warm`, the last process of msport starts with a filled compiler cache.
+        With `warm`, the last process of msport starts with a filled cache of graphs.
         """
         cold, *rest = self._shares
         ours, theirs = [bench.measure_subject(cold)], self._measure_peer(index, bench, cold)
@@ -191,15 +191,20 @@ def split(repeats: int, processes: int) -> tuple[int, ...]:
 
 
 def _startup(sessions: Sequence[Session]) -> Startup:
-    """How `sessions` came up, the first of them without a compiler cache."""
+    """How `sessions` of msport came up, the first of them without a cache of graphs."""
     imports, loads = (tuple(getattr(each, name) for each in sessions) for name in ("import_seconds", "load_seconds"))
-    return Startup(imports, loads, sessions[0].compilation)
+    return Startup(imports, loads, _compilation(sessions[0]))
 
 
 def _warm_startup(startup: Startup, start: WarmStart) -> Startup:
-    warm = start.warm.compilation
-    graphs = 1 if warm.decode is None else 2
-    return replace(startup, warm=warm, graphs=graphs, cached=start.cached, cache_nbytes=start.cache_nbytes)
+    warm = _compilation(start.warm)
+    return replace(startup, warm=warm, graphs=2, cached=start.cached, cache_nbytes=start.cache_nbytes)
+
+
+def _compilation(session: Session) -> Compilation:
+    if session.compilation is None:
+        raise ValueError(f"{session.engine} compiles no graphs")
+    return session.compilation
 
 
 def refused(device: Device, groups: Sequence[Group]) -> list[Unavailable]:

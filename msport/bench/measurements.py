@@ -45,7 +45,7 @@ class Startup:
     """Bringing a model up, in fresh processes.
 
     `import_seconds` and `load_seconds` hold one value a process, the first of which may have read from disk. `cold` is
-    compilation without MindSpore's compiler cache, `warm` with a cache that another process had filled; of `graphs`
+    compilation without a cache of graphs, `warm` with one that another process had filled; of `graphs`
     graphs, `cached` came from there, which takes `cache_nbytes` on disk. None: the warm start was not measured.
     """
 

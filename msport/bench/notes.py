@@ -64,7 +64,7 @@ def on_machine(limits: Limits, where: str = "") -> Iterator[str]:
 def _on_startup(startup: Startup) -> Iterator[str]:
     if startup.warm is not None and not startup.cache_was_used:
         yield (
-            f"warm start: only {startup.cached} of {startup.graphs} graphs came from MindSpore's compiler cache;"
+            f"warm start: only {startup.cached} of {startup.graphs} graphs came from the cache;"
             " its seconds are not those of a warm start"
         )
 

@@ -20,15 +20,13 @@ from msport.phases import Progress
 WARMUP = 2
 REPEATS = 5
 
-# MindSpore says so, at level WARNING, for each graph that it takes from its compiler cache.
-_CACHE_HIT = "Use the compilation cache"
-_LOG_WARNINGS = {"GLOG_v": "2", "GLOG_logtostderr": "1"}
-_NO_CACHE = {"MS_COMPILER_CACHE_ENABLE": "0"}
+# Neither msport's cache of graphs nor MindSpore's own, whatever the user has set.
+_NO_CACHE = {"MSPORT_GRAPH_CACHE": "off", "MS_COMPILER_CACHE_ENABLE": "0"}
 
 
 @dataclass(frozen=True, slots=True)
 class WarmStart:
-    """Two starts that share a compiler cache: one that filled it, and one that found `cached` graphs in it.
+    """Two starts that share a cache of graphs: one that filled it, and one that found `cached` graphs in it.
 
     `cache_nbytes` is what it takes on disk.
     """
@@ -62,7 +60,7 @@ class Bench:
         return Limits.from_document(self._call("limits:measure", arguments, "measuring the machine", _NO_CACHE))
 
     def measure_subject(self, repeats: int | None = None) -> Session:
-        """msport on every workload, `repeats` times (None: all of them), without the compiler cache."""
+        """msport on every workload, `repeats` times (None: all of them), without a cache of graphs."""
         task = f"the benchmark of {self.folder}"
         return Session.from_document(self._call("subject:run", self._subject_arguments(repeats), task, _NO_CACHE))
 
@@ -78,7 +76,7 @@ class Bench:
         return Session.from_document(self._call("baseline:run", arguments, task, {}, "Transformers"))
 
     def measure_warm_start(self, repeats: int = 0) -> WarmStart:
-        """msport with an empty compiler cache, on two tokens, and with the cache that this filled.
+        """msport with an empty cache of graphs, on two tokens, and with the cache that this filled.
 
         The second is measured on every workload, `repeats` times; for 0 on two tokens, too.
         """
@@ -89,13 +87,12 @@ class Bench:
         }
         task = f"compiling {self.folder}"
         with TemporaryDirectory(prefix="msport-bench-") as folder:
-            environment = {"MS_COMPILER_CACHE_ENABLE": "1", "MS_COMPILER_CACHE_PATH": folder, **_LOG_WARNINGS}
-            log: list[str] = []
-            filling = self._call("subject:run", brief, task, environment, "fill cache")
+            environment = {"MSPORT_GRAPH_CACHE": folder, "MS_COMPILER_CACHE_ENABLE": ""}
+            filling = Session.from_document(self._call("subject:run", brief, task, environment, "fill cache"))
             measured = self._subject_arguments(repeats) if repeats else brief
-            warm = self._call("subject:run", measured, task, environment, "warm cache", log)
+            warm = Session.from_document(self._call("subject:run", measured, task, environment, "warm cache"))
             nbytes = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
-        return WarmStart(Session.from_document(filling), Session.from_document(warm), log[0].count(_CACHE_HIT), nbytes)
+        return WarmStart(filling, warm, warm.details["cached_graphs"], nbytes)
 
     def _subject_arguments(self, repeats: int | None) -> dict[str, object]:
         return {
@@ -121,7 +118,6 @@ class Bench:
         task: str,
         environment: Mapping[str, str],
         title: str = "msport",
-        log: list[str] | None = None,
     ) -> dict[str, object]:
         def report(phase: str, done: int, total: int) -> None:
             if self.progress is not None:
@@ -135,7 +131,6 @@ class Bench:
             environment={**threads, **environment},
             cores=self.cores,
             progress=report,
-            log=log,
         )
         return answer
 

@@ -62,26 +62,24 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Compilation:
-    """Seconds that the first call of each graph took beyond a later one; `decode` is None where it was not called.
-
-    They are 0 where the first call was no slower than a later one.
-    """
+    """Seconds that the compiler was at work on each graph, before anything ran."""
 
     prefill: float
-    decode: float | None
+    decode: float
 
     @property
     def total(self) -> float:
-        return self.prefill + (self.decode or 0.0)
+        return self.prefill + self.decode
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
     """What was measured of one engine with one dtype and batch size, in one process or in several (`merge_sessions`).
 
-    `start` is the first generation of all, of two tokens at most: the one that compiles. `details` tells what else
-    describes the engine: its operators, its kind of attention. `loaded` is the memory before anything has run, `memory`
-    that at the end, and `peaks` the most that each process held.
+    `start` is the first generation of all, of two tokens at most: the one that reads mapped weights. `details` tells
+    what else describes the engine: its operators, its kind of attention. `loaded` is the memory before anything has
+    been compiled or run, `memory` that at the end, and `peaks` the most that each process held. `compilation` is None
+    for an engine without graphs.
     """
 
     engine: str
@@ -98,6 +96,7 @@ class Session:
     peaks: tuple[int, ...]
     results: tuple[Result, ...]
     packed: bool = False
+    compilation: Compilation | None = None
 
     @property
     def kind(self) -> str:
@@ -108,15 +107,6 @@ class Session:
     def batch(self) -> int:
         return self.results[0].workload.batch
 
-    @property
-    def compilation(self) -> Compilation:
-        """What the first calls took beyond the median of the later ones on the same workload."""
-        result, start = self.results[0], self.start
-        prefill = max(0.0, start.prefill - result.prefill.p50)
-        if not start.steps or result.decode is None:
-            return Compilation(prefill, None)
-        return Compilation(prefill, max(0.0, start.steps[0] - result.decode.p50))
-
     def to_document(self) -> dict[str, Any]:
         return {
             **{field.name: getattr(self, field.name) for field in fields(self)},
@@ -126,6 +116,7 @@ class Session:
             "loaded": asdict(self.loaded),
             "memory": asdict(self.memory),
             "peaks": list(self.peaks),
+            "compilation": None if self.compilation is None else asdict(self.compilation),
             "results": [result.to_document() for result in self.results],
         }
 
@@ -138,6 +129,7 @@ class Session:
                 "loaded": Memory.from_document(document["loaded"]),
                 "memory": Memory.from_document(document["memory"]),
                 "peaks": tuple(document["peaks"]),
+                "compilation": Compilation(**document["compilation"]) if document["compilation"] else None,
                 "results": tuple(Result.from_document(result) for result in document["results"]),
             }
         )
@@ -181,7 +173,7 @@ def run_workloads(
         done += 1
         progress("run", done, total)
 
-    progress("compile", 0, 1)
+    progress("run", 0, total)
     brief = shortened(workloads[0])
     start = generate_once(engine, make_prompts(brief, vocab_size, seed), brief)
     advance()

@@ -13,7 +13,7 @@ from msport import __version__
 from msport.bench.loop import Array, Engine
 from msport.bench.memory import Memory, read_memory
 from msport.bench.npu import read_device_memory
-from msport.bench.session import Session, run_workloads, timed
+from msport.bench.session import Compilation, Session, run_workloads, timed
 from msport.bench.workload import Workload
 from msport.phases import Progress
 
@@ -38,6 +38,9 @@ def run(
         lambda: _settled(loading.load_model(Path(folder), dtype, max_length=max_length, batch_size=chosen[0].batch))
     )
     loaded = _read_memory(model.device)
+    progress("compile", 0, 1)
+    model.warm_up()
+    compiled = model.graphs.compiled
     start, results = run_workloads(
         _engine(model),
         chosen,
@@ -59,7 +62,11 @@ def run(
         device=model.device,
         dtype=model.dtype,
         max_length=model.max_length,
-        details={"operators": model.operators, "prefill_chunk": model.prefill_chunk},
+        details={
+            "operators": model.operators,
+            "prefill_chunk": model.prefill_chunk,
+            "cached_graphs": sum(graph.cached for graph in compiled.values()),
+        },
         import_seconds=import_seconds,
         load_seconds=load_seconds,
         start=start,
@@ -68,6 +75,7 @@ def run(
         peaks=(memory.peak_resident,),
         results=results,
         packed=bool(getattr(model.config, "packed_experts", False)),
+        compilation=Compilation(compiled["prefill"].seconds, compiled["decode"].seconds),
     ).to_document()
 
 

@@ -96,9 +96,7 @@ def _rate(share: Share, unit: str) -> str:
     return f"{number(share.achieved / 1e9, 3)} of {number(share.limit / 1e9, 3)} {unit} ({percent(share.of_limit)})"
 
 
-def _compiled(prefill: float, decode: float | None) -> str:
-    if decode is None:
-        return f"{prefill:.2f} s"
+def _compiled(prefill: float, decode: float) -> str:
     return f"{prefill + decode:.2f} s  (prefill {prefill:.2f}, decode {decode:.2f})"
 
 

@@ -59,7 +59,7 @@ def _is_understood() -> bool:
 
     Its back end keeps files of its own on other devices, which nobody has looked at.
     """
-    stated = context._context().enable_compile_cache is not None or "MS_COMPILER_CACHE_ENABLE" in os.environ
+    stated = context._context().enable_compile_cache is not None or bool(os.environ.get("MS_COMPILER_CACHE_ENABLE"))
     return ms.__version__.startswith("2.10.") and ms.get_context("device_target") == "CPU" and not stated
 
 

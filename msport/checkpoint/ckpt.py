@@ -73,6 +73,8 @@ def read_header(path: str | os.PathLike[str], check_crc: bool = False) -> Header
     path = Path(path)
     with open(open_regular(path), "rb") as file:
         status = os.fstat(file.fileno())
+        if not status.st_size:
+            _refuse(path, "holds no tensor")
         end, crc = _trailer(file, status.st_size)
         try:
             entries = list(_read_entries(path, file, end))

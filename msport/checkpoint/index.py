@@ -27,6 +27,8 @@ SINGLE_NAMES = ("model.safetensors", "model.ckpt")
 _MAX_NAME = 255  # bytes, on every file system in use
 _SUFFIXES = (".safetensors", ".ckpt")
 _PROBLEMS_SHOWN = 8
+# The largest models on a Hub come in some hundred.
+_MAX_SHARDS = 10_000
 
 
 class Checkpoint:
@@ -117,6 +119,9 @@ def read_weight_map(path: Path) -> dict[str, str]:
         raise CheckpointError(f"{path}: has no weight_map from tensors to file names; download it again")
     if not weight_map:
         raise CheckpointError(f"{path}: its weight_map is empty; download it again")
+    shards = len(set(weight_map.values()))
+    if shards > _MAX_SHARDS:
+        raise CheckpointError(f"{path}: names {shards} files (at most {_MAX_SHARDS}); download it again")
     strays = sorted({name for name in weight_map.values() if not is_plain_name(name)})
     if strays:
         fault = f"names shards that are not plain file names in its folder: {_quoted(strays)}"

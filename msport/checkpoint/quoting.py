@@ -17,9 +17,9 @@ def quote(value: Any) -> str:
     return _REPR.repr(value)
 
 
-def name_in_text(name: str) -> str:
-    """`name` as it is where it can stand in a line, else as `quote` writes it."""
-    return name if name.isprintable() and len(name) <= _REPR.maxstring else quote(name)
+def name_in_text(name: str, most: int = 120) -> str:
+    """`name` as it is if it is printable and has at most `most` characters, else as `quote` writes it."""
+    return name if name.isprintable() and len(name) <= most else quote(name)
 
 
 def enumerate_some(items: Sequence[str], shown: int = 8) -> str:

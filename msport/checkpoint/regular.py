@@ -22,17 +22,23 @@ def open_regular(path: str | os.PathLike[str], flags: int = 0) -> int:
 
     Raises CheckpointError if it is a named pipe, a device, a socket or a folder, and OSError as ``os.open``.
     """
-    mode = os.stat(path, follow_symlinks=not flags & os.O_NOFOLLOW).st_mode
-    if kind := _KINDS.get(stat.S_IFMT(mode)):
-        raise CheckpointError(f"{path}: is {kind}, not a file; remove it, or put the file in its place")
+    check_regular(path, follow_symlinks=not flags & os.O_NOFOLLOW)
     # If something else takes its place meanwhile, O_NONBLOCK keeps open and read from waiting for it.
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
+
+
+def check_regular(path: str | os.PathLike[str], *, follow_symlinks: bool = True) -> None:
+    """Raises CheckpointError if `path` is no file, as `open_regular`; OSError if there is nothing."""
+    mode = os.stat(path, follow_symlinks=follow_symlinks).st_mode
+    if kind := _KINDS.get(stat.S_IFMT(mode)):
+        raise CheckpointError(f"{path}: is {kind}, not a file; remove it, or put the file in its place")
 
 
 def read_whole(path: Path, max_nbytes: int) -> bytes:
     """The bytes of the file `path`; ValueError if there are more than `max_nbytes`, and otherwise as `open_regular`."""
     with open(open_regular(path), "rb") as file:
-        content = file.read(max_nbytes + 1)
+        # A file of /proc has no size, and may go on for ever.
+        content = file.read(max_nbytes + 1) if os.fstat(file.fileno()).st_size else b""
     if len(content) > max_nbytes:
         raise ValueError(f"larger than {max_nbytes} bytes")
     return content

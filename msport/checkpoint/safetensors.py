@@ -41,7 +41,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     path = Path(path)
     with open(open_regular(path), "rb") as file:
         status = os.fstat(file.fileno())
-        length = header_length(path, file.read(PREFIX), status.st_size)
+        length = header_length(path, file.read(min(PREFIX, status.st_size)), status.st_size)
         return parse_header(path, file.read(length), length, status.st_size, version_on_disk(status))
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +27,8 @@ MAX_NBYTES = 100_000_000
 # config.json and its like take a few kB; a tokenizer's settings with thousands of added tokens, less than a tenth.
 MAX_SETTINGS_NBYTES = 10_000_000
 
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _TOO_DEEP = f"not JSON of any use: nested too deeply, beyond {MAX_DEPTH} levels"
 
 
@@ -70,12 +74,13 @@ def parse(text: bytes, *, max_digits: int = MAX_DIGITS) -> Any:
             parse_float=_finite,
             parse_constant=_refuse_constant,
         )
-        _refuse_surrogates(document)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at character {error.pos}") from error
     except RecursionError as error:
         raise ValueError(_TOO_DEEP) from error
     _check_depth(document)
+    if _ESCAPED_SURROGATE.search(decoded):  # in no other way can one come out of UTF-8
+        _refuse_surrogates(document)
     return document
 
 
@@ -90,23 +95,23 @@ def _check_depth(document: Any) -> None:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in document:
-            raise ValueError(f"duplicate key {quote(key)}")
-        _refuse_surrogates([key, value])
-        document[key] = value
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"duplicate key {quote(twice)}")
     return document
 
 
 def _refuse_surrogates(value: Any) -> None:
-    """Check a string, or the strings of a list; objects are checked as they are built."""
-    if isinstance(value, list):
+    """Check every string of a document whose depth is known."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_surrogates(key)
+            _refuse_surrogates(item)
+    elif isinstance(value, list):
         for item in value:
             _refuse_surrogates(item)
-    elif (
-        isinstance(value, str) and not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)
-    ):
+    elif isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
         raise ValueError(f"unpaired surrogate in {quote(value)}")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from msport.checkpoint import TensorInfo
+from msport.checkpoint.quoting import name_in_text
 from msport.cli.completion import files
 from msport.cli.progress import progress_on_stderr
 from msport.convert import Inspection, format_size, inspect_path, verify_folder
@@ -22,6 +23,10 @@ Examples:
   msport inspect model-00001-of-00003.safetensors --json
   msport inspect gpt-oss-20b-ms --verify
 """
+
+# A model has some twenty, and a path at most 4096 bytes.
+_MAX_PATTERNS = 500
+_MAX_PATH = 4096
 
 
 @click.command(epilog=EXAMPLES)
@@ -53,7 +58,7 @@ def _text(inspection: Inspection, every_tensor: bool) -> list[str]:
 
 def _kind(inspection: Inspection) -> str:
     if inspection.manifest:
-        return "converted by msport " + inspection.manifest.msport_version
+        return f"converted by msport {name_in_text(inspection.manifest.msport_version)}"
     return "Hub checkpoint" if inspection.path.is_dir() else "single file"
 
 
@@ -61,34 +66,39 @@ def _facts(inspection: Inspection) -> list[tuple[str, str]]:
     dtypes = Counter(tensor.dtype.name for tensor in inspection.tensors.values())
     files = counted(len(set(inspection.files.values())), "file")
     facts = [
-        ("architecture", inspection.architecture or "unknown: no config.json"),
+        ("architecture", name_in_text(inspection.architecture or "unknown: no config.json")),
         ("parameters", f"{inspection.parameters:,}"),
         ("tensors", f"{len(inspection.tensors)} in {files}, {format_size(inspection.nbytes)}"),
         ("dtypes", ", ".join(f"{count} {name}" for name, count in dtypes.most_common())),
     ]
     if inspection.manifest:
-        revision = f" at {inspection.manifest.revision}" if inspection.manifest.revision else ""
-        facts.append(("source", inspection.manifest.source + revision))
+        revision = f" at {name_in_text(inspection.manifest.revision)}" if inspection.manifest.revision else ""
+        facts.append(("source", name_in_text(inspection.manifest.source, _MAX_PATH) + revision))
     if inspection.path.is_dir():
         facts.append(("supported", f"no: {inspection.problem}" if inspection.problem else "yes"))
     return facts
 
 
 def _pattern_rows(tensors: list[TensorInfo]) -> list[tuple[str, ...]]:
-    return [
+    patterns = summarise(tensors)
+    rows: list[tuple[str, ...]] = [
         (
             str(pattern.count),
-            pattern.name,
+            name_in_text(pattern.name),
             f"{pattern.dtype.name} {list(pattern.shape)}",
             format_size(pattern.nbytes),
         )
-        for pattern in summarise(tensors)
+        for pattern in patterns[:_MAX_PATTERNS]
     ]
+    if len(patterns) > _MAX_PATTERNS:
+        rows.append(("...", f"and {len(patterns) - _MAX_PATTERNS} more: --tensors lists them", "", ""))
+    return rows
 
 
 def _tensor_rows(inspection: Inspection, tensors: list[TensorInfo]) -> list[tuple[str, ...]]:
     return [
-        (tensor.name, f"{tensor.dtype.name} {list(tensor.shape)}", format_size(tensor.nbytes)) for tensor in tensors
+        (name_in_text(tensor.name), f"{tensor.dtype.name} {list(tensor.shape)}", format_size(tensor.nbytes))
+        for tensor in tensors
     ]
 
 

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from msport.checkpoint import write_atomically
+from msport.checkpoint.regular import check_regular, read_whole
 from msport.errors import CheckpointError
 from msport.hub.listing import SMALL_FILES
 
 
 def find_auxiliary(folder: Path) -> tuple[Path, ...]:
-    """Those of `SMALL_FILES` that are in `folder`; raises CheckpointError if one is larger than any of its kind."""
-    files = tuple(folder / name for name in SMALL_FILES if (folder / name).is_file())
+    """Those of `SMALL_FILES` that are in `folder`.
+
+    Raises CheckpointError for one that is no regular file, or larger than any of its kind.
+    """
+    files = tuple(folder / name for name in SMALL_FILES if os.path.lexists(folder / name))
     for file in files:
+        check_regular(file)
         if file.stat().st_size > SMALL_FILES[file.name]:
-            most = SMALL_FILES[file.name]
-            raise CheckpointError(f"{file}: larger than {most} bytes; take it from the model's repository again")
+            raise _too_large(file)
     return files
 
 
 def copy_auxiliary(files: Iterable[Path], folder: Path) -> None:
     """Copy `files` into `folder` byte for byte, durably."""
     for file in files:
-        write_atomically(folder / file.name, file.read_bytes())
+        try:
+            content = read_whole(file, SMALL_FILES[file.name])
+        except ValueError as error:  # it has grown since
+            raise _too_large(file) from error
+        write_atomically(folder / file.name, content)
+
+
+def _too_large(file: Path) -> CheckpointError:
+    most = SMALL_FILES[file.name]
+    return CheckpointError(f"{file}: larger than {most} bytes; take it from the model's repository again")

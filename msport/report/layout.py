@@ -27,7 +27,7 @@ def table(rows: Sequence[Sequence[str]], align: str = "", indent: str = INDENT) 
 
 def display_width(text: str) -> int:
     """The columns that `text` takes on a terminal: Chinese, Japanese and Korean characters take two."""
-    return sum(map(_columns, text))
+    return len(text) if text.isascii() else sum(map(_columns, text))
 
 
 def shortened(text: str, width: int) -> str:

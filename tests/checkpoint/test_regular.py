@@ -91,3 +91,13 @@ def test_a_file_is_read_whole_up_to_its_bound(tmp_path: Path) -> None:
     assert read_whole(path, 5) == b"12345"
     with pytest.raises(ValueError, match="larger than 4 bytes"):
         read_whole(path, 4)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="this system has no /proc")
+@pytest.mark.parametrize("name", ["a.safetensors", "a.ckpt"])
+def test_a_file_without_a_size_is_taken_for_empty_whatever_it_would_give(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.symlink_to("/proc/self/environ")
+    assert read_whole(path, 10) == b""
+    with pytest.raises(CheckpointError, match=r"holds no tensor|0 bytes are too few"):
+        read_header(path)

@@ -104,3 +104,9 @@ def test_settings_out_of_bounds_are_refused_in_a_few_words(tmp_path: Path, text:
     with pytest.raises(ValueError, match=fault) as error:
         strict_json.load_settings(path)
     assert len(str(error.value)) < 200
+
+
+def test_the_key_that_stands_twice_is_found_among_many() -> None:
+    many = ",".join(f'"{number}":0' for number in range(200_000))
+    with pytest.raises(ValueError, match="duplicate key '7'"):
+        strict_json.parse(f'{{{many},"7":1}}'.encode())

@@ -122,3 +122,10 @@ def test_a_config_that_is_missing_or_no_json_is_refused(msport: Run, model: Path
 def test_a_folder_without_weights_is_refused(msport: Run, tmp_path: Path, output: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert_refused(msport("convert", tmp_path / "empty", "-o", output), output, "empty", "download")
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "generation_config.json", "chat_template.jinja"])
+def test_a_pipe_among_the_small_files_is_refused(msport: Run, model: Path, output: Path, name: str) -> None:
+    (model / name).unlink()
+    os.mkfifo(model / name)
+    assert_refused(msport("convert", model, "-o", output), output, f"{model / name}: is a named pipe, not a file")

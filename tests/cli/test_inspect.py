@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from msport.checkpoint import open_checkpoint, read_manifest
+from msport.checkpoint import ShardWriter, open_checkpoint, read_manifest, safetensors
+from msport.checkpoint.dtypes import FLOAT32
 from msport.cli import main
 from msport.convert import convert_checkpoint
 from msport.sample import write_sample
@@ -114,3 +115,28 @@ def test_what_cannot_be_read_ends_in_one_line(inspect: Run, tmp_path: Path, name
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert name in err
     assert message in err
+
+
+def test_names_that_would_write_to_the_terminal_are_quoted_and_many_are_counted(inspect: Run, tmp_path: Path) -> None:
+    names = ["plain", "red\x1b[31m", "two\nlines", "long" * 100, *(f"name{number}" for number in range(600))]
+    layout = safetensors.plan_layout((name, FLOAT32, (1,)) for name in names)
+    with ShardWriter(tmp_path / "a.safetensors", layout):
+        pass
+    status, out, _ = inspect(tmp_path / "a.safetensors")
+    assert status == 0
+    assert "'red\\x1b[31m'" in out
+    assert "'two\\nlines'" in out
+    assert all(character.isprintable() or character == "\n" for character in out)
+    assert max(map(len, out.splitlines())) < 200
+    assert out.splitlines()[-1].split() == ["...", "and", "104", "more:", "--tensors", "lists", "them"]
+    assert "name599" in inspect(tmp_path / "a.safetensors", "--tensors")[1]
+
+
+def test_what_a_manifest_says_of_its_source_is_quoted_too(inspect: Run, converted: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(converted, tmp_path / "copy"))
+    document = json.loads((folder / "msport.json").read_text())
+    document |= {"source": "\x1b[31m", "revision": "\x1b[32m", "msport_version": "\x1b[33m"}
+    (folder / "msport.json").write_text(json.dumps(document))
+    out = inspect(folder)[1]
+    assert "'\\x1b[31m' at '\\x1b[32m'" in out
+    assert "converted by msport '\\x1b[33m'" in out

@@ -73,6 +73,9 @@ ATTACKS = {
     "a thousand shards that are not there": Attack(
         index_of({f"w{i}": f"{i}.safetensors" for i in range(1000)}), "992 more problems"
     ),
+    "more shards than any model has": Attack(
+        index_of({f"w{i}": f"{i}.safetensors" for i in range(10_001)}), "names 10001 files (at most 10000)"
+    ),
     "a thousand tensors that are not there": Attack(
         index_of({**WEIGHT_MAP, **{f"w{i}": "b.ckpt" for i in range(1000)}}), "and 992 more"
     ),

@@ -157,6 +157,15 @@ def test_texts_and_token_ids_are_prompts_alike(
     assert "write token ids with commas" in capsys.readouterr().err
 
 
+def test_a_prompt_in_another_encoding_is_refused_with_the_remedy(
+    converted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(converted, "-p", os.fsdecode("你好".encode("gbk"))) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "not UTF-8: it holds the byte 0xC4 (character 1); convert it first" in err
+
+
 def test_what_cannot_be_judged_exits_2_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(tmp_path) == 2
     error = capsys.readouterr().err

@@ -16,6 +16,7 @@ import click
 
 from msport import __version__
 from msport.cli.interruption import Interruption
+from msport.cli.streams import open_closed_streams
 from msport.errors import MsportError
 
 # Name and one-line help of each command, so that `msport --help` imports none of them.
@@ -86,6 +87,7 @@ def cli(debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; every error a user can cause ends here as one line on stderr and exit code 2."""
+    open_closed_streams()
     own_process = arguments is None
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments

@@ -27,7 +27,7 @@ LARGEST = {
     "vocab_size": 1 << 20,
 }
 # Of all layers together, where the Hub ships each expert as tensors of its own.
-MOST_EXPERTS = 100_000
+MOST_EXPERTS = 50_000
 # Whatever else is counted is a position or a number of them, which devices count in 32 bits.
 _LARGEST_OTHER = 2**31 - 1
 

@@ -145,4 +145,6 @@ def describe(error: Exception) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """The message without line breaks, and without what a hostile file could make a terminal do."""
+    line = " ".join(str(error).split())
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in line)

@@ -140,3 +140,16 @@ def test_what_a_manifest_says_of_its_source_is_quoted_too(inspect: Run, converte
     out = inspect(folder)[1]
     assert "'\\x1b[31m' at '\\x1b[32m'" in out
     assert "converted by msport '\\x1b[33m'" in out
+
+
+def test_an_error_that_repeats_a_hostile_name_writes_nothing_to_the_terminal(
+    inspect: Run, converted: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(converted, tmp_path / "copy"))
+    document = json.loads((folder / "msport.json").read_text())
+    document["tensors"]["\x1b[2J\u202e"] = document["tensors"]["model.norm.weight"]
+    (folder / "msport.json").write_text(json.dumps(document))
+    status, _, err = inspect(folder, "--verify")
+    assert status == 2
+    assert "\\x1b[2J\\u202e is missing" in err
+    assert err.rstrip("\n").isprintable()

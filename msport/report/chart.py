@@ -64,16 +64,18 @@ def line_chart(
 ) -> str:
     """Lines and dots over `x`, dashed lines at `limits`; values that are not finite are red, above everything else.
 
+    The legend has the first series of each colour.
     `across` and `up` name the axes with their units; `show` writes a value.
     """
     lost = any(not math.isfinite(point.value) for one in series for point in one.points)
     frame = Frame(x, y, lane=lost)
-    kinds = [marks.colour(number if one.colour is None else one.colour) for number, one in enumerate(series)]
     drawn = [*frame.axes(across, up), *frame.limits(limits)]
-    for one, kind in zip(series, kinds, strict=True):
-        drawn += _of_series(frame, one, kind, show)
-    keys = [marks.key(kind, one.title, dot=not one.line) for one, kind in zip(series, kinds, strict=True)]
-    return marks.figure(WIDTH, frame.height, drawn, f"{up}, by {across}", keys)
+    keys: dict[int, str] = {}
+    for number, one in enumerate(series):
+        colour = number if one.colour is None else one.colour
+        drawn += _of_series(frame, one, marks.colour(colour), show)
+        keys.setdefault(colour, marks.key(marks.colour(colour), one.title, dot=not one.line))
+    return marks.figure(WIDTH, frame.height, drawn, f"{up}, by {across}", list(keys.values()))
 
 
 def bar_chart(

@@ -54,7 +54,9 @@ def positions_picture(report: Findings) -> str:
     ]
     last = max((each.start + len(each.errors) - 1 for each in report.results), default=1)
     limits = [(report.setup.tolerance, "tolerance")]
-    return _errors(series, places(last), limits, across="position in the prompt")
+    return _errors(
+        series, places(last), limits, across="position in the prompt (lines: prefill; dots: decoding and batches)"
+    )
 
 
 def _errors(series: Sequence[chart.Series], x: Scale, limits: Sequence[Limit], *, across: str) -> str:

@@ -288,6 +288,7 @@ def test_paths_of_one_prompt_have_one_colour() -> None:
     page = positions_picture(report)
     assert [part[0] for part in page.split('class="line s')[1:]] == ["0", "1"]
     assert {part[0] for part in page.split('class="dot s')[1:]} == {"0"}
+    assert re.findall(r"</span>([^<]*)</li>", page) == ["random", "other"], "the legend has each colour once"
 
 
 def test_tokens_that_are_not_finite_are_red_above_every_other() -> None:

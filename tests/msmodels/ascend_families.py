@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -59,6 +60,18 @@ def build(dtype: str, names: list[str], *, progress: Progress) -> dict[str, dict
             where = write_config(family, Path(folder) / name)
             reports[name] = ascend_check.check_ascend(where, packed or dtype, **SIZES).to_document()
         return reports
+
+
+def examine(folder: str, dtype: str, *, progress: Progress) -> dict[str, Any]:
+    """`check_ascend`, and what the process that it started held at most; runs in a child, which has no other."""
+    report = ascend_check.check_ascend(folder, dtype)
+    return {
+        "passed": report.passed,
+        "attention": [graph.part("attention").is_fused for graph in report.graphs],
+        "weight_bytes": report.weight_bytes,
+        "cache_bytes": report.cache_bytes,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
+    }
 
 
 def build_with_a_wrong_operator(folder: str, *, progress: Progress) -> None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from ahead import Pool, waiters_last, work_of
 from hypothesis import HealthCheck, settings
 
 # Time decides nothing: a busy machine tries as many cases as an idle one.
@@ -53,6 +56,8 @@ def _draw_nothing_from_modules() -> None:
         providers.is_local_module_file = lambda file: False
 
 
+_POOL = pytest.StashKey[Pool]()
+
 _folder = _begin_with_empty_caches()
 _answer_signals()
 _draw_nothing_from_modules()
@@ -60,6 +65,27 @@ _draw_nothing_from_modules()
 
 def pytest_configure(config: pytest.Config) -> None:
     _copy_kernels(config.cache.mkdir("kernels"), Path(os.environ["MSPORT_CACHE"]))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    waiters_last(items)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if any(map(work_of, session.items)) and not session.config.option.collectonly:
+        session.stash[_POOL] = Pool(session.items)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _POOL in session.stash:
+        session.stash[_POOL].close()
+
+
+@pytest.fixture
+def ahead(request: pytest.FixtureRequest) -> Callable[[], Any]:
+    """Waits for the work that the test is marked with, and gives what it returned or raised; see ahead.py."""
+    return request.session.stash[_POOL].results[work_of(request.node)].result
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,8 +78,8 @@ def test_it():
 
 
 def test_a_user_s_environment_and_a_shell_s_background_do_not_reach_the_tests(tmp_path: Path) -> None:
-    shown = Path(__file__).with_name("conftest.py").read_text(encoding="utf-8")
-    (tmp_path / "conftest.py").write_text(shown, encoding="utf-8")
+    for name in ("conftest.py", "ahead.py"):
+        shutil.copy(Path(__file__).with_name(name), tmp_path)
     (tmp_path / "test_it.py").write_text(ASKED.format(names=sorted(HOSTILE)))
     command = [sys.executable, "-c", DEAF, "-m", "pytest", "-q", "--rootdir", tmp_path, tmp_path]
     done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **HOSTILE}, capture_output=True, text=True)

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,14 +24,16 @@ from msport.msmodels.ops.ascend.contracts import CONTRACTS
 SCRIPT = ROOT / "tests" / "acceptance" / "ascend.py"
 
 
-def test_a_machine_without_an_npu_is_told_so_and_the_exit_code_is_2(tmp_path: Path) -> None:
-    done = subprocess.run(
-        ["make", "-s", "ascend-acceptance", f"ACCEPTANCE_PYTHON={sys.executable}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=3600,
-    )
+def make_acceptance() -> subprocess.CompletedProcess[str]:
+    command = ["make", "-s", "ascend-acceptance", f"ACCEPTANCE_PYTHON={sys.executable}"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=3600)
+
+
+@pytest.mark.ahead("acceptance.test_ascend:make_acceptance")
+def test_a_machine_without_an_npu_is_told_so_and_the_exit_code_is_2(
+    ahead: Callable[[], subprocess.CompletedProcess[str]],
+) -> None:
+    done = ahead()
     assert done.returncode == 2
     first, *rest = done.stderr.splitlines()
     assert first.startswith("ascend-acceptance: there is no Ascend NPU here (MindSpore computes on CPU)")
@@ -104,9 +108,24 @@ def test_golden_logits_are_small_and_whole(family: str) -> None:
     assert golden.transformers.startswith("4.57")
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_the_graph_of_every_operator_is_inferred_and_agrees_with_its_contract(dtype: str) -> None:
-    errors = call_in_child("acceptance.inferred:operator_errors", {"dtype": dtype}, task="inferring the operators")
+def infer(dtype: str) -> dict[str, Any]:
+    errors: dict[str, Any] = call_in_child(
+        "acceptance.inferred:operator_errors", {"dtype": dtype}, task="inferring the operators"
+    )
+    return errors
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        pytest.param(dtype, marks=pytest.mark.ahead("acceptance.test_ascend:infer", dtype))
+        for dtype in ("bfloat16", "float16")
+    ],
+)
+def test_the_graph_of_every_operator_is_inferred_and_agrees_with_its_contract(
+    dtype: str, ahead: Callable[[], dict[str, Any]]
+) -> None:
+    errors = ahead()
     assert set(errors) == set(_CASES)
     for name, error in errors.items():
         assert isinstance(error, float), f"{name}: {error}"

@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bench.measured import REPEATS, SEED, WORKLOAD, Transformers
 from bench.schemas import check_schema
 from msport import benchmark, load_model
 from msport.bench import BenchReport
 from msport.bench.fit import Need
-from msport.bench.limits import Limits
-from msport.bench.processes import Bench, make_bench
 from msport.bench.report import SCHEMA
-from msport.bench.workload import Workload, make_prompts
+from msport.bench.workload import make_prompts
 from msport.errors import CheckpointError, UsageError
 
-WORKLOAD = Workload(prompt_tokens=20, new_tokens=6)
-REPEATS = 2
 
-
-@pytest.fixture(scope="module")
-def report(tiny_checkpoint: Path) -> BenchReport:
-    """Two batches of two prompts, and a dtype that the CPU lacks. The machine is measured once, not twice."""
-    measure, known = Bench.measure_limits, dict[str, Limits]()
-
-    def measure_once(bench: Bench, dtype: str) -> Limits:
-        if dtype not in known:
-            known[dtype] = measure(bench, dtype)
-        return known[dtype]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Bench, "measure_limits", measure_once)
-        return benchmark(
-            tiny_checkpoint,
-            batch=(1, 2),
-            prompt_tokens=(WORKLOAD.prompt_tokens, 24),
-            new_tokens=WORKLOAD.new_tokens,
-            dtype=("float32", "bfloat16"),
-            warmup=1,
-            repeats=REPEATS,
-            seed=3,
-        )
+@pytest.fixture(params=[pytest.param("report", marks=pytest.mark.ahead("bench.measured:report"))])
+def report(ahead: Callable[[], BenchReport]) -> BenchReport:
+    return ahead()
 
 
 def test_every_time_is_positive_and_percentiles_are_in_order(report: BenchReport) -> None:
@@ -67,15 +46,20 @@ def test_a_process_that_ran_held_less_than_was_expected(report: BenchReport) -> 
         assert session.memory.peak_resident < need.total
 
 
-def test_the_tokens_counted_are_the_tokens_that_the_model_produces(report: BenchReport, tiny_checkpoint: Path) -> None:
-    model = load_model(tiny_checkpoint, max_length=WORKLOAD.length)
-    ids = make_prompts(WORKLOAD, model.config.vocab_size, seed=3)
+@functools.cache
+def greedy_tokens(folder: Path) -> tuple[tuple[int, ...], ...]:
+    """What the model itself makes of `WORKLOAD`."""
+    model = load_model(folder, max_length=WORKLOAD.length)
+    ids = make_prompts(WORKLOAD, model.config.vocab_size, seed=SEED)
     tokens = [int(model.prefill(ids).argmax())]
     while len(tokens) < WORKLOAD.new_tokens:
         tokens.append(int(model.decode(np.array(tokens[-1:])).argmax()))
+    return (tuple(tokens),)
+
+
+def test_the_tokens_counted_are_the_tokens_that_the_model_produces(report: BenchReport, tiny_checkpoint: Path) -> None:
     runs = report.sessions[0].results[0].runs
-    assert len(runs) == REPEATS
-    assert all(run.tokens == (tuple(tokens),) for run in runs)
+    assert [run.tokens for run in runs] == [greedy_tokens(tiny_checkpoint)] * REPEATS
     assert [run.process for run in runs] == [0, 1]
 
 
@@ -108,7 +92,7 @@ def test_the_json_is_one_document_with_all_samples_and_what_repeats_them(report:
     document: dict[str, Any] = json.loads(report.to_json())
     assert document["schema"] == SCHEMA
     setup, session = document["setup"], document["sessions"][0]
-    assert (setup["seed"], setup["repeats"], setup["warmup"]) == (3, REPEATS, 1)
+    assert (setup["seed"], setup["repeats"], setup["warmup"]) == (SEED, REPEATS, 1)
     assert len(setup["checkpoint"]) == 64
     assert set(session["versions"]) == {"msport", "mindspore", "numpy", "python"}
     assert session["startup"]["cache_was_used"] is True
@@ -187,17 +171,19 @@ def test_a_missing_package_of_the_baseline_is_said_first(
 
 
 @pytest.mark.reference
+@pytest.mark.ahead("bench.measured:transformers")
 def test_transformers_runs_the_same_workload_and_produces_the_same_tokens(
-    report: BenchReport, tiny_checkpoint: Path
+    ahead: Callable[[], Transformers], tiny_checkpoint: Path
 ) -> None:
-    bench = make_bench(tiny_checkpoint, [WORKLOAD], warmup=0, repeats=REPEATS, seed=3)
-    session = bench.measure_baseline(tiny_checkpoint.parent / "source")
+    pytest.importorskip("transformers")
+    theirs = ahead()
+    session = theirs.session
     assert session.engine == "transformers"
     assert session.dtype == "float32"
-    assert session.details["threads"] == len(bench.cores)
+    assert session.details["threads"] == theirs.cores
     assert {"torch", "transformers"} <= set(session.versions)
-    result, ours = session.results[0], report.sessions[0].results[0]
-    assert result.workload == ours.workload
-    assert [run.tokens for run in result.runs] == [run.tokens for run in ours.runs]
+    (result,) = session.results
+    assert result.workload == WORKLOAD
+    assert [run.tokens for run in result.runs] == [greedy_tokens(tiny_checkpoint)] * REPEATS
     assert result.decode is not None
     assert 0 < result.decode.p50 <= result.decode.p99

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import jsonschema
 import pytest
@@ -31,19 +33,24 @@ def _broken_packages(folder: Path) -> str:
     return str(folder)
 
 
-def test_a_machine_that_can_do_the_work_exits_with_0(tmp_path: Path) -> None:
-    write_sample("gpt-oss", tmp_path / "source", overrides={"num_hidden_layers": 2})
-    convert_checkpoint(tmp_path / "source", tmp_path / "converted")
-    result = _doctor(str(tmp_path / "converted"))
+def examine_this_machine() -> subprocess.CompletedProcess[str]:
+    with TemporaryDirectory() as folder:
+        write_sample("gpt-oss", Path(folder) / "source", overrides={"num_hidden_layers": 2})
+        convert_checkpoint(Path(folder) / "source", Path(folder) / "converted")
+        return _doctor(f"{folder}/converted")
+
+
+@pytest.mark.ahead("cli.test_doctor:examine_this_machine")
+def test_a_machine_that_can_do_the_work_exits_with_0(ahead: Callable[[], subprocess.CompletedProcess[str]]) -> None:
+    result = ahead()
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stderr == ""
     lines = result.stdout.splitlines()
     for name in ("device", "graph mode", "training step"):
         assert any(line.startswith(f"pass  {name}  ") for line in lines)
     assert sum("agrees with NumPy" in line for line in lines) == 2
-    assert any(
-        line.startswith(("pass  fits", "warn  fits")) for line in lines
-    )  # other programs may leave little memory
+    fits = ("pass  fits", "warn  fits")  # other programs may leave little memory
+    assert any(line.startswith(fits) for line in lines)
     assert lines[-1].endswith(" 0 fail")
 
 
@@ -100,10 +107,18 @@ def test_it_runs_without_numpy(tmp_path: Path) -> None:
     assert "Traceback" not in result.stdout + result.stderr
 
 
-def test_ascend_graphs_are_inferred_on_any_machine_from_a_config_alone(tmp_path: Path) -> None:
+def infer_mixtral() -> subprocess.CompletedProcess[str]:
     config = ARCHITECTURES["MixtralForCausalLM"].sample_config() | {"num_hidden_layers": 1}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    result = _doctor("--ascend", str(tmp_path), "--max-length", "64", "--json")
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(config))
+        return _doctor("--ascend", folder, "--max-length", "64", "--json")
+
+
+@pytest.mark.ahead("cli.test_doctor:infer_mixtral")
+def test_ascend_graphs_are_inferred_on_any_machine_from_a_config_alone(
+    ahead: Callable[[], subprocess.CompletedProcess[str]],
+) -> None:
+    result = ahead()
     assert result.returncode == 0, result.stdout + result.stderr
     document = json.loads(result.stdout)
     check_schema(document, "doctor.schema.json")

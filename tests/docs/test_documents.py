@@ -6,10 +6,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -24,32 +25,24 @@ RUN = ("sh", "shell", "python")
 README, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
 
 
-@pytest.fixture(scope="module")
-def runs(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[Path, Future[None]]]:
-    """The chosen documents, two at a time: imports and the graph compiler keep one processor busy."""
-    pytest.importorskip("transformers")
-    tests = [item for item in request.session.items if item.parent is request.node and "runs" in item.fixturenames]
-    with ThreadPoolExecutor(2) as pool:
-        yield {
-            document: pool.submit(run_blocks, document, tmp_path_factory.mktemp(document.stem))
-            for document in (test.callspec.params["document"] for test in tests)
-        }
-        pool.shutdown(cancel_futures=True)
+def _run_ahead(document: Path) -> Any:
+    mark = pytest.mark.ahead("docs.test_documents:run_blocks", document)
+    return pytest.param(document, id=document.name, marks=mark)
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_block_runs_in_the_order_of_the_document(document: Path, runs: dict[Path, Future[None]]) -> None:
-    runs[document].result()
+@pytest.mark.parametrize("document", [_run_ahead(document) for document in DOCUMENTS])
+def test_every_block_runs_in_the_order_of_the_document(document: Path, ahead: Callable[[], None]) -> None:
+    pytest.importorskip("transformers")
+    ahead()
 
 
-def run_blocks(document: Path, folder: Path) -> None:
-    for language, text in blocks(document):
-        command = {"sh": ["sh", "-ec", text], "python": [sys.executable, "-c", text]}.get(language)
-        if command is not None:
-            run(*command, folder=folder)
+def run_blocks(document: Path) -> None:
+    with TemporaryDirectory() as folder:
+        for language, text in blocks(document):
+            command = {"sh": ["sh", "-ec", text], "python": [sys.executable, "-c", text]}.get(language)
+            if command is not None:
+                run(*command, folder=Path(folder))
 
 
 def run(*command: str, folder: Path) -> str:

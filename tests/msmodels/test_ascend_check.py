@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from docs.ascend import table
 from docs.documents import ROOT
 
-from msmodels.ascend_families import LAYERS, PACKED_GPT_OSS, SIZES, check_all, write_config
+from msmodels.ascend_families import LAYERS, PACKED_GPT_OSS, SIZES, write_config
 from msport.architectures import ARCHITECTURES
 from msport.child import ChildError, call_in_child
 from msport.errors import ConfigError, UnsupportedError, UsageError
@@ -19,9 +20,13 @@ FAMILIES = [family.model_type for family in ARCHITECTURES.values()]
 BY_TYPE = {family.model_type: family for family in ARCHITECTURES.values()}
 
 
-@pytest.fixture(scope="module", params=["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
-def reports(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
-    return check_all(request.param)
+def _checked(dtype: str, *marks: pytest.MarkDecorator) -> Any:
+    return pytest.param(dtype, marks=[*marks, pytest.mark.ahead("msmodels.ascend_families:check_all", dtype)])
+
+
+@pytest.fixture(params=[_checked("bfloat16"), _checked("float16", pytest.mark.slow)])
+def reports(ahead: Callable[[], dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    return ahead()
 
 
 def fused(graph: dict[str, Any]) -> dict[str, bool]:

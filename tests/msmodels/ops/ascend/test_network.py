@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from msport.architectures import ARCHITECTURES
@@ -13,12 +16,20 @@ TOLERANCE = 1.5e-6
 OTHERS = [family.title for family in ARCHITECTURES.values() if family.title != "gpt-oss"]
 
 
-@pytest.mark.parametrize(
-    "families", [["gpt-oss"], pytest.param(OTHERS, marks=pytest.mark.slow)], ids=["gpt-oss", "others"]
-)
-def test_the_fused_network_is_the_portable_one(families: list[str]) -> None:
+def emulate(*families: str) -> dict[str, float]:
+    arguments = {"families": list(families)}
+    errors: dict[str, float] = call_in_child("msmodels.ops.ascend.emulation:errors", arguments, task="emulating Ascend")
+    return errors
+
+
+def _emulated(name: str, *families: str, slow: bool) -> Any:
+    mark = pytest.mark.ahead("msmodels.ops.ascend.test_network:emulate", *families)
+    return pytest.param(id=name, marks=[mark, pytest.mark.slow] if slow else mark)
+
+
+@pytest.mark.parametrize((), [_emulated("gpt-oss", "gpt-oss", slow=False), _emulated("others", *OTHERS, slow=True)])
+def test_the_fused_network_is_the_portable_one(ahead: Callable[[], dict[str, float]]) -> None:
     """In graph mode: caches written in place, two prompts of different lengths, ring buffers that wrap, decoding."""
-    found = call_in_child("msmodels.ops.ascend.emulation:errors", {"families": families}, task="emulating Ascend")
-    for family, error in found.items():
+    for family, error in ahead().items():
         print(f"{family}: relative L2 error {error:.1e}")
         assert error <= TOLERANCE, family

@@ -25,8 +25,19 @@ settings.load_profile("same")
 
 # What names another hub, another cache or other operators, sends a token or traffic elsewhere, or changes what
 # programs print. MSPORT_THREADS, MSPORT_NATIVE and CXX stay: the tests hold for each of their values.
-_FORGOTTEN = ("HF_", "HUGGING", "MODELSCOPE_", "TRANSFORMERS_", "MS_", "MSPORT_OPS", "HTTP_PROXY", "HTTPS_PROXY")
-_FORGOTTEN += ("ALL_PROXY", "NETRC", "COLUMNS", "FORCE_COLOR", "PY_COLORS", "GIT_", "MAKE", "MFLAGS")
+_FORGOTTEN = ("HF_", "HUGGING", "MODELSCOPE_", "TRANSFORMERS_", "MS_", "MSPORT_OPS", "MSPORT_GRAPH", "MSPORT_CACHE")
+_FORGOTTEN += (
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NETRC",
+    "COLUMNS",
+    "FORCE_COLOR",
+    "PY_COLORS",
+    "GIT_",
+    "MAKE",
+    "MFLAGS",
+)
 _CACHES = {"MSPORT_CACHE": "msport", "HF_HOME": "huggingface", "MODELSCOPE_CACHE": "modelscope"}
 
 

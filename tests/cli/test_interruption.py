@@ -78,7 +78,7 @@ class Place:
         return subprocess.Popen(command, cwd=self.folder, env=environment, **pipes)
 
     def finish(self, child: subprocess.Popen[str]) -> Result:
-        out, err = child.communicate(timeout=120)
+        out, err = child.communicate(timeout=600)
         assert child.returncode is not None
         return Result(child.returncode, out, err)
 
@@ -299,5 +299,5 @@ def test_the_processes_of_a_command_end_with_it(place: Place, converted: Path, c
     result = place.finish(child)
     assert result.status == 130
     assert result.err.splitlines()[-1].startswith("msport: interrupted")
-    assert psutil.wait_procs(children, timeout=60)[1] == []
+    assert psutil.wait_procs(children, timeout=600)[1] == []
     assert place.left == []

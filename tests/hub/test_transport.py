@@ -4,6 +4,7 @@ import hashlib
 import random
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
@@ -146,15 +147,21 @@ def test_a_list_that_takes_longer_than_all_patience_is_not_waited_for(server: Hu
 
 def test_a_slow_link_is_only_slow(server: HubServer) -> None:
     server.answers[NAME] = deque([Answer(drip=0.01)])
-    network = replace(FAST, stall_timeout=0.2, min_rate=5)
-    assert read(open_transport(server, network), remote_file(server), 0, 60)[:60] == CONTENT[:60]
+    network = replace(FAST, stall_timeout=2, min_rate=5)
+    assert read(open_transport(server, network), remote_file(server), 0, 250) == CONTENT[:250]
     assert len(server.gets(NAME)) == 1
 
 
 def test_closing_ends_the_wait_for_an_answer_that_does_not_come(server: HubServer) -> None:
     server.answers[NAME] = deque([Answer(drips_before=0.01)])
     transport = open_transport(server, Network(stall_timeout=600))
-    threading.Timer(0.2, transport.close).start()
+
+    def close_when_asked() -> None:
+        while not server.seen:
+            time.sleep(0.01)
+        transport.close()
+
+    threading.Thread(target=close_when_asked).start()
     with pytest.raises(HubError, match="reading was stopped"):
         read(transport, remote_file(server))
 

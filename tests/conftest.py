@@ -75,7 +75,8 @@ _draw_nothing_from_modules()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    _copy_kernels(config.cache.mkdir("kernels"), Path(os.environ["MSPORT_CACHE"]))
+    with suppress(OSError):
+        _copy_kernels(_kept_kernels(config), Path(os.environ["MSPORT_CACHE"]))
 
 
 @pytest.hookimpl(trylast=True)
@@ -100,11 +101,16 @@ def ahead(request: pytest.FixtureRequest) -> Callable[[], Any]:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    _copy_kernels(Path(os.environ["MSPORT_CACHE"]), config.cache.mkdir("kernels"))
+    with suppress(OSError):  # as in a checkout that cannot be written to
+        _copy_kernels(Path(os.environ["MSPORT_CACHE"]), _kept_kernels(config))
+
+
+def _kept_kernels(config: pytest.Config) -> Path:
+    """Compiled kernels are kept from one run to the next: the name of each says what it was made of."""
+    return config.rootpath / ".pytest_cache" / "d" / "kernels"
 
 
 def _copy_kernels(source: Path, target: Path) -> None:
-    """Compiled kernels are kept from one run to the next: the name of each says what it was made of."""
     target.mkdir(parents=True, exist_ok=True)
     for path in source.glob("*.so"):
         if not (target / path.name).exists():

@@ -69,12 +69,13 @@ def line_chart(
     """
     lost = any(not math.isfinite(point.value) for one in series for point in one.points)
     frame = Frame(x, y, lane=lost)
-    drawn = [*frame.axes(across, up), *frame.limits(limits)]
+    drawn = list(frame.axes(across, up))
     keys: dict[int, str] = {}
     for number, one in enumerate(series):
         colour = number if one.colour is None else one.colour
         drawn += _of_series(frame, one, marks.colour(colour), show)
         keys.setdefault(colour, marks.key(marks.colour(colour), one.title, dot=not one.line))
+    drawn += frame.limits(limits)
     return marks.figure(WIDTH, frame.height, drawn, f"{up}, by {across}", list(keys.values()))
 
 

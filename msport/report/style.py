@@ -33,7 +33,8 @@ figure { margin: 0 0 1rem; padding: .8rem .9rem .5rem; background: var(--card); 
   border-radius: .6rem; }
 .narrow { width: fit-content; max-width: 100%; }
 .wide { overflow-x: auto; } svg { display: block; width: 100%; min-width: 52rem; height: auto; }
-svg text { font-size: 12px; fill: var(--soft); } svg .note { fill: var(--bad); } svg .axis { font-weight: 600; }
+svg text { font-size: 12px; fill: var(--soft); } svg .note { fill: var(--bad);
+  stroke: var(--card); stroke-width: 3px; paint-order: stroke; } svg .axis { font-weight: 600; }
 .grid { stroke: var(--line); } .limit { stroke: var(--bad); stroke-dasharray: 6 4; }
 .mark { stroke: var(--ink); fill: none; } .line { fill: none; stroke: var(--c); stroke-width: 1.6;
   stroke-linejoin: round; stroke-linecap: round; }
@@ -46,7 +47,9 @@ table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabu
 th, td { padding: .28rem .6rem; text-align: right; white-space: pre; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 500; line-height: 1.3; vertical-align: bottom; }
 th:first-child, td:first-child { padding-left: 0; }
-.word { text-align: left; } tr.bad td, tr.worse td:last-child { color: var(--bad); font-weight: 600; }
+.word { text-align: left; }
+td.word:last-child { white-space: normal; min-width: 14rem; }
+tr.bad td, tr.worse td:last-child { color: var(--bad); font-weight: 600; }
 tr.better td:last-child { color: var(--good); font-weight: 600; }
 .remarks { margin: .3rem 0 0; padding-left: 1.1rem; }
 @media (max-width: 48rem) { main { padding: 1.5rem .9rem 3rem; } h1 { font-size: 1.3rem; } }

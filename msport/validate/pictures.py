@@ -94,7 +94,7 @@ def routing_picture(report: Findings) -> str:
         Point.single(at, f"{name}, {check.tokens - check.agreeing} of {check.tokens} tokens", 1.0 - check.agreement)
         for at, (name, check) in enumerate(checks)
     ]
-    y = linear(0.0, max(point.value for point in shares), exact_percent)
+    y = linear(0.0, 1.05 * max(point.value for point in shares), exact_percent)
     names = [name.removeprefix("layers.") for name, _ in checks]
     title, up = "other experts", "share of tokens with other experts"
     return chart.bar_chart(names, [(title, shares)], y, up=up, show=percent, across="layer")

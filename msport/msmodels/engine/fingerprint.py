@@ -53,7 +53,7 @@ def fingerprint(cell: nn.Cell, inputs: Sequence[Tensor], operators: str) -> str 
             _sources(),
             [operators, str(library())],
             [[list(each.shape), str(each.dtype)] for each in inputs],
-            _cell(cell),
+            _cell(cell, vars(nn.Cell())),
             dict(_modules(cell)),
         ]
     except UnknownError:
@@ -82,8 +82,9 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
-def _cell(cell: nn.Cell) -> list[Any]:
-    kind, blank = type(cell), vars(nn.Cell())
+def _cell(cell: nn.Cell, blank: Mapping[str, Any]) -> list[Any]:
+    """What `cell` and those below it are, where they differ from a `blank` one."""
+    kind = type(cell)
     for ancestor in kind.__mro__[: kind.__mro__.index(nn.Cell)]:
         _check_class(ancestor)
     attributes = {}
@@ -94,7 +95,7 @@ def _cell(cell: nn.Cell) -> list[Any]:
             attributes[name] = _value(value)
         elif value != blank[name] and value:  # a hook, or what the cell was told about precision or recomputation
             raise UnknownError(name)
-    children = {name: None if child is None else _cell(child) for name, child in cell._cells.items()}
+    children = {name: None if child is None else _cell(child, blank) for name, child in cell._cells.items()}
     parameters = {name: _value(parameter) for name, parameter in cell._params.items()}
     return [kind.__module__, kind.__qualname__, attributes, children, parameters]
 

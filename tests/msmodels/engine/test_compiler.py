@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
+import os
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +17,7 @@ import pytest
 
 from msport.child import call_in_child
 from msport.msmodels import LanguageModel, load_model
-from msport.msmodels.engine import compiler
+from msport.msmodels.engine import compiler, graph_store
 from msport.phases import Progress
 
 PROMPT = np.random.default_rng(2).integers(0, 1000, (1, 20))
@@ -136,6 +138,39 @@ def test_a_folder_that_cannot_be_written_is_a_warning(
     (message,) = (record.getMessage() for record in caplog.records)
     assert "compiled graphs cannot be kept there (" in message
     assert "MSPORT_GRAPH_CACHE" in message
+
+
+def test_a_full_disk_is_a_warning_and_the_next_graph_is_tried_again(
+    folder: Path, expected: np.ndarray, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (file,) = Path(os.environ["MSPORT_GRAPH_CACHE"]).iterdir()
+    file.unlink()
+    monkeypatch.setattr(graph_store, "write_atomically", fail)
+    model = load_model(folder, **SHAPE)
+    np.testing.assert_array_equal(model.logits(PROMPT), expected)
+    assert "No space left on device" in caplog.text
+    assert not list(file.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("mode", "kept", "taken"), [(0o400, None, True), (0o600, None, False), (0o400, -100, False), (0o400, 1, False)]
+)
+def test_what_mindspore_could_not_write_whole_is_not_taken(
+    scored: tuple[Path, np.ndarray], tmp_path: Path, mode: int, kept: int | None, taken: bool
+) -> None:
+    """It makes a file read-only when it has written it, and does not see that closing it has failed."""
+    (file,) = scored[0].iterdir()
+    staging = compiler._Staging(tmp_path / "staging")
+    staging.put(None)
+    written = tmp_path / "staging" / "rank_0" / "graph_cache" / "compile_cache_5.mindir"
+    written.write_bytes(file.read_bytes()[32:][:kept])
+    written.chmod(mode)
+    assert (staging.take() is not None) is taken
+    staging.clear()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("name", "value"), [("MSPORT_GRAPH_CACHE", "off"), ("MS_COMPILER_CACHE_ENABLE", "0")])

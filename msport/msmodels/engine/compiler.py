@@ -70,7 +70,7 @@ def _compile_through(store: GraphStore, key: str, cell: nn.Cell, inputs: Sequenc
     try:
         staging.put(graph)
     except OSError as error:
-        _warn(store.folder, str(error))
+        _warn(store.folder, error.strerror or str(error))
         cell.compile(*inputs)
         return False
     try:
@@ -80,7 +80,7 @@ def _compile_through(store: GraphStore, key: str, cell: nn.Cell, inputs: Sequenc
         if made is not None:
             store.write(key, made)
     except OSError as error:
-        _warn(store.folder, str(error))
+        _warn(store.folder, error.strerror or str(error))
         return False
     finally:
         staging.clear()

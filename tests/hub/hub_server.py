@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -60,8 +61,9 @@ class HubServer(ThreadingHTTPServer):
     """Serves one public model, ``org/model``, of `files`; ``org/gated`` asks for access, ``org/broken`` fails.
 
     `answers` are taken one by one by the GET requests for a file. Weights are redirected to `cdn`, another server,
-    if there is one. `statuses` are what the next requests to the API get, `api_body` and `api_answer` what all of them
-    get. Where `redirect` returns an address, that is the answer to a request of any kind.
+    if there is one. `statuses` are what the next requests to the API get, `api_body`, with `api_headers` and
+    `api_answer`, what all of them get; `change` alters the documents that they get otherwise. Where `redirect` returns
+    an address, that is the answer to a request of any kind.
     """
 
     daemon_threads = True
@@ -79,6 +81,8 @@ class HubServer(ThreadingHTTPServer):
         self.partial_status = 206
         self.api_body: bytes | None = None
         self.api_answer: Answer | None = None
+        self.api_headers: dict[str, str] = {}
+        self.change: Callable[[Any], object] = lambda document: None
         self.redirect: Callable[[Request], str | None] = lambda request: None
         self.seen: list[Request] = []
         self.connections = 0
@@ -163,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
             status, headers = self.server.statuses.popleft()
             self._send(status, headers, b"{}")
         elif self.server.api_body is not None:
-            self._send(200, {}, self.server.api_body, self.server.api_answer)
+            self._send(200, self.server.api_headers, self.server.api_body, self.server.api_answer)
         elif path.startswith("/api/models/org/model/tree/"):
             self._send_json(self._tree())
         elif path.startswith("/api/models/org/model"):
@@ -247,6 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, {**headers, **answer.headers}, body, answer)
 
     def _send_json(self, document: object) -> None:
+        self.server.change(document)
         self._send(200, {"Content-Type": "application/json"}, json.dumps(document).encode(), self.server.api_answer)
 
     def _send(self, status: int, headers: Mapping[str, str | None], body: bytes, answer: Answer | None = None) -> None:

@@ -15,6 +15,8 @@ HUBS = ("huggingface", "modelscope")
 DEFAULT_HUB = "huggingface"
 # A manifest's source is Hugging Face's unless it begins so.
 _MODELSCOPE = "modelscope:"
+# As git has them; a cache names files after them, so none may lead out of it.
+_REVISION = re.compile(r"(?:[\w+@=-][\w.+@=-]*/)*[\w+@=-][\w.+@=-]*")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -54,6 +56,8 @@ def resolve(
         raise UsageError(f"{model!r}: is an address; give the model's id alone, such as openai/gpt-oss-20b")
     if isinstance(model, Path) or not _HUB_ID.fullmatch(model):
         raise UsageError(f"{str(model)!r}: no such folder, nor a Hub id such as openai/gpt-oss-20b")
+    if revision is not None and (_REVISION.fullmatch(revision) is None or ".." in revision):
+        raise UsageError(f"{revision!r}: is no branch, tag or commit")
     fetch = getattr(import_module(f"msport.hub.{hub}"), "stream" if stream else "download")
     source: Source = fetch(model, revision, network or Network())
     return source

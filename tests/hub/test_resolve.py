@@ -141,6 +141,22 @@ def test_what_the_hub_refuses_is_explained(hub: HubServer, model: str, revision:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "revision", ["", "../../x", "/etc/x", "a/../b", "a//b", ".hidden", "a b", "a\n", "a\0", "a\\b"]
+)
+@pytest.mark.parametrize("model", ["org/model", "modelscope:org/model"])
+def test_what_cannot_be_a_revision_is_not_asked_for(hub: HubServer, tmp_path: Path, model: str, revision: str) -> None:
+    with pytest.raises(UsageError, match="is no branch, tag or commit"):
+        resolve(model, revision)
+    assert hub.seen == []
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_revision_may_have_parts(hub: HubServer) -> None:
+    with pytest.raises(HubError, match="has no revision 'refs/pr/1'"):
+        resolve("org/model", "refs/pr/1")
+
+
 def test_a_hub_that_fails_is_not_blamed_on_the_user(hub: HubServer) -> None:
     with pytest.raises(
         HubError,

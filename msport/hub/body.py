@@ -17,7 +17,8 @@ class Body:
     """
 
     def __init__(self, response: Any, network: Network) -> None:
-        # What is there, where `read` would wait for all that it was asked for; urllib3 before 2.1 has no such method.
+        # `read` would wait for all that it was asked for, this gives what is there. urllib3 before 2.1 lacks it,
+        # and does not use a connection again after http.client's.
         self._read = getattr(response.raw, "read1", None) or response.raw._fp.read1
         self._network = network
         self._begin = self._since = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib import import_module
 from pathlib import Path
@@ -36,7 +37,7 @@ def resolve(
     all; otherwise they are downloaded into that cache. ``modelscope:OWNER/NAME`` is on ModelScope whatever `hub` says.
     Raises UsageError if `model` is neither, and HubError if the Hub does not give it out.
     """
-    path = Path(model).expanduser()
+    path = Path(os.path.expanduser(model))  # Path.expanduser raises RuntimeError for a user that is not there
     if model and path.is_dir():
         if revision is not None:
             raise UsageError(f"{model}: is a folder, which has no revision {revision!r}; leave --revision out")

@@ -138,7 +138,7 @@ def read_report(path: Path) -> Mapping[str, Any]:
     """The document in `path`; raises `UsageError` if it is not a report of ``msport bench``."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read as JSON ({error}); give reports of msport bench --json") from None
     schema = document.get("schema") if isinstance(document, dict) else None
     if schema != _REPORT_SCHEMA:

@@ -35,7 +35,9 @@ def resolve_output(output: Path, elsewhere: str = "name another with -o") -> Pat
 
     `elsewhere` is what the message tells the user to do.
     """
-    resolved = output.resolve()
+    resolved = _without_links(output)
+    if resolved is None:
+        raise OutputError(f"{output}: is a symbolic link that leads back to itself; {elsewhere}")
     if resolved.exists() and not resolved.is_dir():
         raise OutputError(f"{output}: is a file; {elsewhere}")
     if resolved.is_mount():
@@ -45,6 +47,15 @@ def resolve_output(output: Path, elsewhere: str = "name another with -o") -> Pat
     if resolved.is_dir() and any(resolved.iterdir()):
         raise OutputError(f"{output}: the folder is not empty; {elsewhere}")
     return resolved
+
+
+def _without_links(path: Path) -> Path | None:
+    """`path` without symbolic links, None if they lead in a circle."""
+    try:
+        resolved = path.resolve()
+    except RuntimeError:  # from Python 3.13 on there is none
+        return None
+    return None if resolved.is_symlink() else resolved
 
 
 def partial_folder(output: Path) -> Path:

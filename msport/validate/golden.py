@@ -94,7 +94,7 @@ def read_golden(path: Path, config: ModelConfig) -> Golden:
         del document["format"]
         document["prompts"] = tuple(_prompt(prompt) for prompt in document["prompts"])
         golden = Golden(**document)
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{path}: holds no golden values of {FORMAT} ({error}); {_MAKE}") from None
     for name, value in golden.sizes.items():
         if value != getattr(config, name, None):

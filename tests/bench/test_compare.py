@@ -222,7 +222,12 @@ def test_runs_without_a_spread_are_not_judged_and_those_of_other_things_are_mark
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "cannot be read as JSON"), ("[]", "its schema is None"), ('{"schema": "msport.bench/1"}', "measure again")],
+    [
+        ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
+        ("[]", "its schema is None"),
+        ('{"schema": "msport.bench/1"}', "measure again"),
+    ],
 )
 def test_a_file_that_is_no_report_is_refused(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "a.json").write_text(content)

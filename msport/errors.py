@@ -7,6 +7,14 @@ fault is found; ``msport.cli`` is the one place that turns them into a line on s
 from __future__ import annotations
 
 
+def parameter(name: str, option: str | None = None) -> str:
+    """An argument as a message names it: for callers from Python, and for the command line, which shows `option` alone.
+
+    `option` is the name with dashes unless given.
+    """
+    return f"`{name}` ({option or '--' + name.replace('_', '-')})"
+
+
 class MsportError(Exception):
     """Base of every error that is the input's or the machine's fault, not msport's."""
 

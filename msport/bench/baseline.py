@@ -17,7 +17,7 @@ from msport.bench.loop import Array
 from msport.bench.memory import read_memory
 from msport.bench.session import Session, run_workloads, timed
 from msport.bench.workload import Workload
-from msport.errors import MissingDependencyError
+from msport.errors import MissingDependencyError, parameter
 from msport.phases import Progress
 from msport.validate.reference import PACKAGES, load_transformers, quiet
 
@@ -29,7 +29,8 @@ def check_installed() -> None:
     missing = [package for package in PACKAGES if find_spec(package) is None]
     if missing:
         raise MissingDependencyError(
-            f"--baseline torch needs {' and '.join(missing)}: pip install 'msport[reference]', or leave the option out"
+            f"{parameter('baseline')} torch needs {' and '.join(missing)}: pip install 'msport[reference]', or leave"
+            " it out"
         )
 
 

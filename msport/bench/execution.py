@@ -16,7 +16,7 @@ from msport.bench.session import Compilation, Session, merge_sessions
 from msport.bench.suites import Group, Unavailable
 from msport.child import ChildError
 from msport.convert import format_size
-from msport.errors import MsportError, UsageError
+from msport.errors import MsportError, UsageError, parameter
 from msport.memory import available_memory
 
 # A long context whose prefill would take longer is left out unless somebody asks for it.
@@ -180,7 +180,8 @@ class Execution:
         seconds = costs.prefill_flops(group.workloads[0].prompt_tokens) / rate
         if seconds > PATIENCE_SECONDS:
             raise UsageError(
-                f"its prefill would take {seconds / 60:.0f} minutes; ask for it by --max-length {group.max_length}"
+                f"its prefill would take {seconds / 60:.0f} minutes; ask for it by"
+                f" {parameter('max_length')} {group.max_length}"
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 import traceback
@@ -36,6 +37,7 @@ Completion with Tab: eval "$(_MSPORT_COMPLETE=bash_source msport)"; also zsh_sou
 """
 
 _SHORT_HELP_WIDTH = 80
+_PARAMETER = re.compile(r"`\w+` \((--?[\w-]+)\)")  # as msport.errors.parameter writes it
 
 
 class CommandGroup(click.Group):
@@ -133,7 +135,7 @@ def _show(error: click.ClickException) -> None:
 def describe(error: Exception) -> str:
     """One line for `error`, with the remedy where the cause is known."""
     if isinstance(error, MsportError):
-        return _one_line(error)
+        return str(_PARAMETER.sub(r"\1", _one_line(error)))
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"{error.filename or 'the output'}: the disk is full; free space or choose another folder with -o"
     if isinstance(error, OSError) and error.errno is not None:

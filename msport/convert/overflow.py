@@ -15,7 +15,7 @@ from msport.convert.sinks import NullSink
 from msport.convert.tensors import OutputTensor
 from msport.convert.transforms import Array, Reader
 from msport.convert.walk import Walk
-from msport.errors import UsageError
+from msport.errors import UsageError, parameter
 
 # The least magnitudes that are rounded to infinity: halfway from the largest finite value to what would follow it.
 _LIMITS = {FLOAT16: 65520.0, BFLOAT16: float(np.uint32(0x7F7F8000).view(np.float32))}
@@ -43,7 +43,7 @@ def overflowing(
 def overflow_error(affected: Sequence[tuple[OutputTensor, float]]) -> UsageError:
     """The error that names `affected`, as `overflowing` returns it."""
     tensor, value = affected[0]
-    remedy = "convert with --dtype float32" + ("" if tensor.dtype == BFLOAT16 else " or bfloat16")
+    remedy = f"convert with {parameter('dtype')} float32" + ("" if tensor.dtype == BFLOAT16 else " or bfloat16")
     if len(affected) == 1:
         return UsageError(
             f"{tensor.sources[0].file}: {tensor.dtype.name} cannot hold tensor {quote(tensor.name)}, whose largest"

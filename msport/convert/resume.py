@@ -16,9 +16,9 @@ from msport.convert.budget import Budget
 from msport.convert.journal import Done, Journal, read_journal
 from msport.convert.plan import Plan
 from msport.convert.progress import Progress
-from msport.convert.staging import JOURNAL_NAME, Staging, partial_folder, remove
+from msport.convert.staging import JOURNAL_NAME, OUTPUT, Staging, partial_folder, remove
 from msport.convert.takeover import intact
-from msport.errors import OutputError, UsageError
+from msport.errors import OutputError, UsageError, parameter
 
 _KEPT = "msport_kept"
 
@@ -27,8 +27,8 @@ _PARTS = {
     "msport": "msport's version",
     "source": "the source",
     "revision": "the source's revision",
-    "dtype": "--dtype",
-    "format": "--format",
+    "dtype": parameter("dtype"),
+    "format": parameter("format"),
 }
 
 
@@ -108,8 +108,8 @@ def find_done(output: Path, plan: Plan, fingerprint: Mapping[str, Any]) -> Done 
         return None
     if different := _differences(replay.fingerprint, fingerprint):
         raise OutputError(
-            f"{partial}: holds an unfinished conversion, and {different}; to begin anew, add --restart, or name"
-            " another folder with -o"
+            f"{partial}: holds an unfinished conversion, and {different}; to begin anew, add"
+            f" {parameter('restart')}, or name another folder with {OUTPUT}"
         )
     return _of_files(replay.done, plan, folder)
 
@@ -124,7 +124,7 @@ def done_nbytes(done: Done, plan: Plan) -> int:
 
 def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     parts = [
-        f"{said} was {earlier.get(part)!r} and is {now[part]!r}"
+        f"{said} was {_shown(earlier.get(part))} and is {_shown(now[part])}"
         for part, said in _PARTS.items()
         if earlier.get(part) != now[part]
     ]
@@ -134,10 +134,14 @@ def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     if changed:
         parts.append(f"{enumerate_some(changed)} changed since")
     if not parts and earlier.get("shards") != now["shards"]:
-        parts.append("--max-shard-size was another")
+        parts.append(f"{parameter('max_shard_size')} was another")
     if not parts and earlier.get("tensors") != now["tensors"]:
-        parts.append("--dtype or config.json asks for other tensors")
+        parts.append(f"{parameter('dtype')} or config.json asks for other tensors")
     return ", ".join(parts)
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else repr(value)
 
 
 def _of_files(done: Done, plan: Plan, folder: Path) -> Done:

@@ -19,10 +19,11 @@ from types import TracebackType
 from msport.checkpoint.atomic import sync_folder
 from msport.checkpoint.manifest import FILE_NAME
 from msport.convert.sizes import format_size
-from msport.errors import OutputError
+from msport.errors import OutputError, parameter
 
 SUFFIX = ".msport-partial"
 JOURNAL_NAME = "journal"
+OUTPUT = parameter("output", "-o")
 
 # Seconds to wait for a lock that another process holds, and between two tries.
 PATIENCE = 3.0
@@ -30,7 +31,7 @@ _PAUSE = 0.02
 _PROC = Path("/proc")
 
 
-def resolve_output(output: Path, elsewhere: str = "name another with -o") -> Path:
+def resolve_output(output: Path, elsewhere: str = f"name another with {OUTPUT}") -> Path:
     """`output` without symbolic links; raises OutputError unless it is absent or an empty folder.
 
     `elsewhere` is what the message tells the user to do.
@@ -41,7 +42,7 @@ def resolve_output(output: Path, elsewhere: str = "name another with -o") -> Pat
     if resolved.exists() and not resolved.is_dir():
         raise OutputError(f"{output}: is a file; {elsewhere}")
     if resolved.is_mount():
-        raise OutputError(f"{output}: is a mount point, which cannot be replaced; name a folder below it with -o")
+        raise OutputError(f"{output}: is a mount point, which cannot be replaced; name a folder below it with {OUTPUT}")
     if (resolved / FILE_NAME).is_file():
         raise OutputError(f"{output}: is a finished conversion already; use it, remove it, or {elsewhere}")
     if resolved.is_dir() and any(resolved.iterdir()):
@@ -113,7 +114,7 @@ class Staging:
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 raise OutputError(
-                    f"{self.output}: appeared while it was written; name another folder with -o"
+                    f"{self.output}: appeared while it was written; name another folder with {OUTPUT}"
                 ) from error
             raise
         self.keep = False
@@ -171,7 +172,7 @@ def _lock(folder: Path) -> int:
     except FileNotFoundError:
         return -1
     except NotADirectoryError:  # a file, or a symbolic link to wherever
-        raise OutputError(f"{folder}: is in the way; remove it, or name another folder with -o") from None
+        raise OutputError(f"{folder}: is in the way; remove it, or name another folder with {OUTPUT}") from None
     if _is_locked(descriptor, folder) and _is_open_as(descriptor, folder):
         return descriptor
     os.close(descriptor)
@@ -200,7 +201,7 @@ def _is_locked(descriptor: int, folder: Path) -> bool:
     holder = _holder(os.fstat(descriptor))
     os.close(descriptor)
     raise OutputError(
-        f"{folder}: another msport process{holder} is writing here; wait for it, or name another folder with -o"
+        f"{folder}: another msport process{holder} is writing here; wait for it, or name another folder with {OUTPUT}"
     )
 
 

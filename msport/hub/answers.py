@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from msport.checkpoint.quoting import quote
-from msport.errors import HubError
+from msport.errors import HubError, parameter
 from msport.hub.listing import RemoteFile, hexadecimal
 from msport.hub.network import TransientError
 
@@ -41,7 +41,9 @@ def check_range(file: RemoteFile, response: Any, begin: int, end: int) -> None:
         if response.status_code == 206:
             raise TransientError("the server sent a range without saying which")
         if nbytes != file.nbytes:
-            raise TransientError("the server sent the whole file instead of a range (--keep-source needs no ranges)")
+            raise TransientError(
+                f"the server sent the whole file instead of a range ({parameter('keep_source')} needs no ranges)"
+            )
         if length != file.nbytes:
             raise changed(str(file), f"had {file.nbytes} bytes and now has {length}")
         return
@@ -57,4 +59,6 @@ def check_range(file: RemoteFile, response: Any, begin: int, end: int) -> None:
 
 def changed(what: str, how: str) -> HubError:
     """The error about a file that is not what it was: it `how`."""
-    return HubError(f"{what}: the source changed while it was read: it {how}; start again, if need be with --restart")
+    return HubError(
+        f"{what}: the source changed while it was read: it {how}; start again, if need be with {parameter('restart')}"
+    )

@@ -7,7 +7,7 @@ import re
 from importlib import import_module
 from pathlib import Path
 
-from msport.errors import UsageError
+from msport.errors import UsageError, parameter
 from msport.hub.network import Network
 from msport.hub.source import Source
 
@@ -40,7 +40,9 @@ def resolve(
     path = Path(os.path.expanduser(model))  # Path.expanduser raises RuntimeError for a user that is not there
     if model and path.is_dir():
         if revision is not None:
-            raise UsageError(f"{model}: is a folder, which has no revision {revision!r}; leave --revision out")
+            raise UsageError(
+                f"{model}: is a folder, which has no revision {revision!r}; leave {parameter('revision')} out"
+            )
         if hub is not None:
             raise UsageError(
                 f"{model}: is a folder, which is on no hub; leave the source {hub!r} out, or go where no such folder is"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from msport.architectures import ModelConfig, load_config, read_config
-from msport.errors import ConfigError, UsageError
+from msport.errors import ConfigError, UsageError, parameter
 from msport.hub import Source
 from msport.validate.tolerance import SIGNIFICAND
 
@@ -34,7 +34,7 @@ def check_no_effect(why: str, **options: Any) -> None:
     """Raises `UsageError` for options that were given, not None, and would be ignored."""
     given = [name for name, value in options.items() if value is not None]
     if given:
-        flags = ", ".join("--" + name.removesuffix("s").replace("_", "-") for name in given)
+        flags = ", ".join(parameter(name, "--" + name.removesuffix("s").replace("_", "-")) for name in given)
         raise UsageError(f"{why}, so that {flags} would have no effect; leave it out")
 
 
@@ -45,7 +45,7 @@ def check_same_sizes(folder: Path, source: Source) -> None:
         if getattr(ours, name) != getattr(theirs, name):
             raise ConfigError(
                 f"{source.folder}: not the model that {folder} was converted from: {name} is"
-                f" {getattr(theirs, name)}, not {getattr(ours, name)}; give the original by --reference"
+                f" {getattr(theirs, name)}, not {getattr(ours, name)}; give the original by {parameter('reference')}"
             )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from msport.architectures import load_config
 from msport.checkpoint import Manifest, open_checkpoint
-from msport.errors import MsportError, UsageError
+from msport.errors import MsportError, UsageError, parameter
 from msport.hub import Source
 from msport.memory import peak_memory
 from msport.phases import Phases
@@ -75,7 +75,7 @@ class Judge:
         if self.stream is None:
             self.stream = too_large(weight_nbytes(self.ours.config, self.ours.dtype))
         if self.setup.level == "layers" and golden.level != "layers":
-            raise UsageError(f"{path}: was saved without operations; save it again with --level layers")
+            raise UsageError(f"{path}: was saved without operations; save it again with {parameter('level')} layers")
         with Recording(path) as recording:
             outcome = self._run(recording, golden.prompts, golden.dtype)
         notes: tuple[str, ...] = ()

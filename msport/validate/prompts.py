@@ -118,7 +118,7 @@ def _given_prompt(
 ) -> Prompt:
     if isinstance(prompt, str):
         if tokenizer is None:
-            raise UsageError(f"{name} is text, but the checkpoint has no tokenizer.json; give token ids: --ids 1,2,3")
+            raise UsageError(f"{name} is text, but the checkpoint has no tokenizer.json; give token ids (--ids 1,2,3)")
         ids = encode(tokenizer, prompt, config)
         if not ids:
             raise UsageError(f"{name} is empty: the tokenizer makes no token of {prompt!r}")

@@ -17,7 +17,7 @@ from typing import Any
 from msport.architectures import read_config
 from msport.checkpoint import read_manifest
 from msport.checkpoint.manifest import FILE_NAME
-from msport.errors import CheckpointError, MissingDependencyError
+from msport.errors import CheckpointError, MissingDependencyError, parameter
 from msport.validate.operations import FINAL_NORM
 from msport.validate.prompts import Prompt
 from msport.validate.recording import RecordingWriter
@@ -120,8 +120,8 @@ def load_transformers(folder: Path, dtype: str, attention: str | None) -> Any:
 
     model, report = _from_pretrained(folder, dtype, attention)
     _check_complete(folder, report)
-    for parameter in model.parameters():  # decoded experts come in bfloat16; the buffers stay untouched
-        parameter.data = parameter.data.to(getattr(torch, dtype))
+    for weight in model.parameters():  # decoded experts come in bfloat16; the buffers stay untouched
+        weight.data = weight.data.to(getattr(torch, dtype))
     return model.eval()
 
 
@@ -132,7 +132,7 @@ def _from_pretrained(folder: Path, dtype: str, attention: str | None) -> tuple[A
     if _quantization_method(folder) == "fp8":  # 4.57 wants a GPU, and multiplies in FP8 there; 5 loads other values
         raise CheckpointError(
             f"{folder}: Transformers {version('transformers')} cannot load the reference (it does not compute"
-            " block-scaled FP8 exactly); run it one layer at a time, with --stream"
+            f" block-scaled FP8 exactly); run it one layer at a time, with {parameter('stream')}"
         )
     try:
         loaded: tuple[Any, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
@@ -156,7 +156,7 @@ def _original(folder: Path) -> str:
     """What to do where `folder` is a conversion: its config.json may still tell of experts that are packed no more."""
     if not (folder / FILE_NAME).is_file():
         return ""
-    return f"; it was converted itself, name the original: --reference {read_manifest(folder).source}"
+    return f"; it was converted itself, name the original by {parameter('reference')}: {read_manifest(folder).source}"
 
 
 def _dequantization(folder: Path) -> dict[str, Any]:

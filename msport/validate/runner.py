@@ -9,7 +9,7 @@ from typing import Literal
 
 from msport.architectures import ModelConfig, load_config
 from msport.checkpoint import Manifest, open_checkpoint, read_manifest
-from msport.errors import CheckpointError, UsageError
+from msport.errors import CheckpointError, UsageError, parameter
 from msport.hub import Source, resolve
 from msport.memory import peak_memory
 from msport.phases import Phases, Progress
@@ -65,7 +65,9 @@ def validate_model(
     if golden_values.is_golden(reference):
         path = Path(str(reference))
         if level == "weights":
-            raise UsageError(f"{path} holds golden values, no weights; name the original checkpoint by --reference")
+            raise UsageError(
+                f"{path} holds golden values, no weights; name the original checkpoint by {parameter('reference')}"
+            )
         golden = golden_values.read_golden(path, config)
         own_dtype = None if other_dtype == golden.dtype else other_dtype
         own_seed = None if seed in (0, golden.seed) else seed
@@ -76,7 +78,7 @@ def validate_model(
             path, golden
         )
     if level == "weights":
-        why = "--level weights runs nothing"
+        why = f"{parameter('level')} weights runs nothing"
         check_no_effect(why, **of_prompts, dtype=dtype, stream=stream, reference_dtype=other_dtype)
         source = find_reference(manifest, reference)
         check_same_sizes(folder, source)
@@ -102,7 +104,9 @@ def find_reference(manifest: Manifest, reference: str | Path | None) -> Source:
         return resolve(reference)
     remembered = Path(manifest.source)
     if remembered.is_absolute() and not remembered.is_dir():
-        raise CheckpointError(f"{remembered}: the source of this conversion is gone; name the original by --reference")
+        raise CheckpointError(
+            f"{remembered}: the source of this conversion is gone; name the original by {parameter('reference')}"
+        )
     return resolve(manifest.source, manifest.revision)
 
 

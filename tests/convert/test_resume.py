@@ -86,9 +86,9 @@ def test_a_slab_size_that_does_not_divide_the_earlier_one_goes_on_too(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"dtype": "float16"}, "--dtype was 'bfloat16' and is 'float16'"),
-        ({"format": "ckpt"}, "--format was 'safetensors' and is 'ckpt'"),
-        ({"max_shard_size": "1MB"}, "--max-shard-size was another"),
+        ({"dtype": "float16"}, "`dtype` (--dtype) was 'bfloat16' and is 'float16'"),
+        ({"format": "ckpt"}, "`format` (--format) was 'safetensors' and is 'ckpt'"),
+        ({"max_shard_size": "1MB"}, "`max_shard_size` (--max-shard-size) was another"),
     ],
 )
 def test_another_option_is_refused_and_changes_nothing_unless_restart(
@@ -99,8 +99,8 @@ def test_another_option_is_refused_and_changes_nothing_unless_restart(
     with pytest.raises(OutputError) as error:
         resume(packed_sample, tmp_path / "out", **options)
     assert str(error.value) == (
-        f"{partial}: holds an unfinished conversion, and {said}; to begin anew, add --restart, or name another folder"
-        " with -o"
+        f"{partial}: holds an unfinished conversion, and {said}; to begin anew, add `restart` (--restart), or name"
+        " another folder with `output` (-o)"
     )
     assert contents(partial / "out") == before
     _, steps = resume(packed_sample, tmp_path / "out", **options, restart=True)

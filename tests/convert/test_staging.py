@@ -147,14 +147,14 @@ def test_a_folder_that_fills_up_meanwhile_is_not_overwritten(tmp_path: Path) -> 
 
 def test_a_folder_that_is_not_empty_a_file_and_a_mount_point_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="not empty; name another with -o"):
+    with pytest.raises(OutputError, match=r"not empty; name another with `output` \(-o\)"):
         resolve_output(tmp_path)
     (tmp_path / "msport.json").touch()
     with pytest.raises(
-        OutputError, match="is a finished conversion already; use it, remove it, or name another with -o"
+        OutputError, match=r"is a finished conversion already; use it, remove it, or name another with `output` \(-o\)"
     ):
         resolve_output(tmp_path)
-    with pytest.raises(OutputError, match="is a file; name another with -o"):
+    with pytest.raises(OutputError, match=r"is a file; name another with `output` \(-o\)"):
         resolve_output(tmp_path / "file")
     with pytest.raises(OutputError, match="mount point"):
         resolve_output(Path("/proc"))

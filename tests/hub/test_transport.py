@@ -185,7 +185,9 @@ def test_closing_spares_an_answer_that_has_just_ended(server: HubServer) -> None
 
 def test_a_server_that_knows_no_ranges_is_named_as_such(server: HubServer) -> None:
     server.answers[NAME] = deque([Answer(whole=True)] * 10)
-    with pytest.raises(HubError, match=r"sent the whole file instead of a range \(--keep-source needs no ranges\)"):
+    with pytest.raises(
+        HubError, match=r"sent the whole file instead of a range \(`keep_source` \(--keep-source\) needs no ranges\)"
+    ):
         read(open_transport(server), remote_file(server))
 
 

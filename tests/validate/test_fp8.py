@@ -40,6 +40,6 @@ def test_the_whole_reference_is_refused_by_the_name_of_what_can_run_it(quantized
     from msport.validate.reference import load_reference
 
     with pytest.raises(
-        CheckpointError, match=r"cannot load the reference .*; run it one layer at a time, with --stream"
+        CheckpointError, match=r"cannot load the reference .*; run it one layer at a time, with `stream` \(--stream\)"
     ):
         load_reference(quantized)

@@ -241,7 +241,9 @@ def test_a_conversion_of_packed_experts_is_no_reference_and_the_original_is_name
 ) -> None:
     if not pytest.importorskip("transformers").__version__.startswith("4."):
         pytest.skip("Transformers 5 takes the experts as they are")
-    with pytest.raises(CheckpointError, match=f"it was converted itself, name the original: --reference {sample}$"):
+    with pytest.raises(
+        CheckpointError, match=rf"it was converted itself, name the original by `reference` \(--reference\): {sample}$"
+    ):
         load_reference(converted)
 
 

@@ -30,7 +30,7 @@ def parse_size(value: int | str) -> int:
     if isinstance(value, int):
         nbytes = value
     else:
-        match = _SIZE.fullmatch(value.strip())
+        match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
         if match is None or match[2].lower() not in _UNITS:
             raise UsageError(f"{value!r} is not a size; write for example 5GB, 400MB or 1GiB")
         nbytes = int(Decimal(match[1]) * _UNITS[match[2].lower()])

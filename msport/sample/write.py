@@ -67,6 +67,8 @@ def write_sample(
 
     Raises UsageError, also for an override that the family does not read, ConfigError and OutputError.
     """
+    if seed < 0:
+        raise UsageError(f"seed is {seed}; give 0 or a positive integer")
     family = find_architecture(architecture)
     dtype = dtype or ("mxfp4" if "mxfp4" in family.quantization else "bfloat16")
     config = _config(family, dtype, overrides or {})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import threading
 from typing import Any
 
 import pytest
@@ -68,3 +70,38 @@ def test_a_bar_is_as_wide_for_every_name(
     assert {len(note) for note in notes} == {width}
     assert notes[0] == "model.norm.weight".ljust(width)
     assert notes[1].endswith("gate_up_proj_blocks"[-10:])
+
+
+def test_the_clock_of_a_phase_that_tells_nothing_goes_on_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = threading.Semaphore(0)
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    class Bar:
+        n = 0
+
+        def __init__(self, **options: Any) -> None:
+            pass
+
+        def update(self, amount: int) -> None:
+            pass
+
+        def refresh(self) -> None:
+            shown.release()
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(progress, "tqdm", Bar)
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_TICKS", 0.01)
+    monkeypatch.setattr("sys.stderr", Terminal())
+    with progress.PhaseBar() as bar:
+        bar("load reference", 0, 1)
+        assert all(shown.acquire(timeout=60) for _ in range(3))
+    before = threading.active_count()
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    with progress.PhaseBar() as bar:
+        bar("load reference", 0, 1)
+        assert threading.active_count() <= before  # a file or a pipe has no clock

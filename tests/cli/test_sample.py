@@ -66,6 +66,7 @@ def test_every_option_has_its_effect(sample: Run, tmp_path: Path) -> None:
         (["gpt-oss", "{folder}", "--set", "vocab_size=10"], "vocab_size is 10"),
         (["gpt-oss", "{folder}", "--max-shard-size", "x"], "not a size"),
         (["gpt-oss", "{folder}/.."], "not empty; name another folder"),
+        (["gpt-oss", "{folder}", "--seed", "-1"], "seed is -1; give 0 or a positive integer"),
     ],
 )
 def test_bad_requests_end_in_one_line_and_write_nothing(

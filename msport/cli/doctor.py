@@ -8,6 +8,7 @@ import click
 
 from msport.cli.completion import folders
 from msport.cli.interruption import telling
+from msport.cli.parameters import refuse_given
 from msport.report.layout import counted
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def command(
 
     if ascend:
         return _check_ascend(folder, dtype, max_length, batch, timeout, as_json)
+    if folder is None:
+        refuse_given("without DIR no model is fitted", "max_length", "batch")
     made: list[Check] = []
 
     def note(check: Check) -> None:

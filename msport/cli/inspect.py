@@ -11,6 +11,7 @@ import click
 from msport.checkpoint import TensorInfo
 from msport.checkpoint.quoting import name_in_text
 from msport.cli.completion import files
+from msport.cli.parameters import refuse_given
 from msport.cli.progress import progress_on_stderr
 from msport.convert import Inspection, format_size, inspect_path, verify_folder
 from msport.convert.patterns import summarise
@@ -39,6 +40,8 @@ def command(path: str, every_tensor: bool, verify: bool, as_json: bool) -> None:
 
     Only headers are read, unless --verify is given.
     """
+    if as_json:
+        refuse_given("--json lists every tensor", "every_tensor")
     inspection = inspect_path(path)
     if verify:
         with progress_on_stderr(as_json) as progress:

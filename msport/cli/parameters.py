@@ -24,3 +24,12 @@ def parse_ids(text: str) -> list[int]:
 def token_ids(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> list[list[int]]:
     """Callback of an option of token ids that may be repeated."""
     return [parse_ids(text) for text in value]
+
+
+def refuse_given(why: str, *names: str) -> None:
+    """Raises `UsageError` if one of the parameters `names` of this call was given, for it would be ignored."""
+    context = click.get_current_context()
+    options = {str(parameter.name): max(parameter.opts, key=len) for parameter in context.command.params}
+    default = click.core.ParameterSource.DEFAULT
+    if given := [options[name] for name in names if context.get_parameter_source(name) is not default]:
+        raise UsageError(f"{why}: {', '.join(given)} would be ignored; leave that out")

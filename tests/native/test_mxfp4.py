@@ -37,6 +37,8 @@ PLAIN = ["-march=x86-64", "-mno-sse3"] if platform.machine() == "x86_64" else []
 @pytest.fixture(autouse=True, scope="module", params=["native", "plain"])
 def _library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MSPORT_NATIVE", raising=False)
+        build._find.cache_clear()
         if request.param == "plain":
             target = tmp_path_factory.mktemp("plain") / "mxfp4.so"
             source = Path(build.__file__).with_name("mxfp4.cpp")
@@ -46,6 +48,7 @@ def _library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         mxfp4_kernel._function.cache_clear()
         assert mxfp4_kernel.available()
         yield
+    build._find.cache_clear()
     mxfp4_kernel._function.cache_clear()
 
 

@@ -17,7 +17,8 @@ import pytest
 
 from msport.child import call_in_child
 from msport.msmodels import LanguageModel, load_model
-from msport.msmodels.engine import compiler, graph_store
+from msport.msmodels.engine import compiler, fingerprint, graph_store
+from msport.native import library
 from msport.phases import Progress
 
 PROMPT = np.random.default_rng(2).integers(0, 1000, (1, 20))
@@ -48,7 +49,7 @@ def expected(store: Path, scored: tuple[Path, np.ndarray]) -> np.ndarray:
 
 
 def run(folder: str, order: list[str], *, progress: Progress) -> dict[str, Any]:
-    """The bytes of each call's logits, and which graphs were taken from the store; the calls come in `order`."""
+    """The bytes of each call's logits, which graphs were taken from the store, and parts of their keys."""
     model = load_model(folder, **SHAPE)
     made: dict[str, str] = {}
     for name in order:
@@ -58,7 +59,8 @@ def run(folder: str, order: list[str], *, progress: Progress) -> dict[str, Any]:
             made[name] = model.prefill(PROMPT).tobytes().hex()
         else:
             made[name] = model.decode([7]).tobytes().hex()
-    return {"logits": made, "cached": _cached(model)}
+    parts = [fingerprint._settings(), fingerprint._sources(), str(library())]
+    return {"logits": made, "cached": _cached(model), "parts": parts}
 
 
 def _run_in_child(folder: Path, order: list[str]) -> Mapping[str, Any]:
@@ -74,7 +76,9 @@ def _cached(model: LanguageModel) -> dict[str, bool]:
 def test_a_second_start_computes_the_same_bits_from_the_graphs_of_the_first(folder: Path, store: Path) -> None:
     """MindSpore alone would give the second process, whose calls come in another order, the wrong graphs."""
     first = _run_in_child(folder, ["prefill", "decode", "score"])
+    assert len(list(store.iterdir())) == 3
     second = _run_in_child(folder, ["score", "prefill", "decode"])
+    assert first["parts"] == second["parts"]
     assert first["cached"] == {"prefill": False, "decode": False, "score": False}
     assert second["cached"] == {"prefill": True, "decode": True, "score": True}
     assert first["logits"] == second["logits"]

@@ -46,6 +46,13 @@ Exit status: 0 passed, 1 failed, 2 could not be judged.
     help="Relative L2 error that a token may have.  [default: 1e-2; 2e-2 in float16, 1e-1 in bfloat16]",
 )
 @click.option(
+    "--rule",
+    type=click.Choice(["rounding", "tolerance"]),
+    default="rounding",
+    show_default=True,
+    help="Rounding must explain the error, and every weight be what its source makes it; or --tol alone decides.",
+)
+@click.option(
     "--level",
     type=click.Choice(["logits", "layers", "weights"]),
     default="logits",
@@ -102,6 +109,7 @@ def command(
     folder: str | None,
     reference: str | None,
     tol: float | None,
+    rule: Any,
     level: Any,
     stream: bool | None,
     max_length: int | None,
@@ -128,6 +136,7 @@ def command(
             reference,
             tol,
             level=level,
+            rule=rule,
             dtype=dtype,
             reference_dtype=reference_dtype,
             stream=stream,

@@ -8,6 +8,7 @@ from typing import Any
 from msport.architectures import ModelConfig, load_config, read_config
 from msport.errors import ConfigError, UsageError, parameter
 from msport.hub import Source
+from msport.validate.rules import RULES
 from msport.validate.tolerance import SIGNIFICAND
 
 LEVELS = ("logits", "layers", "weights")
@@ -15,11 +16,13 @@ REFERENCE_DTYPES = (*SIGNIFICAND, "model")
 
 
 def check_arguments(
-    tolerance: float | None, level: str, max_length: int | None, seed: int, reference_dtype: str
+    tolerance: float | None, level: str, rule: str, max_length: int | None, seed: int, reference_dtype: str
 ) -> None:
     """Raises `UsageError` for an argument that makes no sense."""
     if level not in LEVELS:
         raise UsageError(f"level {level!r} is none of {', '.join(LEVELS)}")
+    if rule not in RULES:
+        raise UsageError(f"rule {rule!r} is none of {', '.join(RULES)}")
     if reference_dtype not in REFERENCE_DTYPES:
         raise UsageError(f"reference_dtype {reference_dtype!r} is none of {', '.join(REFERENCE_DTYPES)}")
     if tolerance is not None and not 0.0 <= tolerance < float("inf"):

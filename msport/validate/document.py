@@ -7,18 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from msport.validate.findings import Findings, PromptResult
+from msport.validate.findings import Findings
 from msport.validate.layers import LayerError, OperationError
 from msport.validate.metrics import DIFFERENCE_EDGES
 from msport.validate.prompts import Prompt
+from msport.validate.results import PromptResult
+from msport.validate.rules import Judgement
 from msport.validate.weights import TensorCheck
 
-SCHEMA = "msport.validate/4"
+SCHEMA = "msport.validate/5"
 
 
 def document_of(report: Findings) -> dict[str, Any]:
     """`report` as JSON values; an error that is not finite is null."""
-    tolerance = report.setup.tolerance
     prompts = {result.prompt.name: result.prompt for result in report.results}
     return {
         "schema": SCHEMA,
@@ -26,8 +27,10 @@ def document_of(report: Findings) -> dict[str, Any]:
         **{name: getattr(report.setup, name) for name in type(report.setup).__slots__},
         "versions": dict(report.setup.versions),
         "prompts": [_prompt(prompt) for prompt in prompts.values()],
-        "results": [_result(result, tolerance) for result in report.results],
+        "results": [_result(result) for result in report.results],
         "difference_edges": list(DIFFERENCE_EDGES) if report.results else [],
+        "judgement": _judgement(report.judgement),
+        "noise": _noise(report),
         "layers": [_layer(error) for error in report.layers],
         "first_departure": report.first_departure,
         "fault": _fault(report.departure),
@@ -43,14 +46,14 @@ def _prompt(prompt: Prompt) -> dict[str, Any]:
     return {"name": prompt.name, "text": prompt.text, "ids": list(prompt.ids)}
 
 
-def _result(result: PromptResult, tolerance: float) -> dict[str, Any]:
+def _result(result: PromptResult) -> dict[str, Any]:
     errors = result.errors
     return {
         "prompt": result.prompt.name,
         "path": result.path,
         "start": result.start,
         "tokens": len(errors),
-        "failed": result.failed(tolerance),
+        "failed": result.failed,
         "worst_position": result.start + result.worst,
         "top1": float(errors.top1.mean()),
         "top5_overlap": float(errors.overlap.mean()),
@@ -60,8 +63,40 @@ def _result(result: PromptResult, tolerance: float) -> dict[str, Any]:
         "margin": _finite_list(errors.margin),
         "likeliest": errors.likeliest.tolist(),
         "likeliest_ours": errors.likeliest_ours.tolist(),
-        "token_passed": errors.passed(tolerance).tolist(),
+        "token_passed": (~result.failing).tolist(),
         "differences": errors.differences.sum(axis=0).tolist(),
+    }
+
+
+def _judgement(judgement: Judgement | None) -> dict[str, Any] | None:
+    if judgement is None:
+        return None
+    return {
+        "passed": judgement.passed,
+        "excused": judgement.excused,
+        "following": judgement.following,
+        "swapped": judgement.swapped,
+        "checks": [
+            {
+                "metric": check.metric,
+                "statistic": check.statistic,
+                "error": _finite(check.error),
+                "noise": _finite(check.noise),
+                "factor": check.factor,
+                "passed": check.passed,
+            }
+            for check in judgement.checks
+        ],
+    }
+
+
+def _noise(report: Findings) -> dict[str, Any] | None:
+    if report.noise is None:
+        return None
+    return {
+        "dtype": report.noise.dtype,
+        "tokens": [len(tokens) for tokens in report.noise.tokens],
+        **{field: _finite_list(report.noise.of(field)) for field in ("relative_l2", "root_kl", "max_abs")},
     }
 
 

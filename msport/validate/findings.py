@@ -9,8 +9,9 @@ from importlib.metadata import version
 
 from msport import __version__
 from msport.validate.layers import LayerError
-from msport.validate.metrics import TokenErrors
-from msport.validate.prompts import Prompt
+from msport.validate.noise import Noise
+from msport.validate.results import PromptResult
+from msport.validate.rules import Judgement
 from msport.validate.weights import TensorCheck
 
 
@@ -30,6 +31,7 @@ class Setup:
     checkpoint: str
     reference: str
     level: str
+    rule: str
     tolerance: float
     seed: int
     date: str
@@ -50,43 +52,20 @@ def own_versions() -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class PromptResult:
-    """The errors of one prompt along one path: ``prefill`` in chunks, ``decode`` one token at a time, ``batch`` beside
-    prompts of other lengths.
-
-    `start` is the position of the first token measured.
-    """
-
-    prompt: Prompt
-    path: str
-    start: int
-    errors: TokenErrors
-
-    @property
-    def title(self) -> str:
-        return self.prompt.name if self.path == "prefill" else f"{self.prompt.name}, {self.path}"
-
-    @property
-    def worst(self) -> int:
-        """The index of the token with the largest relative L2 error."""
-        return int(self.errors.relative_l2.argmax())
-
-    def failed(self, tolerance: float) -> int:
-        """How many tokens do not pass."""
-        return int((~self.errors.passed(tolerance)).sum())
-
-
-@dataclass(frozen=True, slots=True)
 class Findings:
     """Everything a verdict rests on.
 
-    `first_departure` is the first station (0: the embedding, i: after i layers) that departs by more than rounding
-    explains; None if none does, or none was compared. `rounding` says which rounding explains what, `notes` what this
-    run could not have shown. `seconds` is the time each phase took, `peak_bytes` the most that the process held.
+    `judgement` says which errors of the logits rounding explains, by the `noise` of the reference; it is None where no
+    logits were compared. `first_departure` is the first station (0: the embedding, i: after i layers) that departs by
+    more than rounding explains; None if none does, or none was compared. `rounding` says which rounding explains what,
+    `notes` what this run could not have shown. `seconds` is the time each phase took, `peak_bytes` the most that the
+    process held.
     """
 
     setup: Setup
     results: tuple[PromptResult, ...] = ()
+    judgement: Judgement | None = None
+    noise: Noise | None = None
     layers: tuple[LayerError, ...] = ()
     first_departure: int | None = None
     weights: tuple[TensorCheck, ...] = ()
@@ -98,16 +77,15 @@ class Findings:
     @property
     def passed(self) -> bool:
         """Whether everything that the level judges passes; a report of nothing does not."""
-        tolerance = self.setup.tolerance
-        if not any(len(result.errors) for result in self.results) and not self.weights:
+        if self.judgement is None and not self.weights:
             return False
-        if self.setup.level == "layers" and not self._layers_pass(tolerance):
+        if self.setup.level == "layers" and not self._layers_pass():
             return False
-        return not any(result.failed(tolerance) for result in self.results) and all(c.passed for c in self.weights)
+        logits = self.judgement is None or self.judgement.passed
+        return logits and all(check.passed for check in self.weights)
 
-    def _layers_pass(self, tolerance: float) -> bool:
-        within = all(error.largest <= tolerance and error.first_operation is None for error in self.layers)
-        return bool(self.layers) and within
+    def _layers_pass(self) -> bool:
+        return bool(self.layers) and all(error.first_operation is None for error in self.layers)
 
     @property
     def departure(self) -> LayerError | None:

@@ -1,7 +1,7 @@
 """Golden values: what a reference computed, in one file, for machines that have no torch.
 
 The file is a packed recording (see ``recording``) whose metadata says how it was made: prompts, seed, versions, the
-checkpoint's source and hash.
+checkpoint's source and hash. It holds the reference's noise for every dtype that a device may compute in.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any
 from msport.architectures import ModelConfig
 from msport.checkpoint.reader import read_header
 from msport.errors import CheckpointError, ConfigError, OutputError
+from msport.validate.noise import FIELDS
 from msport.validate.operations import ATTENDED, EMBEDDING, FINAL_NORM, OUTPUT
 from msport.validate.prompts import Prompt
-from msport.validate.recording import Recording, layer_name, logits_name, pack
+from msport.validate.recording import Recording, layer_name, logits_name, noise_name, pack
 from msport.validate.tolerance import SIGNIFICAND
 
-FORMAT = "msport.reference/1"
+FORMAT = "msport.reference/2"
 SUFFIX = ".safetensors"
 _KEY = "msport"
 _MAKE = "make them by msport validate --save-reference"
@@ -130,10 +131,24 @@ def _faults(golden: Golden, config: ModelConfig, shapes: Mapping[str, tuple[int,
                 yield f"{name} is missing"
             elif shapes[name] != (tokens, width):
                 yield f"{name} is {shapes[name]}, not {(tokens, width)}"
+    yield from _faults_of_noise(golden, shapes)
     lengths = {str(number): len(prompt.ids) for number, prompt in enumerate(golden.prompts)}
     for name, shape in shapes.items():
-        if len(shape) != 2 or shape[0] != lengths.get(name.rpartition(".")[2]):
+        if not name.startswith("noise.") and (len(shape) != 2 or shape[0] != lengths.get(name.rpartition(".")[2])):
             yield f"{name} is {shape}, of another number of tokens than its prompt"
+
+
+def _faults_of_noise(golden: Golden, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    layers = golden.sizes["num_hidden_layers"]
+    for dtype in SIGNIFICAND:
+        name = noise_name(dtype)
+        for key, rows in ((f"{name}.drift", layers + 1), (f"{name}.router", layers)):
+            if shapes.get(key) != (rows, 1):
+                yield f"{key} is {shapes.get(key)}, not {(rows, 1)}"
+        for number, prompt in enumerate(golden.prompts):
+            shape = shapes.get(f"{name}.{number}", (0, 0))
+            if len(shape) != 2 or not 0 < shape[0] <= len(prompt.ids) or shape[1] != len(FIELDS):
+                yield f"{name}.{number} is {shape}, not the noise of prompt '{prompt.name}'"
 
 
 def _prompt(document: dict[str, Any]) -> Prompt:

@@ -19,6 +19,8 @@ from msport.validate.tables import (
     error_text,
     layer_rows,
     operation_rows,
+    ratio_text,
+    result_groups,
     result_rows,
     text_rows,
     weight_rows,
@@ -54,6 +56,7 @@ def _cards(report: Findings) -> list[tuple[str, str]]:
         kl = max(float(result.errors.kl.max()) for result in report.results)
         found += [
             ("largest relative L2 error", error_text(report.worst.errors.relative_l2.max())),
+            *_noise_card(report),
             ("tolerance", f"{report.setup.tolerance:g}"),
             ("tokens compared", f"{tokens:,}"),
             ("top-1 agrees", f"{top1:.2%}"),
@@ -67,6 +70,13 @@ def _cards(report: Findings) -> list[tuple[str, str]]:
     if report.peak_bytes is not None:
         found.append(("peak memory", f"{report.peak_bytes / 1e9:.1f} GB"))
     return found
+
+
+def _noise_card(report: Findings) -> Iterator[tuple[str, str]]:
+    """The error that exceeds its bound most, or comes nearest to it."""
+    worst = None if report.judgement is None else report.judgement.worst
+    if worst is not None:
+        yield "times what rounding explains", ratio_text(worst.ratio)
 
 
 def _layers(report: Findings) -> Iterator[str]:
@@ -107,7 +117,7 @@ def _logits(report: Findings) -> Iterator[str]:
         "Error by position",
         paragraph("Relative L2 error of each token's logits."),
         positions_picture(report),
-        _table(result_rows(report), [bool(result.failed(report.setup.tolerance)) for result in report.results]),
+        _table(result_rows(report), [any(result.failed for result in group) for group in result_groups(report)]),
     )
     yield section("Distribution of logit differences", differences_picture(report))
 

@@ -24,67 +24,107 @@ from msport.validate import golden as golden_values
 from msport.validate.checks import notes_on, notes_on_config
 from msport.validate.findings import Setup
 from msport.validate.golden import Golden
-from msport.validate.layers import LayerError, first_departure
-from msport.validate.memory import too_large, weight_dtype, weight_nbytes
-from msport.validate.operations import EMBEDDING, HEAD
+from msport.validate.layers import first_departure
+from msport.validate.memory import narrowed_to, too_large, weight_dtype, weight_nbytes
+from msport.validate.noise import Noise, NoisePlan, noise_lengths
+from msport.validate.operations import tensors_of
 from msport.validate.ours import Ours
 from msport.validate.prompts import Prompt
-from msport.validate.recording import Recording, RecordingWriter
+from msport.validate.recording import Recording, RecordingWriter, noise_name, noise_tensors, read_noise
 from msport.validate.reference import load_reference, memory_errors, reference_versions, steps_of
 from msport.validate.report import Report
-from msport.validate.sides import PREFILL_CHUNK, Outcome, judge_loaded, judge_streamed
-from msport.validate.tolerance import Dtypes, default_tolerance, explain_rounding, rounding
+from msport.validate.rules import LARGEST_FACTOR
+from msport.validate.sides import PREFILL_CHUNK, Outcome, Request, judge_loaded, judge_streamed
+from msport.validate.tolerance import (
+    SIGNIFICAND,
+    Dtypes,
+    check_reachable,
+    default_tolerance,
+    explain_rounding,
+    rounding,
+    unit,
+)
 from msport.validate.weights import TensorCheck, compare_weights
-
-# The tensors of the stations beside the layers; a tied head has the embedding's.
-_TENSORS = {EMBEDDING: ("model.embed_tokens.",), HEAD: ("model.norm.", "lm_head.", "model.embed_tokens.")}
 
 
 @dataclass
 class Judge:
     """What a verdict needs beside a reference.
 
-    `tolerance` None is chosen by the dtypes, `stream` None by the memory; `given`: prompts are not the default ones.
+    `tolerance` None is chosen by the dtypes and the noise, `stream` None by the memory; `rule` is one of `RULES`;
+    `given`: prompts are not the default ones.
     """
 
     setup: Setup
     ours: Ours
     manifest: Manifest
     tolerance: float | None
+    rule: str
     stream: bool | None
     phases: Phases
     given: bool
 
-    def by_source(self, source: Source, prompts: Sequence[Prompt], reference_dtype: str, save: Path | None) -> Report:
+    def by_source(self, source: Source, prompts: tuple[Prompt, ...], reference_dtype: str, save: Path | None) -> Report:
         """Runs the reference first; its values go to `save` too."""
         if self.stream is None:  # the reference decodes what we may keep packed
             self.stream = too_large(weight_nbytes(load_config(self.ours.folder), "float32"))
+        check_reachable(self.tolerance, self.ours.dtype, reference_dtype)
         versions = reference_versions()
-        with self._recorded(source.folder, prompts, reference_dtype) as recording:
+        plan = self._plan(source.folder, prompts, reference_dtype, every_dtype=save is not None)
+        with self._recorded(source.folder, prompts, reference_dtype, plan) as (recording, noise):
             if save is not None:
                 with self.phases.phase("save reference"):
                     made = self._golden(source, prompts, reference_dtype, versions)
                     golden_values.save_golden(recording, save, made)
-            outcome = self._run(recording, prompts, reference_dtype)
+            request = self._request(prompts, reference_dtype, noise)
+            outcome = self._run(recording, request)
         notes = notes_on_config(self.ours.folder, source)
-        report = self._report(outcome, prompts, weight_dtype(source.folder), reference_dtype, versions, notes)
+        report = self._report(outcome, request, weight_dtype(source.folder), versions, notes)
         return self._with_weights(report, source)
 
     def by_golden(self, path: Path, golden: Golden) -> Report:
         """Compares with values that a reference computed elsewhere."""
         if self.stream is None:
             self.stream = too_large(weight_nbytes(self.ours.config, self.ours.dtype))
+        check_reachable(self.tolerance, self.ours.dtype, golden.dtype)
         if self.setup.level == "layers" and golden.level != "layers":
             raise UsageError(f"{path}: was saved without operations; save it again with {parameter('level')} layers")
         with Recording(path) as recording:
-            outcome = self._run(recording, golden.prompts, golden.dtype)
-        notes: tuple[str, ...] = ()
+            noise = read_noise(recording, self.ours.dtype, len(golden.prompts))
+            request = self._request(golden.prompts, golden.dtype, (noise,))
+            outcome = self._run(recording, request)
+        notes = ["weights were not compared: golden values hold none; see --level weights"]
         if golden.checkpoint != self.setup.checkpoint:
-            notes = ("the golden values were saved beside another conversion: weights may be rounded otherwise",)
-        return self._report(outcome, golden.prompts, golden.source_dtype, golden.dtype, golden.versions, notes)
+            notes.append("the golden values were saved beside another conversion: weights may be rounded otherwise")
+        return self._report(outcome, request, golden.source_dtype, golden.versions, notes)
+
+    def _plan(
+        self, source: Path, prompts: Sequence[Prompt], reference_dtype: str, *, every_dtype: bool
+    ) -> NoisePlan | None:
+        """What is to be measured of the reference's noise; golden values are for a device that may take any dtype."""
+        if self.rule != "rounding" and not every_dtype:
+            return None
+        return NoisePlan(
+            lengths=noise_lengths([len(prompt.ids) for prompt in prompts]),
+            dtypes=tuple(SIGNIFICAND) if every_dtype else (self.ours.dtype,),
+            reference=reference_dtype,
+            stored=narrowed_to(source, self.manifest),
+            seed=self.setup.seed,
+        )
+
+    def _request(self, prompts: tuple[Prompt, ...], reference_dtype: str, noise: Sequence[Noise]) -> Request:
+        own = next((each for each in noise if each.dtype == self.ours.dtype), None)
+        tolerance = self.tolerance
+        if tolerance is None:
+            tolerance = default_tolerance(self.ours.dtype, reference_dtype)
+            if own is not None:  # no tolerance that nobody asked for is below what rounding does
+                tolerance = max(tolerance, LARGEST_FACTOR * float(own.of("relative_l2").max(initial=0.0)))
+        return Request(prompts, own if self.rule == "rounding" else None, tolerance, reference_dtype, self.setup.level)
 
     @contextmanager
-    def _recorded(self, source: Path, prompts: Sequence[Prompt], dtype: str) -> Iterator[Recording]:
+    def _recorded(
+        self, source: Path, prompts: Sequence[Prompt], dtype: str, plan: NoisePlan | None
+    ) -> Iterator[tuple[Recording, tuple[Noise, ...]]]:
         config = self.ours.config
         with TemporaryDirectory(prefix="msport-validate-") as scratch:
             folder = Path(scratch)
@@ -93,10 +133,12 @@ class Judge:
                     reference = self._load(source, dtype)
                 with self.phases.phase("run reference", steps_of(config.num_hidden_layers)) as advance:
                     every = self.setup.level == "layers"
-                    reference.record(prompts, writer, every_operation=every, advance=advance)
+                    noise = reference.record(prompts, writer, every_operation=every, noise=plan, advance=advance)
+                    for each in noise:
+                        writer.add(noise_name(each.dtype), noise_tensors(each))
                 reference.close()
             with Recording(folder) as recording:
-                yield recording
+                yield recording, noise
 
     def _load(self, source: Path, dtype: str) -> Any:
         if not self.stream:
@@ -105,36 +147,24 @@ class Judge:
 
         return stream_reference(source, dtype)
 
-    def _run(self, recording: Recording, prompts: Sequence[Prompt], reference_dtype: str) -> Outcome:
-        if self.stream:
-            return judge_streamed(self.ours, recording, prompts, reference_dtype=reference_dtype, phases=self.phases)
-        return judge_loaded(
-            self.ours,
-            recording,
-            prompts,
-            level=self.setup.level,
-            tolerance=self._tolerance(reference_dtype),
-            reference_dtype=reference_dtype,
-            phases=self.phases,
-        )
-
-    def _tolerance(self, reference_dtype: str) -> float:
-        return default_tolerance(self.ours.dtype, reference_dtype) if self.tolerance is None else self.tolerance
+    def _run(self, recording: Recording, request: Request) -> Outcome:
+        run = judge_streamed if self.stream else judge_loaded
+        return run(self.ours, recording, request, self.phases)
 
     def _report(
         self,
         outcome: Outcome,
-        prompts: Sequence[Prompt],
+        request: Request,
         source_dtype: str,
-        reference_dtype: str,
         versions: dict[str, str],
-        notes: tuple[str, ...],
+        notes: Sequence[str],
     ) -> Report:
-        ours, tolerance = self.ours, self._tolerance(reference_dtype)
-        longest = max(len(prompt.ids) for prompt in prompts)
+        ours, reference_dtype = self.ours, request.reference_dtype
+        longest = max(len(prompt.ids) for prompt in request.prompts)
         setup = replace(
             self.setup,
-            tolerance=tolerance,
+            tolerance=request.tolerance,
+            rule=self.rule,
             versions=self.setup.versions | _of_reference(versions) | {"mindspore": version("mindspore")},
             device=outcome.device,
             dtype=ours.dtype,
@@ -145,39 +175,65 @@ class Judge:
             reference_dtype=reference_dtype,
             streamed=bool(self.stream),
         )
-        departure = first_departure(outcome.layers, rounding(ours.dtype, reference_dtype), tolerance)
         stored = source_dtype if self.manifest.dtype == "mxfp4" else self.manifest.dtype  # packed is as it came
         dtypes = Dtypes(source_dtype, stored, ours.dtype, reference_dtype)
         largest = max(float(result.errors.relative_l2.max()) for result in outcome.results)
         alone = [o.largest for error in outcome.layers for o in error.operations if not o.departs]
+        judgement = outcome.judgement
         return Report(
             setup,
-            outcome.results,
+            tuple(replace(r, failing=f) for r, f in zip(outcome.results, judgement.failing, strict=True)),
+            judgement,
+            request.noise,
             outcome.layers,
-            departure,
+            first_departure(outcome.layers, self._thresholds(request)),
             notes=(
                 *notes,
                 *notes_on(ours.config, longest, PREFILL_CHUNK, streamed=bool(self.stream), given=self.given),
             ),
             seconds=self.phases.seconds,
-            rounding=explain_rounding(dtypes, largest, alone),
+            rounding=explain_rounding(dtypes, largest, alone, request.noise),
             peak_bytes=peak_memory(),
         )
 
+    def _thresholds(self, request: Request) -> tuple[float, ...]:
+        """How far each station's residual stream may drift."""
+        constant = min(rounding(self.ours.dtype, request.reference_dtype), request.tolerance)
+        if request.noise is None:
+            return (constant,)
+        return tuple(min(constant, LARGEST_FACTOR * max(drift, unit(self.ours.dtype))) for drift in request.noise.drift)
+
     def _with_weights(self, report: Report, source: Source) -> Report:
-        """`report` with a look at the weights of the layer that departs: they or the computation are at fault."""
+        """`report` with the weights held against their source.
+
+        All of them, because a verdict by the logits of some prompts sees few rows of an embedding; by the rule of the
+        tolerance those of the layer that departs: they or the computation are at fault.
+        """
         departure = report.departure
-        if departure is None or departure.first_operation is None:
+        if self.rule == "rounding":
+            prefixes: tuple[str, ...] = ("",)
+        elif departure is None or departure.first_operation is None:
             return report
+        else:
+            prefixes = tensors_of(departure.name)
         try:
-            with self.phases.phase("compare weights"):
-                weights = _weights_of(departure, source.folder, self.ours.folder)
+            weights = self._compare_weights(source.folder, prefixes)
         except MsportError as error:  # the verdict of a long run stands without them
-            return replace(report, notes=(*report.notes, f"the weights of {departure.name} were not compared: {error}"))
+            return replace(report, notes=(*report.notes, f"the weights were not compared: {error}"))
         return replace(report, weights=weights, peak_bytes=peak_memory())
 
+    def _compare_weights(self, source: Path, prefixes: tuple[str, ...]) -> tuple[TensorCheck, ...]:
+        with open_checkpoint(source) as original, open_checkpoint(self.ours.folder) as converted:
+            total = sum(t.nbytes for name, t in converted.tensors.items() if name.startswith(prefixes))
+            with self.phases.phase("compare weights", total) as advance:
+                return compare_weights(original, converted, advance, prefixes=prefixes)
+
     def _golden(
-        self, source: Source, prompts: Sequence[Prompt], reference_dtype: str, versions: dict[str, str]
+        self,
+        source: Source,
+        prompts: Sequence[Prompt],
+        reference_dtype: str,
+        versions: dict[str, str],
     ) -> Golden:
         return Golden(
             source=source.id,
@@ -191,12 +247,6 @@ class Judge:
             sizes=golden_values.sizes_of(self.ours.config),
             prompts=tuple(prompts),
         )
-
-
-def _weights_of(error: LayerError, source: Path, folder: Path) -> tuple[TensorCheck, ...]:
-    prefixes = _TENSORS.get(error.name, (f"model.{error.name}.",))
-    with open_checkpoint(source) as original, open_checkpoint(folder) as converted:
-        return compare_weights(original, converted, prefixes=prefixes)
 
 
 def _of_reference(versions: dict[str, str]) -> dict[str, str]:

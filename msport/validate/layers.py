@@ -16,7 +16,7 @@ import numpy as np
 from msport.checkpoint.dtypes import Array
 from msport.validate import operations
 from msport.validate.departure import describe_departure
-from msport.validate.metrics import Floats, relative_l2
+from msport.validate.metrics import Bools, Floats, relative_l2
 from msport.validate.operations import (
     ATTENDED,
     CHOSEN,
@@ -32,7 +32,7 @@ from msport.validate.operations import (
 )
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording, layer_name
-from msport.validate.routing import RoutingCheck, add_routing, check_routing
+from msport.validate.routing import RoutingCheck, add_routing, check_routing, near_ties
 
 if TYPE_CHECKING:
     from msport.validate.blocks import Blocks, HeadRunner, LayerRunner
@@ -102,16 +102,27 @@ class LayerComparison:
     """Compares `blocks` with a recording of `prompts`, which are given with their numbers in it.
 
     `threshold` is the error of an operation from which on it departs. `trajectory` holds our own residual stream of
-    each prompt after the layer that has just run, `entering` before it.
+    each prompt after the layer that has just run, `entering` before it. `undecided` marks the tokens of each prompt
+    whose experts nearly tied in a layer that has run; `router_error` is the error of the router's logits that rounding
+    explains, of each layer.
     """
 
-    def __init__(self, blocks: Blocks, recording: Recording, prompts: Numbered, threshold: float) -> None:
+    def __init__(
+        self,
+        blocks: Blocks,
+        recording: Recording,
+        prompts: Numbered,
+        threshold: float,
+        router_error: Sequence[float] = (),
+    ) -> None:
         self._blocks = blocks
         self._recording = recording
         self._prompts = prompts
         self._threshold = threshold
+        self._router_error = router_error
         self.trajectory: dict[int, Array] = {}
         self.entering: dict[int, Array] = {}
+        self.undecided: dict[int, Bools] = {}
 
     def run(self, layers: int, after_layer: AfterLayer = lambda runner: None) -> Iterator[LayerError]:
         """The error of the embedding and of each of `layers` layers; `after_layer` is told which layer has run."""
@@ -185,6 +196,8 @@ class LayerComparison:
             if {ROUTER, CHOSEN} <= present & reference.keys():
                 check, explained = check_routing(reference, own, alone)
                 routing = add_routing(routing, check)
+                near = near_ties(reference, own, self._router_error[index] if self._router_error else np.inf)
+                self.undecided[number] = self.undecided.get(number, np.zeros(len(near), bool)) | near
             pairs.append({name: (reference[name], alone[name]) for name in names if name not in missing})
             for name, (theirs, ours) in pairs[-1].items():
                 isolated[name].append(_operation_error(name, theirs, ours, explained))
@@ -232,13 +245,16 @@ class LayerComparison:
         return LayerError(layer, name, worst.largest, worst.mean, worst.prompt, worst.position, found, routing)
 
 
-def first_departure(layers: Sequence[LayerError], rounding: float, tolerance: float) -> int | None:
-    """The first station with an operation that departs; else the first that drifts beyond rounding or tolerance."""
+def first_departure(layers: Sequence[LayerError], thresholds: Sequence[float]) -> int | None:
+    """The first station with an operation that departs; else the first that drifts beyond its threshold.
+
+    `thresholds` are those of the stations, the embedding first; the last one holds for all that follow.
+    """
     departing = next((error.layer for error in layers if error.first_operation), None)
     if departing is not None:
         return departing
-    threshold = min(rounding, tolerance)
-    return next((error.layer for error in layers if not error.largest <= threshold), None)
+    bounds = [thresholds[min(error.layer, len(thresholds) - 1)] for error in layers]
+    return next((e.layer for e, bound in zip(layers, bounds, strict=True) if not e.largest <= bound), None)
 
 
 def _operation_error(name: str, reference: Array, ours: Array, explained: Array) -> Floats:

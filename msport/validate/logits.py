@@ -7,22 +7,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from msport.validate.findings import PromptResult
 from msport.validate.metrics import TokenErrors, concatenate, measure
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording
+from msport.validate.results import PromptResult
 
 Floats = npt.NDArray[np.float32]
 
 
-# Sequences of different lengths run in one batch, and tokens decoded there.
-BATCH = 3
+# Sequences of different lengths run in one batch, and tokens decoded there. So many rows still take the kernels for few
+# tokens, and are more than these handle at a time.
+BATCH = 8
 BATCH_DECODED = 4
+BATCHED = "batch"  # the path of their results
+# Prompts that appear twice in the batch are shorter by so many tokens the second time.
+_SHORTER = 5
 
 
 class ComputesLogits(Protocol):
@@ -60,38 +65,50 @@ def compare_batch(
     prompts: Sequence[Prompt],
     advance: Callable[[int], None] = lambda tokens: None,
 ) -> tuple[PromptResult, ...]:
-    """The errors of prompts of different lengths that run in one batch, the shorter ones padded.
+    """The errors of the sequences of `batched_rows` that run in one batch, the shorter ones padded.
 
     Measured are the last token of the prefill and each token decoded after it.
     """
-    chosen = batched_prompts(prompts)
-    if not chosen:
-        return ()
-    ids = [list(prompt.ids) for _, prompt in chosen]
-    steps = [model.prefill([row[:-BATCH_DECODED] for row in ids])]
+    rows = batched_rows(prompts)
+    steps = [model.prefill([list(row.ids[:-BATCH_DECODED]) for row in rows])]
+    advance(len(rows))
     for step in range(BATCH_DECODED):
-        steps.append(model.decode([row[step - BATCH_DECODED] for row in ids]))
-        advance(len(chosen))
-    advance(len(chosen))
+        steps.append(model.decode([row.ids[step - BATCH_DECODED] for row in rows]))
+        advance(len(rows))
     results = []
-    for row, (number, prompt) in enumerate(chosen):
-        start = len(prompt.ids) - BATCH_DECODED - 1
+    for row, chosen in enumerate(rows):
+        start = len(chosen.ids) - BATCH_DECODED - 1
         ours = np.stack([logits[row] for logits in steps])
-        errors = measure(recording.logits(number, start, len(prompt.ids)), ours)
-        results.append(PromptResult(prompt, "batch", start, errors))
+        errors = measure(recording.logits(chosen.number, start, len(chosen.ids)), ours)
+        results.append(PromptResult(prompts[chosen.number], BATCHED, start, errors))
     return tuple(results)
 
 
-def batched_prompts(prompts: Sequence[Prompt]) -> list[tuple[int, Prompt]]:
-    """The prompts that `compare_batch` takes, with their numbers: the shortest, no two of one length; at least two."""
-    by_length = {len(prompt.ids): (number, prompt) for number, prompt in reversed(list(enumerate(prompts)))}
-    lengths = sorted(length for length in by_length if length > BATCH_DECODED)[:BATCH]
-    return [by_length[length] for length in lengths] if len(lengths) > 1 else []
+@dataclass(frozen=True, slots=True)
+class BatchRow:
+    """One sequence of a batch: the beginning `ids` of prompt `number`."""
+
+    number: int
+    ids: tuple[int, ...]
+
+
+def batched_rows(prompts: Sequence[Prompt]) -> list[BatchRow]:
+    """The sequences that `compare_batch` runs: `BATCH` beginnings of prompts, the short ones first, of many lengths."""
+    rows: list[BatchRow] = []
+    lengths: set[int] = set()
+    shortest = sorted(enumerate(prompts), key=lambda numbered: len(numbered[1].ids))
+    for cut in range(0, _SHORTER * BATCH, _SHORTER):
+        for number, prompt in shortest:
+            length = len(prompt.ids) - cut
+            if length > BATCH_DECODED and length not in lengths and len(rows) < BATCH:
+                rows.append(BatchRow(number, prompt.ids[:length]))
+                lengths.add(length)
+    return rows if len(rows) > 1 else []
 
 
 def tokens_to_compare(prompts: Sequence[Prompt]) -> int:
     """How many tokens `compare_logits` and `compare_batch` measure."""
-    batched = len(batched_prompts(prompts)) * (BATCH_DECODED + 1)
+    batched = len(batched_rows(prompts)) * (BATCH_DECODED + 1)
     return batched + sum(len(prompt.ids) + (prompt.decoded + 1 if prompt.decoded else 0) for prompt in prompts)
 
 

@@ -6,10 +6,14 @@ from math import prod
 from pathlib import Path
 
 from msport.architectures import ARCHITECTURES, ModelConfig
-from msport.checkpoint import open_checkpoint
+from msport.checkpoint import Manifest, open_checkpoint
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT8_E4M3FN, FLOAT16, FLOAT32
 from msport.memory import available_memory
+from msport.validate.tolerance import holds
 
 _ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
+# What may lose digits when it is stored in another dtype.
+_ROUNDED = (FLOAT32, FLOAT16, BFLOAT16, FLOAT8_E4M3FN)
 # Beside the weights: caches, activations, the graph compiler.
 _SLACK_BYTES = 2 * 10**9
 
@@ -37,3 +41,15 @@ def weight_dtype(folder: Path) -> str:
             if tensor.dtype.name in _ITEMSIZE:
                 elements[tensor.dtype.name] = elements.get(tensor.dtype.name, 0) + prod(tensor.shape)
     return max(elements, key=lambda name: elements[name], default="bfloat16")
+
+
+def narrowed_to(source: Path, manifest: Manifest) -> str | None:
+    """The dtype that the conversion of `source` rounded weights to, None where it kept every value.
+
+    MXFP4 is none of the floating dtypes here: bfloat16 holds its values exactly.
+    """
+    stored = {record.dtype.name for record in manifest.tensors.values()}
+    with open_checkpoint(source) as checkpoint:
+        found = {tensor.dtype for tensor in checkpoint.tensors.values() if tensor.dtype in _ROUNDED}
+    kept = all(any(holds(name, dtype.name) for name in stored) for dtype in found)
+    return None if kept else manifest.dtype

@@ -1,8 +1,4 @@
-"""How far two sets of logits are apart, token by token, and whether a token passes.
-
-The pass rule: the relative L2 error of a token's logits is at most the tolerance, and wherever the reference's top-1
-leads its top-2 by more than the two tokens' error, top-1 agrees. Anything that is not finite fails.
-"""
+"""How far two sets of logits are apart, token by token; ``rules`` says what of it passes."""
 
 from __future__ import annotations
 
@@ -31,22 +27,26 @@ class TokenErrors:
     """What was measured at each of n tokens; every array is ``[n]``.
 
     `relative_l2` is ``|ours - reference| / |reference|`` over the vocabulary, `max_abs` the largest difference, `kl`
-    the divergence KL(reference || ours) in nats, `top1` whether ours ranks the reference's top-1 first, `clear` whether
-    the margin rule asks for that, `margin` how far the reference's top-1 leads its top-2, `overlap` the share of the
-    reference's top 5 that is in ours, `likeliest` and `likeliest_ours` the token that each ranks first. Where logits
-    are not finite, the errors are infinite and `finite` is false. `differences` ``[n, bins]`` counts the logits by how
-    much they differ, as a share of the root mean square of the reference's logits at that token; bin i begins at 10 to
-    the power of ``DIFFERENCE_EDGES[i]``, the first one at 0; a token whose logits are not finite has none.
+    the divergence KL(reference || ours) in nats, `top1` whether ours ranks the reference's top-1 first, `margin` how
+    far the reference's top-1 leads its top-2, `margin_error` by how much ours moves that lead, `regret` the
+    reference's lead of its own top-1 over ours, in the reference's logits. `overlap` is the share of the reference's
+    top 5 that is in ours, `likeliest` and `likeliest_ours` the token that each ranks first, `size` the reference's
+    largest logit, whatever its sign. Where logits are not finite, the errors are infinite and `finite` is false.
+    `differences` ``[n, bins]`` counts the logits by how much they differ, as a share of the root mean square of the
+    reference's logits at that token; bin i begins at 10 to the power of ``DIFFERENCE_EDGES[i]``, the first one at 0; a
+    token whose logits are not finite has none.
     """
 
     relative_l2: Floats
     max_abs: Floats
     kl: Floats
     top1: Bools
-    clear: Bools
     overlap: Floats
     finite: Bools
     margin: Floats
+    margin_error: Floats
+    regret: Floats
+    size: Floats
     likeliest: Counts
     likeliest_ours: Counts
     differences: Counts
@@ -54,15 +54,20 @@ class TokenErrors:
     def __len__(self) -> int:
         return len(self.relative_l2)
 
-    def passed(self, tolerance: float) -> Bools:
-        """Whether each token passes at `tolerance`, ``[n]``."""
-        return self.finite & (self.relative_l2 <= tolerance) & (self.top1 | ~self.clear)
+    @property
+    def root_kl(self) -> Floats:
+        """The square root of `kl`, which grows with the errors of the logits as they do, not with their square."""
+        return np.asarray(np.sqrt(self.kl))
+
+    def __getitem__(self, tokens: slice | Bools) -> TokenErrors:
+        """The errors of some of the tokens."""
+        return TokenErrors(**{field.name: getattr(self, field.name)[tokens] for field in fields(self)})
 
 
 _NO_TOKENS = TokenErrors(
     **{
         **{field.name: np.empty(0) for field in fields(TokenErrors)},
-        **{name: np.empty(0, bool) for name in ("top1", "clear", "finite")},
+        **{name: np.empty(0, bool) for name in ("top1", "finite")},
         **{name: np.empty(0, np.int64) for name in ("likeliest", "likeliest_ours")},
         "differences": np.empty((0, len(DIFFERENCE_EDGES)), np.int64),
     }
@@ -106,18 +111,21 @@ def _measure(reference: Logits, ours: Logits) -> TokenErrors:
     error = np.abs(mine - theirs)
     first, second = _top_two(theirs)
     rows = np.arange(len(theirs))
-    two_errors = error[rows, first] + error[rows, second]
+    margin, chosen = theirs[rows, first] - theirs[rows, second], mine.argmax(axis=-1)
+    top1 = mine[rows, first] >= mine[rows, chosen]
     return TokenErrors(
         relative_l2=np.where(finite, relative_l2(theirs, mine), np.inf),
         max_abs=np.where(finite, error.max(axis=-1), np.inf),
         kl=np.where(finite, _kl_divergence(theirs, mine), np.inf),
-        top1=finite & (mine[rows, first] >= mine.max(axis=-1)),
-        clear=finite & (theirs[rows, first] - theirs[rows, second] > two_errors),
+        top1=finite & top1,
         overlap=np.where(finite, _top_overlap(theirs, mine), 0.0),
         finite=finite,
-        margin=np.where(finite, theirs[rows, first] - theirs[rows, second], 0.0),
+        margin=np.where(finite, margin, 0.0),
+        margin_error=np.where(finite, np.abs(mine[rows, first] - mine[rows, second] - margin), np.inf),
+        regret=np.where(finite, np.where(top1, 0.0, theirs[rows, first] - theirs[rows, chosen]), np.inf),
+        size=np.abs(theirs).max(axis=-1),
         likeliest=first,
-        likeliest_ours=mine.argmax(axis=-1),
+        likeliest_ours=chosen,
         differences=np.where(finite[:, None], _count_differences(error, theirs), 0),
     )
 

@@ -88,3 +88,9 @@ def find_router(block: Any) -> Any:
         return None
     router = getattr(block, "router", None)
     return block.gate if router is None else router
+
+
+def tensors_of(station: str) -> tuple[str, ...]:
+    """How the names of the weights of a layer, the embedding or the head begin; a tied head has the embedding's."""
+    beside = {EMBEDDING: ("model.embed_tokens.",), HEAD: ("model.norm.", "lm_head.", "model.embed_tokens.")}
+    return beside.get(station, (f"model.{station}.",))

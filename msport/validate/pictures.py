@@ -9,9 +9,10 @@ from msport.report import chart
 from msport.report.frame import Limit, Point
 from msport.report.layout import exact_percent, percent, power_of_ten
 from msport.report.scale import Scale, decades, linear, places
-from msport.validate.findings import Findings, PromptResult
+from msport.validate.findings import Findings
 from msport.validate.layers import LayerError
 from msport.validate.metrics import DIFFERENCE_EDGES
+from msport.validate.results import PromptResult
 from msport.validate.tables import error_text
 from msport.validate.tolerance import rounding
 

@@ -15,7 +15,8 @@ from msport.architectures.stated_ids import read_special_ids
 from msport.errors import UsageError
 from msport.msmodels.tokenizer import Tokenizer, encode, load_tokenizer
 
-DECODED = 16
+# Past a chunk of 128 and, in the longest default prompt, from before the ring of a window wraps until after it.
+DECODED = 162
 SPECIAL_LENGTH = 32
 _PAST = 17  # no multiple of any chunk, so that the last chunk is a partial one
 

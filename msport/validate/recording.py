@@ -4,7 +4,8 @@ Logits are too large to stand in memory, and the two sides never run at the same
 safetensors files, one for all logits and one a layer, or the same packed into one file, which keeps its golden values
 for machines without torch. Tensors, float32 unless stated, for prompt number I: ``logits.I`` ``[tokens, vocab]``,
 ``embed_tokens.I`` and ``norm.I`` ``[tokens, hidden]``, ``layers.L.OPERATION.I`` ``[tokens, features]``
-(``chosen experts``: int32).
+(``chosen experts``: int32). The noise (see ``noise``) is ``noise.DTYPE.I`` ``[measured tokens, fields]``,
+``noise.DTYPE.drift`` and ``noise.DTYPE.router``, ``[stations, 1]`` and ``[layers, 1]``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy.typing as npt
 from msport.checkpoint import ShardWriter, TensorFile, safetensors
 from msport.checkpoint.dtypes import FLOAT32, INT32, DType
 from msport.errors import OutputError
+from msport.validate.noise import Noise
 from msport.validate.operations import EMBEDDING, OUTPUT
 from msport.validate.prompts import Prompt
 
@@ -97,6 +99,10 @@ class Recording:
         prefix, suffix = f"layers.{layer}.", f".{number}"
         return [n[len(prefix) : -len(suffix)] for n in self._homes if n.startswith(prefix) and n.endswith(suffix)]
 
+    def has_operation(self, operation: str) -> bool:
+        """Whether some layer has it."""
+        return any(f".{operation}." in name for name in self._homes)
+
     def __enter__(self) -> Recording:
         return self
 
@@ -126,6 +132,27 @@ def logits_name(number: int) -> str:
 def layer_name(layer: int, operation: str, number: int) -> str:
     """The name of what `operation` of `layer` gave for prompt `number`."""
     return f"layers.{layer}.{operation}.{number}"
+
+
+def noise_name(dtype: str) -> str:
+    """How the names of the noise of our computing in `dtype` begin."""
+    return f"noise.{dtype}"
+
+
+def noise_tensors(noise: Noise) -> dict[str, Array]:
+    """`noise` as the tensors of a recording."""
+    name = noise_name(noise.dtype)
+    arrays = {f"{name}.{number}": tokens for number, tokens in enumerate(noise.tokens)}
+    stations = {f"{name}.{part}": np.array(getattr(noise, part))[:, None] for part in ("drift", "router")}
+    return {key: array.astype(np.float32) for key, array in (arrays | stations).items()}
+
+
+def read_noise(recording: Recording, dtype: str, prompts: int) -> Noise:
+    """The noise of our computing in `dtype` for so many prompts."""
+    name = noise_name(dtype)
+    drift, router = (tuple(recording.read(f"{name}.{part}")[:, 0].tolist()) for part in ("drift", "router"))
+    tokens = tuple(recording.read(f"{name}.{number}").astype(np.float64) for number in range(prompts))
+    return Noise(dtype, tokens, drift, router)
 
 
 def _dtype(array: Array) -> DType:

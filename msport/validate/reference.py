@@ -18,9 +18,11 @@ from msport.architectures import read_config
 from msport.checkpoint import read_manifest
 from msport.checkpoint.manifest import FILE_NAME
 from msport.errors import CheckpointError, MissingDependencyError, parameter
+from msport.validate.noise import Noise, NoisePlan
 from msport.validate.operations import FINAL_NORM
 from msport.validate.prompts import Prompt
 from msport.validate.recording import RecordingWriter
+from msport.validate.reference_noise import noise_runs
 from msport.validate.reference_walk import Provide, head_logits, walk
 
 PACKAGES = ("torch", "transformers")
@@ -42,22 +44,28 @@ class Reference:
         *,
         every_operation: bool = False,
         chunk: int | None = None,
+        noise: NoisePlan | None = None,
         advance: Callable[[int], None] = lambda steps: None,
-    ) -> None:
+    ) -> tuple[Noise, ...]:
         """Writes the residual stream, the operations if wanted, and the logits of `prompts`; see `walk` for `chunk`.
 
-        `advance` is told one step for the embedding, each layer, the final norm and the head.
+        With `noise` a second run measures how far rounding moves the reference, once for each dtype of the plan;
+        the model's weights are not the same afterwards. `advance` is told one step for the embedding, each layer, the
+        final norm and the head.
         """
         normed: dict[int, Any] = {}
         ids = [prompt.ids for prompt in prompts]
-        for part, tensors in walk(self._model, ids, self._provide, every_operation=every_operation, chunk=chunk):
+        runs = [] if noise is None else noise_runs(noise)
+        steps = walk(self._model, ids, self._provide, every_operation=every_operation, chunk=chunk, seconds=runs)
+        for part, tensors in steps:
             writer.add(part, tensors)
             if part == FINAL_NORM:
                 normed = {number: tensors[f"{FINAL_NORM}.{number}"] for number in range(len(prompts))}
             advance(1)
-        for number, start, logits in head_logits(self._model, normed, self._provide):
+        for number, start, logits in head_logits(self._model, normed, self._provide, runs):
             writer.add_logits(number, start, logits)
         advance(1)
+        return tuple(run.result() for run in runs)
 
     def close(self) -> None:
         """Gives the weights' memory back."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -36,11 +36,25 @@ class _AllSeen(Exception):  # noqa: N818  it ends a pass early, and is no error
 
 
 @dataclass
-class _Entered:
+class Entered:
     """One prompt: its residual stream ``[1, tokens, hidden]``, and the keyword arguments of every layer."""
 
     hidden: Any
     arguments: list[dict[str, Any]] = field(default_factory=list)
+
+
+class SecondRun(Protocol):
+    """Goes through each module after the first run has left it; see ``reference_noise``."""
+
+    def enter(self, decoder: Any, prompts: Sequence[Sequence[int]], first: Sequence[Entered]) -> None: ...
+
+    def layer(
+        self, layer: Any, index: int, config: Any, first: Sequence[Entered], recorded: Mapping[str, Array]
+    ) -> None: ...
+
+    def norm(self, norm: Any) -> None: ...
+
+    def measure(self, model: Any, number: int, start: int, logits: Array) -> None: ...
 
 
 def walk(
@@ -50,57 +64,74 @@ def walk(
     *,
     every_operation: bool,
     chunk: int | None = None,
+    seconds: Sequence[SecondRun] = (),
 ) -> Iterator[tuple[str, dict[str, Array]]]:
     """Yields ``embed_tokens``, ``layers.0`` and so on in order, with what was recorded there, by the recording's names.
 
-    Of a layer its output and the residual stream after attention, or with `every_operation` all of them. Ends with
-    ``norm``. The head's logits come from `head_logits`. `chunk` forces a number of tokens a pass through attention.
+    Of a layer its output, the residual stream after attention and the choice of experts, or with `every_operation` all
+    of them. Ends with ``norm``. The head's logits come from `head_logits`. `chunk` forces a number of tokens a pass
+    through attention. Each of `seconds` runs a module after the prompts have gone through it.
     """
     import torch
 
     decoder = model.get_decoder()
     with torch.inference_mode():
         with provide(decoder.embed_tokens, "model.embed_tokens."):
-            entered = [_enter(decoder, ids) for ids in prompts]
+            entered = [enter(decoder, ids) for ids in prompts]
+            for second in seconds:
+                second.enter(decoder, prompts, entered)
         yield "embed_tokens", {f"embed_tokens.{n}": _host(each.hidden) for n, each in enumerate(entered)}
         for index, layer in enumerate(decoder.layers):
             recorded: dict[str, Array] = {}
             with provide(layer, f"model.layers.{index}."):
                 for number, each in enumerate(entered):
-                    values = _run(layer, index, each, model.config, every_operation, chunk)
+                    values = advance(layer, index, each, model.config, every_operation, chunk)
                     recorded |= {f"layers.{index}.{name}.{number}": array for name, array in values.items()}
+                for second in seconds:
+                    second.layer(layer, index, model.config, entered, recorded)
             yield f"layers.{index}", recorded
         with provide(decoder.norm, "model.norm."):
             normed = {f"norm.{number}": decoder.norm(each.hidden) for number, each in enumerate(entered)}
+            for second in seconds:
+                second.norm(decoder.norm)
         yield "norm", {name: _host(value) for name, value in normed.items()}
 
 
-def head_logits(model: Any, normed: Mapping[int, Array], provide: Provide) -> Iterator[tuple[int, int, Array]]:
+def head_logits(
+    model: Any, normed: Mapping[int, Array], provide: Provide, seconds: Sequence[SecondRun] = ()
+) -> Iterator[tuple[int, int, Array]]:
     """What the head, soft-cap included, makes of the normed states ``[tokens, hidden]`` of each prompt.
 
     Yields prompt number, first token and float32 logits ``[n, vocab]``.
     """
     import torch
-    from transformers.modeling_outputs import MoeModelOutputWithPast
 
-    decoder = model.get_decoder()
     rows = max(1, _HEAD_BYTES // (4 * int(model.config.vocab_size)))
     with torch.inference_mode(), provide(model.lm_head, "lm_head."):
-        dtype = next(model.lm_head.parameters()).dtype
         for number, states in normed.items():
             for start in range(0, len(states), rows):
-                piece = torch.from_numpy(states[start : start + rows])[None].to(dtype)
-                output = MoeModelOutputWithPast(last_hidden_state=piece)
-                with _replaced(decoder, lambda *_args, output=output, **_kwargs: output):
-                    logits = model(input_ids=torch.zeros((1, piece.shape[1]), dtype=torch.long)).logits
-                yield number, start, _host(logits)
+                logits = compute_logits(model, torch.from_numpy(states[start : start + rows]))
+                for second in seconds:
+                    second.measure(model, number, start, logits)
+                yield number, start, logits
 
 
-def _enter(decoder: Any, ids: Sequence[int]) -> _Entered:
+def compute_logits(model: Any, states: Any) -> Array:
+    """Float32 logits ``[n, vocab]`` of the normed states ``[n, hidden]``."""
+    import torch
+    from transformers.modeling_outputs import MoeModelOutputWithPast
+
+    dtype = next(model.lm_head.parameters()).dtype
+    output = MoeModelOutputWithPast(last_hidden_state=states[None].to(dtype))
+    with _replaced(model.get_decoder(), lambda *_args, **_kwargs: output):
+        return _host(model(input_ids=torch.zeros((1, len(states)), dtype=torch.long)).logits)
+
+
+def enter(decoder: Any, ids: Sequence[int]) -> Entered:
     """Runs Transformers' own model up to the first layer, and lets each layer note its keyword arguments."""
     import torch
 
-    seen = _Entered(None)
+    seen = Entered(None)
 
     def note(hidden: Any, **arguments: Any) -> tuple[Any]:
         seen.hidden = hidden if seen.hidden is None else seen.hidden
@@ -126,8 +157,8 @@ def _replaced(module: Any, forward: Callable[..., Any]) -> Iterator[None]:
         del module.forward
 
 
-def _run(
-    layer: Any, index: int, prompt: _Entered, config: Any, every_operation: bool, chunk: int | None
+def advance(
+    layer: Any, index: int, prompt: Entered, config: Any, every_operation: bool = False, chunk: int | None = None
 ) -> dict[str, Array]:
     """One prompt through one layer, in chunks with a cache where its attention scores would not fit; advances it."""
     import torch
@@ -176,11 +207,11 @@ def _watching(layer: Any, every_operation: bool) -> Iterator[dict[str, Any]]:
     values: dict[str, Any] = {}
     modules = operations.find_modules(layer)
     hooks = [modules[MLP_NORM].register_forward_pre_hook(_keep_input(values, ATTENDED))]
+    if ROUTER in modules:
+        hooks.append(modules[ROUTER].register_forward_pre_hook(_keep_routing(values, modules[EXPERTS])))
     if every_operation:
         hooks.append(modules["o_proj"].register_forward_pre_hook(_keep_input(values, ATTENTION)))
-        if ROUTER in modules:
-            hooks.append(modules[ROUTER].register_forward_pre_hook(_keep_routing(values, modules[EXPERTS])))
-        else:
+        if ROUTER not in modules:
             hooks.append(modules["down_proj"].register_forward_pre_hook(_keep_input(values, operations.ACTIVATION)))
         hooks += [m.register_forward_hook(_keep_output(values, name)) for name, m in modules.items() if name != ROUTER]
     try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from msport.checkpoint.dtypes import Array
+from msport.validate.metrics import Bools
 from msport.validate.operations import CHOSEN, ROUTER
 
 
@@ -52,6 +53,16 @@ def check_routing(
         wrong=int((~isolated & ~near).sum()),
     )
     return check, near
+
+
+def near_ties(reference: Mapping[str, Array], own: Mapping[str, Array], most: float = np.inf) -> Bools:
+    """The tokens whose last chosen expert leads the next by no more than the error of our router's logits.
+
+    Which of the two is chosen then is a matter of rounding, bool ``[tokens]``. An error above `most` is none of
+    rounding, and excuses no more than `most` does.
+    """
+    error = np.abs(own[ROUTER].astype(np.float64) - reference[ROUTER]).max(axis=-1)
+    return np.asarray(_margins(reference[ROUTER], reference[CHOSEN].shape[1]) <= 2 * np.minimum(error, most))
 
 
 def add_routing(first: RoutingCheck | None, second: RoutingCheck) -> RoutingCheck:

@@ -26,6 +26,7 @@ from msport.validate.sides import PREFILL_CHUNK
 from msport.validate.weights import compare_weights
 
 Level = Literal["logits", "layers", "weights"]
+Rule = Literal["rounding", "tolerance"]
 
 
 def validate_model(
@@ -34,6 +35,7 @@ def validate_model(
     tol: float | None = None,
     *,
     level: Level = "logits",
+    rule: Rule = "rounding",
     dtype: str | None = None,
     reference_dtype: str = "float32",
     stream: bool | None = None,
@@ -48,15 +50,16 @@ def validate_model(
     `reference` is a folder, a Hub id, or a file of golden values that `save_reference` made, which needs no torch; None
     is what `folder` was converted from. ``logits`` compares the logits of every token of every prompt, ``layers`` every
     operation of every layer too, and ``weights`` every tensor with its source, without running anything. `tol` is the
-    relative L2 error that a token may have, None what the mantissa of the dtypes allows. `dtype` is the one we compute
-    in, `reference_dtype` the reference's (``model``: the one its weights have). With `stream` both sides run one layer
-    at a time, None: where the model would not fit in memory. `prompts` are texts or token ids instead of the default
-    ones; `max_length` is the length of the longest default prompt.
+    relative L2 error that a token may have, None what the mantissa of the dtypes allows. The rule ``rounding`` asks
+    also that rounding explains the error, and that every weight is what its source makes it; ``tolerance`` asks for
+    `tol` alone. `dtype` is the one we compute in, `reference_dtype` the reference's (``model``: the one its weights
+    have). With `stream` both sides run one layer at a time, None: where the model would not fit in memory. `prompts`
+    are texts or token ids instead of the default ones; `max_length` is the length of the longest default prompt.
 
     Raises `MissingDependencyError` without torch and Transformers, and other subclasses of `MsportError` where the
     model cannot be judged.
     """
-    check_arguments(tol, level, max_length, seed, reference_dtype)
+    check_arguments(tol, level, rule, max_length, seed, reference_dtype)
     folder, phases = Path(folder), Phases(progress)
     manifest = read_manifest(folder)
     config = load_config(folder)
@@ -74,12 +77,13 @@ def validate_model(
         why = f"{path} holds golden values of its own prompts, seed and dtype"
         check_no_effect(why, **of_prompts, reference_dtype=own_dtype, seed=own_seed)
         setup = _setup(folder, manifest, config, str(path), level, golden.seed, phases.date)
-        return Judge(setup, choose_ours(folder, dtype), manifest, tol, stream, phases, given=True).by_golden(
+        return Judge(setup, choose_ours(folder, dtype), manifest, tol, rule, stream, phases, given=True).by_golden(
             path, golden
         )
     if level == "weights":
         why = f"{parameter('level')} weights runs nothing"
-        check_no_effect(why, **of_prompts, dtype=dtype, stream=stream, reference_dtype=other_dtype)
+        other_rule = None if rule == "rounding" else rule
+        check_no_effect(why, **of_prompts, dtype=dtype, stream=stream, reference_dtype=other_dtype, rule=other_rule)
         source = find_reference(manifest, reference)
         check_same_sizes(folder, source)
         setup = _setup(folder, manifest, config, source.id, level, seed, phases.date)
@@ -94,7 +98,7 @@ def validate_model(
     check_same_sizes(folder, source)
     computed = weight_dtype(source.folder) if reference_dtype == "model" else reference_dtype
     setup = _setup(folder, manifest, config, source.id, level, seed, phases.date)
-    judge = Judge(setup, ours, manifest, tol, stream, phases, given=prompts is not None)
+    judge = Judge(setup, ours, manifest, tol, rule, stream, phases, given=prompts is not None)
     return judge.by_source(source, chosen, computed, save)
 
 
@@ -136,6 +140,7 @@ def _setup(
         checkpoint=checkpoint_hash(manifest),
         reference=reference,
         level=level,
+        rule="rounding",
         tolerance=0.0,
         seed=seed,
         date=date,

@@ -27,9 +27,9 @@ def share_weights(source: nn.Cell, target: nn.Cell) -> None:
         setattr(owner, attribute, theirs[name])
 
 
-def with_batch(model: LanguageModel, batch_size: int) -> LanguageModel:
-    """`model` for `batch_size` sequences at a time, over the weights that it has."""
-    cache = replace(model.graphs.cache, batch=batch_size)
+def with_batch(model: LanguageModel, batch_size: int, max_length: int) -> LanguageModel:
+    """`model` for `batch_size` sequences of at most `max_length` tokens at a time, over the weights that it has."""
+    cache = replace(model.graphs.cache, batch=batch_size, max_length=max_length)
     with no_init_parameters():
         network = build_network(model.config, cache)
     share_weights(model.graphs.network, network)

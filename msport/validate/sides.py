@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,81 +10,96 @@ import numpy as np
 
 from msport.checkpoint.dtypes import Array
 from msport.phases import Phases
-from msport.validate.findings import PromptResult
 from msport.validate.layers import LayerComparison, LayerError, Numbered
-from msport.validate.logits import (
-    BATCH,
-    batched_prompts,
-    compare_batch,
-    compare_logits,
-    measure_rows,
-    tokens_to_compare,
-)
+from msport.validate.logits import batched_rows, compare_batch, compare_logits, measure_rows, tokens_to_compare
+from msport.validate.metrics import Bools
+from msport.validate.noise import Noise
+from msport.validate.operations import ROUTER
 from msport.validate.ours import Ours
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording
+from msport.validate.results import PromptResult
+from msport.validate.rules import LARGEST_FACTOR, Judgement, judge
 from msport.validate.tolerance import rounding
 
 if TYPE_CHECKING:
-    from msport.msmodels.model import LanguageModel
-    from msport.validate.blocks import LayerRunner
+    from msport.validate.blocks import InMemory, LayerRunner
 
 PREFILL_CHUNK = 128
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """What our side is to be judged by: the prompts, the noise (None: by the tolerance alone) and the tolerance."""
+
+    prompts: tuple[Prompt, ...]
+    noise: Noise | None
+    tolerance: float
+    reference_dtype: str
+    level: str
+
+    def judge(self, results: Sequence[PromptResult], undecided: Mapping[int, Bools] | None = None) -> Judgement:
+        return judge(results, self.prompts, self.noise, self.tolerance, undecided)
+
+    @property
+    def router_error(self) -> tuple[float, ...]:
+        """The error of a router's logits that rounding explains, of each layer."""
+        return () if self.noise is None else tuple(LARGEST_FACTOR * error for error in self.noise.router)
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was measured on our side, and on what."""
+    """What was measured on our side, on what, and the judgement of its logits."""
 
     results: tuple[PromptResult, ...]
+    judgement: Judgement
     layers: tuple[LayerError, ...]
     device: str
     operators: str
 
 
-def judge_loaded(
-    ours: Ours,
-    recording: Recording,
-    prompts: Sequence[Prompt],
-    *,
-    level: str,
-    tolerance: float,
-    reference_dtype: str,
-    phases: Phases,
-) -> Outcome:
-    """The model as a user runs it; its layers are compared if asked for, or for the worst prompt if it fails."""
+def judge_loaded(ours: Ours, recording: Recording, request: Request, phases: Phases) -> Outcome:
+    """The model as a user runs it; its layers are compared if asked for, or where it fails."""
     from msport.msmodels.loading import load_model
+    from msport.validate.blocks import InMemory
 
+    prompts = request.prompts
     with phases.phase("load model"):
         longest = max(len(prompt.ids) for prompt in prompts)
         model = load_model(ours.folder, ours.load_dtype, max_length=longest, prefill_chunk=PREFILL_CHUNK)
     with phases.phase("run model", tokens_to_compare(prompts)) as advance:
         results = compare_logits(model, recording, prompts, advance)
-        if batched_prompts(prompts):
+        if rows := batched_rows(prompts):
             from msport.validate.sharing import with_batch
 
-            results += compare_batch(with_batch(model, BATCH), recording, prompts, advance)
-    chosen = _to_locate(results, prompts, level, tolerance)
+            batch = with_batch(model, len(rows), max(len(row.ids) for row in rows))
+            results += compare_batch(batch, recording, prompts, advance)
+    judgement = request.judge(results)
+    chosen = _to_locate(results, judgement, request, recording.has_operation(ROUTER))
     layers: tuple[LayerError, ...] = ()
     if chosen:
-        threshold = rounding(model.dtype, reference_dtype)
         with phases.phase("compare layers", model.config.num_hidden_layers + 2) as advance:
-            layers = _compare_layers(model, recording, chosen, results, threshold, advance)
-    return Outcome(results, layers, model.device, model.operators)
+            blocks = InMemory(model.graphs.network, model.graphs.cache, model.config.hidden_size)
+            threshold = rounding(model.dtype, request.reference_dtype)
+            comparison = LayerComparison(blocks, recording, chosen, threshold, request.router_error)
+            layers = _compare_layers(comparison, blocks, model.config.num_hidden_layers, results, chosen, advance)
+        if comparison.undecided and not any(error.first_operation for error in layers):
+            judgement = request.judge(results, comparison.undecided)
+    return Outcome(results, judgement, layers, model.device, model.operators)
 
 
-def judge_streamed(
-    ours: Ours, recording: Recording, prompts: Sequence[Prompt], *, reference_dtype: str, phases: Phases
-) -> Outcome:
+def judge_streamed(ours: Ours, recording: Recording, request: Request, phases: Phases) -> Outcome:
     """The model's layers one at a time, each prompt's prefill and decode beside what isolates a fault."""
     from msport.validate.stream import Streamed
 
+    prompts = request.prompts
     longest = max(len(prompt.ids) for prompt in prompts)
     layers = ours.config.num_hidden_layers
     with phases.phase("run model by layers", layers + 2) as advance:
         blocks = Streamed(ours, longest, PREFILL_CHUNK)
         numbered = list(enumerate(prompts))
-        comparison = LayerComparison(blocks, recording, numbered, rounding(ours.dtype, reference_dtype))
+        threshold = rounding(ours.dtype, request.reference_dtype)
+        comparison = LayerComparison(blocks, recording, numbered, threshold, request.router_error)
         decoding = _Decoding(comparison, numbered)
         errors = []
         for error in comparison.run(layers, decoding.after_layer):
@@ -102,7 +117,9 @@ def judge_streamed(
             errors.append(comparison.head(layers, head, _logit_errors(results, numbered)))
         blocks.close()
         advance(1)
-    return Outcome(tuple(results), tuple(errors), blocks.device, blocks.operators)
+    departs = any(error.first_operation for error in errors)
+    judgement = request.judge(results, None if departs else comparison.undecided)
+    return Outcome(tuple(results), judgement, tuple(errors), blocks.device, blocks.operators)
 
 
 class _Decoding:
@@ -123,18 +140,13 @@ class _Decoding:
 
 
 def _compare_layers(
-    model: LanguageModel,
-    recording: Recording,
-    chosen: Numbered,
+    comparison: LayerComparison,
+    blocks: InMemory,
+    layers: int,
     results: Sequence[PromptResult],
-    threshold: float,
+    chosen: Numbered,
     advance: Callable[[int], None],
 ) -> tuple[LayerError, ...]:
-    from msport.validate.blocks import InMemory
-
-    blocks = InMemory(model.graphs.network, model.graphs.cache, model.config.hidden_size)
-    comparison = LayerComparison(blocks, recording, chosen, threshold)
-    layers = model.config.num_hidden_layers
     errors = []
     for error in comparison.run(layers):
         errors.append(error)
@@ -150,10 +162,20 @@ def _logit_errors(results: Sequence[PromptResult], chosen: Numbered) -> list[Arr
     return [np.asarray(by_prompt[prompt]) for _, prompt in chosen]
 
 
-def _to_locate(results: Sequence[PromptResult], prompts: Sequence[Prompt], level: str, tolerance: float) -> Numbered:
-    """All prompts if layers are to be judged; the worst one, to locate the fault, if the logits failed; else none."""
-    if level == "layers":
-        return list(enumerate(prompts))
-    failed = [result for result in results if result.failed(tolerance)]
-    worst = max(failed, key=lambda result: result.errors.relative_l2.max(), default=None)
-    return [] if worst is None else [(list(prompts).index(worst.prompt), worst.prompt)]
+def _to_locate(results: Sequence[PromptResult], judgement: Judgement, request: Request, mixture: bool) -> Numbered:
+    """The prompts whose layers are compared: all if layers are to be judged, none if the logits pass.
+
+    Otherwise the worst one, to locate the fault; of a mixture all prompts, because a near tie of experts may explain
+    what fails.
+    """
+    numbered = list(enumerate(request.prompts))
+    if request.level == "layers":
+        return numbered
+    if judgement.passed:
+        return []
+    if mixture:
+        return numbered
+    pairs = list(zip(results, judgement.failing, strict=True))
+    failed = [result for result, tokens in pairs if tokens.any()] or list(results)
+    worst = max(failed, key=lambda result: result.errors.relative_l2.max())
+    return [numbered[request.prompts.index(worst.prompt)]]

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from msport.report.layout import Row, power_of_ten, shortened
 from msport.validate.findings import Findings
 from msport.validate.layers import LayerError
+from msport.validate.logits import BATCHED
+from msport.validate.metrics import concatenate
+from msport.validate.results import PromptResult
 from msport.validate.weights import TensorCheck
 
 _WRONG_TENSORS_SHOWN = 20
@@ -31,29 +34,38 @@ def text_rows(report: Findings, width: int) -> list[Row]:
     return [(name, shortened(text, width)) for name, text in texts.items() if text is not None]
 
 
+def result_groups(report: Findings) -> list[list[PromptResult]]:
+    """The results that share a row: each prompt and path has one, and the sequences of a batch have one together."""
+    alone = [[result] for result in report.results if result.path != BATCHED]
+    batch = [result for result in report.results if result.path == BATCHED]
+    return [*alone, batch] if batch else alone
+
+
 def result_rows(report: Findings) -> list[Row]:
-    """One row a prompt and path."""
-    rows: list[Row] = [
-        ("prompt", "tokens", "rel L2 max", "mean", "at", "max abs", "KL mean", "KL max", "top-1", "top-5", "failed")
-    ]
-    for result in report.results:
-        errors = result.errors
+    """One row a prompt and path; ``x noise`` is the median error as a multiple of the reference's own noise."""
+    head = ("prompt", "tokens", "rel L2 max", "mean", "x noise", "at", "max abs", "KL mean", "KL max", "top-1", "top-5")
+    rows: list[Row] = [(*head, "failed")]
+    for group in result_groups(report):
+        errors = concatenate(result.errors for result in group)
+        worst = max(group, key=lambda result: result.errors.relative_l2.max())
+        title = group[0].title if len(group) == 1 else f"batch of {len(group)}"
         rows.append(
             (
-                result.title,
+                title,
                 str(len(errors)),
                 error_text(errors.relative_l2.max()),
                 error_text(errors.relative_l2.mean()),
-                str(result.start + result.worst),
+                _times_noise(report, [result.title for result in group]),
+                str(worst.start + worst.worst),
                 error_text(errors.max_abs.max()),
                 error_text(errors.kl.mean(), 1),
                 error_text(errors.kl.max(), 1),
                 f"{errors.top1.mean():.1%}",
                 f"{errors.overlap.mean():.1%}",
-                str(result.failed(report.setup.tolerance)),
+                str(sum(result.failed for result in group)),
             )
         )
-    return rows
+    return [_without_empty(row, _empty_columns(rows)) for row in rows]
 
 
 def layer_rows(report: Findings) -> list[Row]:
@@ -88,6 +100,21 @@ def operation_rows(error: LayerError) -> list[Row]:
         at = operation.prompt, str(operation.position)
         rows.append((operation.name, error_text(operation.largest), error_text(operation.mean), *at, operation.how))
     return rows
+
+
+def _times_noise(report: Findings, titles: Sequence[str]) -> str:
+    """The largest ratio of the results called `titles`."""
+    if report.judgement is None or report.noise is None:
+        return ""
+    ratios = [report.judgement.ratio_of(title) for title in titles]
+    return ratio_text(max(ratios))
+
+
+def ratio_text(ratio: float) -> str:
+    """How many times as large."""
+    if not math.isfinite(ratio):
+        return "not finite"
+    return f"{ratio:.1f}" if ratio < 100.0 else f"{float(f'{ratio:.1e}'):,.0f}"
 
 
 def _growth(before: float, after: float) -> str:

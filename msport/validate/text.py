@@ -10,7 +10,7 @@ from msport.validate.tables import alignment, layer_rows, operation_rows, result
 from msport.validate.verdict import describe_sides, verdict
 
 # Columns that the page and JSON have: without them a table of results fits 80 columns.
-_LEFT_OUT = frozenset({"mean", "KL mean", "top-5"})
+_LEFT_OUT = frozenset({"mean", "max abs", "KL mean", "top-5"})
 _TEXT_WIDTH = 66  # beside "prompt 10" in 80 columns
 
 

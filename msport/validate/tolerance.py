@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
 
+import numpy as np
+
+from msport.errors import UsageError
+from msport.validate.noise import Noise
+
 # Bits of significand, the implicit one included.
 SIGNIFICAND = {"float32": 24, "float16": 11, "bfloat16": 8}
 
@@ -44,7 +49,19 @@ def unit(dtype: str) -> float:
     return float(2.0 ** -SIGNIFICAND[dtype])
 
 
-def explain_rounding(dtypes: Dtypes, largest: float, blocks: Sequence[float]) -> tuple[str, ...]:
+def check_reachable(tolerance: float | None, ours: str, reference: str = "float32") -> None:
+    """Raises `UsageError` for a tolerance below one rounding of the dtypes, before anything runs for minutes."""
+    coarsest = max((ours, reference), key=unit)
+    if tolerance is not None and tolerance < unit(coarsest):
+        raise UsageError(
+            f"the tolerance {tolerance:g} is below one rounding to {coarsest}, {unit(coarsest):.1e}: no port can"
+            f" meet it; leave it out, or give more, such as {default_tolerance(ours, reference):g}"
+        )
+
+
+def explain_rounding(
+    dtypes: Dtypes, largest: float, blocks: Sequence[float], noise: Noise | None = None
+) -> tuple[str, ...]:
     """Sentences on where values were rounded, and how the errors measured compare with it.
 
     `largest` is the largest relative L2 error of the logits, `blocks` those of operations that were isolated.
@@ -58,6 +75,8 @@ def explain_rounding(dtypes: Dtypes, largest: float, blocks: Sequence[float]) ->
     if dtypes.reference != "float32":
         step = f"{unit(dtypes.reference):.1e}"
         lines.append(f"reference: it computes in {dtypes.reference}, and rounds every result by up to {step}")
+    if noise is not None:
+        lines.append(f"noise: {_of_noise(noise, dtypes.reference)}")
     lines.append(f"together: {_together(dtypes, largest)}")
     return tuple(lines)
 
@@ -68,6 +87,15 @@ def _together(dtypes: Dtypes, largest: float) -> str:
     said = f"the logits differ by at most {largest:.1e}, {_times(largest, _coarsest(dtypes))} the coarsest rounding"
     expected = default_tolerance(dtypes.ours, dtypes.reference)
     return said if largest <= expected else f"{said}; rounding should keep them below {expected:g}"
+
+
+def _of_noise(noise: Noise, reference: str) -> str:
+    errors = noise.of("relative_l2")
+    how = "run again in " + noise.dtype if noise.dtype != reference else "with its weights moved by half a unit"
+    return (
+        f"the reference itself, {how}, moves by {np.median(errors):.1e} (median) and at most {errors.max():.1e}"
+        f" over {len(errors)} tokens"
+    )
 
 
 def _times(value: float, unit: float) -> str:

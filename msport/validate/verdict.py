@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from msport.validate.departure import NOT_FINITE_THERE
-from msport.validate.findings import Findings, PromptResult
+from msport.validate.findings import Findings
 from msport.validate.layers import LayerError
-from msport.validate.operations import ATTENDED, OUTPUT
+from msport.validate.logits import BATCHED
+from msport.validate.operations import ATTENDED, OUTPUT, tensors_of
+from msport.validate.results import PromptResult
+from msport.validate.rules import LEAD, Judgement
+from msport.validate.tables import error_text, ratio_text
 
 # What level logits knows of a layer: the residual stream after each half.
 _HALVES = {ATTENDED: "attention", OUTPUT: "feed-forward"}
@@ -43,21 +49,86 @@ def _of_weights(report: Findings) -> str:
 
 
 def _of_logits(report: Findings) -> str:
-    tolerance, worst = report.setup.tolerance, report.worst
-    if worst is None:
+    judgement, worst = report.judgement, report.worst
+    if judgement is None or worst is None:
         return "FAILED: nothing was compared"
-    tokens = sum(len(result.errors) for result in report.results)
-    failed = sum(result.failed(tolerance) for result in report.results)
-    largest = f"{worst.errors.relative_l2.max():.2e}"
     if report.passed:
-        return (
-            f"PASSED: relative L2 error at most {largest} (tolerance {tolerance:g}) over {tokens} tokens;"
-            " top-1 agrees wherever it is clear"
+        return f"PASSED: {_passed(report, judgement, worst)}{_excused(judgement)}"
+    reasons = list(_reasons(report, judgement, worst))
+    if not judgement.passed or report.departure is not None:
+        reasons.append(_where(report))
+    return f"FAILED: {chr(10).join(reasons)}{_excused(judgement)}"
+
+
+def _passed(report: Findings, judgement: Judgement, worst: PromptResult) -> str:
+    tokens = sum(len(result.errors) for result in report.results)
+    said = f"relative L2 error at most {error_text(worst.errors.relative_l2.max())} over {tokens:,} tokens"
+    tolerance = f"tolerance {judgement.tolerance:g}"
+    if judgement.rule == "tolerance":
+        return f"{said} ({tolerance}, the only thing that was judged)"
+    times = ratio_text(judgement.checks[0].ratio)
+    weights = f"; {len(report.weights)} tensors are what their source makes them" if report.weights else ""
+    return f"within rounding: {said} ({tolerance}), {times} times the reference's own noise{weights}"
+
+
+def _reasons(report: Findings, judgement: Judgement, worst: PromptResult) -> Iterator[str]:
+    """What broke the rule, the most telling first."""
+    tokens = sum(len(result.errors) for result in report.results)
+    largest = error_text(worst.errors.relative_l2.max())
+    infinite = sum(int((~result.errors.finite).sum()) for result in report.results)
+    beyond = sum(int((r.failing & ~(r.errors.relative_l2 <= judgement.tolerance)).sum()) for r in report.results)
+    check = judgement.worst
+    unexplained = "" if check is None or check.passed else f"{ratio_text(check.ratio)} times what rounding explains"
+    if infinite:
+        yield f"{infinite:,} of {tokens:,} tokens have logits that are not finite"
+    elif beyond:
+        said = f"{beyond:,} of {tokens:,} tokens exceed the tolerance {judgement.tolerance:g}; the worst has {largest}"
+        yield f"{said}{unexplained and ', ' + unexplained}, {_token(worst, worst.worst)}"
+    elif unexplained and check is not None and check.metric != LEAD:
+        yield (
+            f"within {judgement.tolerance:g}, but {unexplained}: {check.metric}, {check.statistic},"
+            f" is {error_text(check.error)}, the reference's own noise {error_text(check.noise)};"
+            f" the worst token has {largest}, {_token(worst, worst.worst)}"
         )
-    if not failed:
-        return f"FAILED: the logits agree to {largest}, but the residual stream does not\n{_where(report)}"
-    headline = f"FAILED: {failed} of {tokens} tokens (tolerance {tolerance:g}); the worst has {largest}"
-    return f"{headline}, {_token(worst, worst.worst)}\n{_why(report)}"
+    if judgement.swapped:
+        yield _swapped(report, judgement)
+    if report.setup.level == "layers" and judgement.passed and report.departure is not None:
+        yield f"the logits agree to {largest}, but an operation departs"
+    yield from _wrong_weights(report, largest, agreeing=judgement.passed)
+
+
+def _swapped(report: Findings, judgement: Judgement) -> str:
+    lost = [(r, int(i)) for r in report.results for i in (r.failing & ~r.errors.top1 & r.errors.finite).nonzero()[0]]
+    result, index = max(lost, key=lambda found: found[0].errors.regret[found[1]])
+    return (
+        f"{judgement.swapped:,} tokens rank another token first although the reference is sure: it leads by"
+        f" {result.errors.regret[index]:.3g} {_token(result, index)}"
+    )
+
+
+def _wrong_weights(report: Findings, largest: str, *, agreeing: bool) -> Iterator[str]:
+    """The tensors that are wrong, where no station of the model departs by which they would be told."""
+    wrong = [check for check in report.weights if not check.passed]
+    if wrong and (report.departure is None or report.departure.first_operation is None):
+        first = wrong[0]
+        what = first.fault or f"differs in {first.different:,} of {first.elements:,} elements"
+        said = f"the logits agree to {largest} within rounding, but " if agreeing else ""
+        yield (
+            f"{said}{len(wrong)} of {len(report.weights)} tensors are not what their source makes them: {first.name}"
+            f" {what}; convert again, and see --level weights"
+        )
+
+
+def _excused(judgement: Judgement) -> str:
+    said = []
+    if judgement.excused:
+        said.append(f"{judgement.excused:,} tokens are excused: their experts nearly tie, so that rounding decides")
+    if judgement.following:
+        said.append(
+            f"{judgement.following:,} tokens after a near tie of experts, whose keys they see, count in the median of"
+            " all tokens alone"
+        )
+    return "".join(f"\n{line}" for line in said)
 
 
 def _token(result: PromptResult, index: int) -> str:
@@ -72,31 +143,13 @@ def _token(result: PromptResult, index: int) -> str:
     return f"{place}, where we rank token {ours} first, the reference {theirs}"
 
 
-def _why(report: Findings) -> str:
-    reasons = [_where(report)]
-    infinite = sum(int((~result.errors.finite).sum()) for result in report.results)
-    if infinite:
-        reasons.insert(0, f"{infinite} tokens have logits that are not finite")
-    ranked = [(result, index) for result in report.results for index in _ranked_otherwise(result, report)]
-    if ranked:
-        said = "tokens are within the tolerance, but rank another token first than the reference; the first"
-        reasons.insert(0, f"{len(ranked)} {said} is {_token(*ranked[0])}")
-    return "\n".join(reasons)
-
-
-def _ranked_otherwise(result: PromptResult, report: Findings) -> list[int]:
-    errors = result.errors
-    wrong = errors.clear & ~errors.top1 & (errors.relative_l2 <= report.setup.tolerance)
-    return [int(index) for index in wrong.nonzero()[0]]
-
-
 def _where(report: Findings) -> str:
-    paths = {result.path for result in report.results if result.failed(report.setup.tolerance)}
+    paths = {result.path for result in report.results if result.failed}
     error = report.departure
     if error is None or error.first_operation is None:
         if paths == {"decode"}:
             return "only decoding fails: prefill agrees, so look at the caches and the one-token step"
-        if paths == {"batch"}:
+        if paths == {BATCHED}:
             return "only batches fail: each prompt alone agrees, so look at padding and at what rows of a batch share"
     if error is None:
         return "no layer departs by more than rounding"
@@ -104,7 +157,7 @@ def _where(report: Findings) -> str:
     if first is None:
         said = f"first to depart: {error.name}, along our own trajectory; no operation of it does alone"
         return said + (_ties(error) or _adds_up(report))
-    found = f"first to depart: {error.name}, {first.name} ({first.largest:.1e}): {first.how}"
+    found = f"first to depart: {error.name}, {first.name} ({error_text(first.largest, 1)}): {first.how}"
     if first.how.startswith(NOT_FINITE_THERE):
         return f"{found}\nthe original is damaged, or overflows in {report.setup.reference_dtype or 'float32'}"
     if first.name in _HALVES and report.setup.level == "logits":
@@ -114,12 +167,13 @@ def _where(report: Findings) -> str:
 
 def _weights(report: Findings, error: LayerError) -> str:
     """Whether the weights of the layer that departs are to blame."""
-    wrong = [check for check in report.weights if not check.passed]
-    if not report.weights:
+    checks = [check for check in report.weights if check.name.startswith(tensors_of(error.name))]
+    wrong = [check for check in checks if not check.passed]
+    if not checks:
         return ""
     if not wrong:
         return (
-            f"\nthe {len(report.weights)} tensors of {error.name} are what their source makes them:"
+            f"\nthe {len(checks)} tensors of {error.name} are what their source makes them:"
             " the fault is in config.json or in the computation"
         )
     first, more = wrong[0], f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""

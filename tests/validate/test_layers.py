@@ -14,7 +14,7 @@ from msport.validate.layers import LayerComparison, LayerError, first_departure
 from msport.validate.operations import ATTENDED, CHOSEN, HEAD, OUTPUT, ROUTER
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording, RecordingWriter, layer_name
-from msport.validate.routing import check_routing
+from msport.validate.routing import check_routing, near_ties
 
 PROMPTS = (Prompt("one", tuple(range(6))), Prompt("two", tuple(range(4))))
 LAYERS, HIDDEN, VOCAB = 3, 16, 40
@@ -88,12 +88,12 @@ def test_equal_sides_have_no_error_at_any_station(recording: Recording) -> None:
     errors = _compare(Blocks(), recording)
     assert [error.name for error in errors] == ["embed_tokens", "layers.0", "layers.1", "layers.2", HEAD]
     assert max(error.largest for error in errors) == 0.0
-    assert first_departure(errors, 1e-4, 1e-2) is None
+    assert first_departure(errors, [1e-4]) is None
 
 
 def test_a_fault_is_isolated_while_the_layers_after_it_only_drift(recording: Recording) -> None:
     errors = _compare(Blocks(factor=1.5), recording)
-    assert first_departure(errors, 1e-4, 1e-2) == 2
+    assert first_departure(errors, [1e-4]) == 2
     faulty, after = errors[2], errors[3]
     assert faulty.first_operation is not None
     assert faulty.first_operation.name == OUTPUT
@@ -114,24 +114,32 @@ def test_an_operation_that_our_model_lacks_departs(recording: Recording) -> None
 
 def test_a_fault_of_the_head_is_put_there_and_described(recording: Recording) -> None:
     errors = _compare(Blocks(cap=0.5), recording)
-    assert first_departure(errors, 1e-4, 1e-2) == LAYERS + 1
+    assert first_departure(errors, [1e-4]) == LAYERS + 1
     assert errors[-1].first_operation is not None
     assert errors[-1].first_operation.how == "every token, 0.5 times the reference"
 
 
 def test_states_that_are_not_finite_depart(recording: Recording) -> None:
     errors = _compare(Blocks(factor=float("nan")), recording)
-    assert first_departure(errors, 1e-4, 1e-2) == 2
+    assert first_departure(errors, [1e-4]) == 2
     assert errors[2].first_operation is not None
     assert "not finite at 6 of 6 tokens" in errors[2].first_operation.how
 
 
-@pytest.mark.parametrize(("rounding", "tolerance", "station"), [(1e-4, 1e-2, 1), (1e-1, 1e-1, None), (1e-1, 1e-2, 2)])
-def test_drift_alone_departs_beyond_rounding_or_tolerance(
-    rounding: float, tolerance: float, station: int | None
-) -> None:
+@pytest.mark.parametrize(
+    ("thresholds", "station"), [([1e-4], 1), ([1e-1], None), ([1e-2], 2), ([1e-5, 1e-2, 1e-1], 0), ([1e-4, 1e-2], 2)]
+)
+def test_drift_alone_departs_beyond_the_threshold_of_its_station(thresholds: list[float], station: int | None) -> None:
     errors = [LayerError(n, str(n), size, size, "one", 0) for n, size in enumerate((5e-5, 5e-3, 5e-2))]
-    assert first_departure(errors, rounding, tolerance) == station
+    assert first_departure(errors, thresholds) == station
+
+
+def test_experts_nearly_tie_within_the_error_of_the_router_s_logits_and_of_no_more_than_rounding_makes() -> None:
+    logits = np.array([[4.0, 3.0, 2.99, 0.0], [4.0, 3.0, 1.0, 0.0]])
+    reference, own = _routing(logits), _routing(logits + np.array([[0.0, 0.02, 0.0, 0.0]]))
+    assert near_ties(reference, own).tolist() == [True, False]
+    assert near_ties(reference, own, most=1e-3).tolist() == [False, False]
+    assert near_ties(reference, reference).tolist() == [False, False]
 
 
 def _routing(logits: np.ndarray) -> dict[str, np.ndarray]:

@@ -14,14 +14,17 @@ import pytest
 from report.drawings import outside
 
 from msport.report.layout import display_width
-from msport.validate.findings import PromptResult, Setup
+from msport.validate.findings import Setup
 from msport.validate.html import render_html
 from msport.validate.layers import LayerError, OperationError
 from msport.validate.metrics import measure
+from msport.validate.noise import FIELDS, Noise
 from msport.validate.pictures import differences_picture, positions_picture
 from msport.validate.prompts import Prompt
 from msport.validate.report import Report
+from msport.validate.results import PromptResult
 from msport.validate.routing import RoutingCheck
+from msport.validate.rules import judge
 from msport.validate.tables import layer_rows
 from msport.validate.weights import TensorCheck
 
@@ -33,6 +36,7 @@ SETUP = Setup(
     checkpoint="0123456789abcdef" * 4,
     reference="a<b>",
     level="logits",
+    rule="rounding",
     tolerance=1e-2,
     seed=0,
     date="2026-11-21T08:00:00+00:00",
@@ -75,8 +79,18 @@ def _result(name: str = "random", path: str = "prefill", *, wrong: dict[int, flo
     return PromptResult(Prompt(name, (1, 2, 3, 4, 5)), path, 0, measure(reference, ours))
 
 
-def _report(*results: PromptResult, level: str = "logits", **parts: Any) -> Report:
-    return Report(dataclasses.replace(SETUP, level=level), results, **parts)
+def _report(*results: PromptResult, level: str = "logits", noise: Noise | None = None, **parts: Any) -> Report:
+    """Judged by `noise`, or by the tolerance alone."""
+    prompts = list(dict.fromkeys(result.prompt for result in results))
+    judgement = judge(results, prompts, noise, SETUP.tolerance) if results else None
+    failing = () if judgement is None else judgement.failing
+    judged = tuple(dataclasses.replace(r, failing=f) for r, f in zip(results, failing, strict=True))
+    return Report(dataclasses.replace(SETUP, level=level), judged, judgement, noise, **parts)
+
+
+def _noise(size: float = 1e-5) -> Noise:
+    """What was measured of one prompt of five tokens."""
+    return Noise("float32", (np.full((5, len(FIELDS)), size),), (size,) * 3, (0.0,) * 2)
 
 
 def test_a_report_passes_if_every_token_does() -> None:
@@ -88,7 +102,7 @@ def test_one_token_of_one_prompt_fails_it() -> None:
     assert not report.passed
     assert report.worst is not None
     assert (report.worst.title, report.worst.worst) == ("other", 3)
-    assert "1 of 10 tokens" in str(report)
+    assert "1 of 10 tokens exceed the tolerance 0.01" in str(report)
     assert "'other' at position 3" in str(report)
 
 
@@ -122,9 +136,45 @@ def test_a_report_on_layers_fails_by_a_layer_too() -> None:
     assert _report(_result(), level="logits", layers=LAYERS).passed
     failed = _report(_result(), level="layers", layers=LAYERS, first_departure=2)
     assert not failed.passed
-    assert "first to depart: layers.1, experts (inf): every token, 2 times the reference" in str(failed)
+    assert "first to depart: layers.1, experts (not finite): every token, 2 times the reference" in str(failed)
     assert not _report(_result(), level="layers", layers=LAYERS, first_departure=2).passed
     assert not _report(_result(), level="layers").passed, "layers were to be judged, and none was"
+
+
+def test_a_report_says_how_the_error_compares_with_rounding() -> None:
+    report = _report(_result(), noise=_noise())
+    assert report.passed
+    assert (
+        "PASSED: within rounding: relative L2 error at most 1.00e-05 over 5 tokens (tolerance 0.01), 1.0 times"
+        in str(report)
+    )
+    document = json.loads(report.to_json())
+    assert document["noise"]["tokens"] == [5]
+    assert all(check["passed"] for check in document["judgement"]["checks"])
+    assert "times what rounding explains" in render_html(report)
+
+
+def test_an_error_within_the_tolerance_that_rounding_does_not_explain_fails() -> None:
+    report = _report(_result(wrong=dict.fromkeys(range(5), 1.003)), noise=_noise())
+    assert not report.passed
+    assert "FAILED: within 0.01, but 590 times what rounding explains: " in str(report)
+    assert "the reference's own noise 1.00e-05; the worst token has 3.01e-03, 'random' at position 0" in str(report)
+    assert report.results[0].failed == 5
+    assert _report(_result(wrong=dict.fromkeys(range(5), 1.003))).passed, "by the tolerance alone it does"
+
+
+def test_a_wrong_weight_fails_a_model_whose_logits_agree() -> None:
+    wrong = TensorCheck("model.embed_tokens.weight", "copy", 10, different=3)
+    report = _report(_result(), noise=_noise(), weights=(TensorCheck("x", "copy", 10), wrong))
+    assert not report.passed
+    assert "the logits agree to 1.00e-05 within rounding, but 1 of 2 tensors are not" in str(report)
+    assert "model.embed_tokens.weight differs in 3 of 10 elements" in str(report)
+
+
+def test_the_rows_of_a_batch_share_a_line_of_the_table() -> None:
+    report = _report(_result(), *(_result(str(row), path="batch") for row in range(3)), noise=None)
+    lines = [line for line in str(report).splitlines() if line.startswith(("random", "batch"))]
+    assert [line.split()[:4] for line in lines] == [["random", "5", "1.00e-05", "0"], ["batch", "of", "3", "15"]]
 
 
 def test_a_report_on_weights_fails_by_a_tensor() -> None:
@@ -208,14 +258,14 @@ def test_operations_that_agree_are_within_rounding() -> None:
 
 
 def test_tokens_that_are_not_finite_are_counted() -> None:
-    assert "2 tokens have logits that are not finite" in str(_report(_result(wrong={0: np.nan, 1: np.inf})))
+    assert "2 of 5 tokens have logits that are not finite" in str(_report(_result(wrong={0: np.nan, 1: np.inf})))
 
 
 def test_json_is_strict_and_holds_what_the_verdict_rests_on() -> None:
     report = _report(_result(wrong={0: np.nan}), layers=LAYERS, notes=("a note",), seconds={"run model": 1.5})
     document = json.loads(report.to_json(), parse_constant=pytest.fail)
     assert document["passed"] is False
-    assert document["schema"] == "msport.validate/4"
+    assert document["schema"] == "msport.validate/5"
     assert document["prompts"] == [{"name": "random", "text": None, "ids": [1, 2, 3, 4, 5]}]
     (result,) = document["results"]
     assert result["relative_l2"][0] is None

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from msport.architectures import load_config
@@ -34,10 +35,20 @@ def test_a_faithful_conversion_passes_at_every_layer_far_below_the_tolerance(sam
     assert len(report.layers) == 4
     assert all(error.routing and error.routing.agreement == 1.0 for error in report.layers[1:3])
     assert report.first_departure is None
-    assert list(phases) == ["load reference", "run reference", "load model", "run model", "compare layers"]
+    assert list(phases) == [
+        "load reference",
+        "run reference",
+        "load model",
+        "run model",
+        "compare layers",
+        "compare weights",
+    ]
     assert all(done == total for done, total in phases.values())
     assert report.seconds is not None
     assert report.seconds.keys() == phases.keys()
+    assert report.judgement is not None
+    assert report.judgement.within_rounding
+    assert len(report.weights) == len(read_manifest(converted).tensors)
     document = json.loads(report.to_json())
     assert {"msport", "mindspore", "torch", "transformers", "numpy", "python"} <= document["versions"].keys()
     assert (document["device"], document["dtype"], document["seed"]) == ("CPU", "float32", 0)
@@ -59,6 +70,45 @@ def test_a_fault_is_caught_and_located_without_being_asked_for(converted: Path, 
 
 
 @pytest.mark.reference
+def test_a_row_of_the_embedding_that_no_prompt_has_fails_by_the_weights(converted: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+
+    def forget(values: np.ndarray) -> np.ndarray:
+        values[777] = 0.0
+        return values
+
+    folder = change_tensor(converted, tmp_path / "ms", "model.embed_tokens.weight", forget)
+    report = validate_model(folder, prompts=[[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]])
+    assert report.judgement is not None
+    assert report.judgement.passed
+    assert not report.passed
+    assert "agree to" in str(report)
+    assert "model.embed_tokens.weight differs in 128 of 131,072 elements" in str(report)
+    assert validate_model(folder, prompts=[[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]], rule="tolerance").passed
+
+
+@pytest.mark.reference
+def test_an_epsilon_that_is_ten_times_as_large_is_within_the_tolerance_and_fails(
+    converted: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers")
+    folder = change_config(converted, tmp_path / "ms", lambda config: config.update(rms_norm_eps=1e-4))
+    report = validate_model(folder, tol=1e-1, prompts=[list(range(40)), list(range(50, 60))])
+    assert not report.passed
+    assert "FAILED: within 0.1, but" in str(report)
+    assert report.departure is not None
+    assert report.departure.name == "layers.0"
+    assert all(check.passed for check in report.weights)
+
+
+def test_a_tolerance_below_one_rounding_is_refused_before_anything_runs(converted: Path) -> None:
+    with pytest.raises(UsageError, match="below one rounding to float32"):
+        validate_model(converted, tol=1e-8)
+    with pytest.raises(UsageError, match="below one rounding to bfloat16"):
+        validate_model(converted, tol=1e-3, reference_dtype="bfloat16")
+
+
+@pytest.mark.reference
 def test_a_verdict_stands_where_the_weights_behind_it_cannot_be_compared(
     converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,7 +120,7 @@ def test_a_verdict_stands_where_the_weights_behind_it_cannot_be_compared(
     folder = change_tensor(converted, tmp_path / "ms", "model.norm.weight", lambda values: values + 1)
     report = validate_model(folder, prompts=[[1, 2, 3]], stream=True)
     assert "first to depart: lm_head, norm" in str(report)
-    assert "the weights of lm_head were not compared: two tensors of one name" in report.notes
+    assert "the weights were not compared: two tensors of one name" in report.notes
 
 
 def test_weights_are_judged_without_torch(
@@ -91,6 +141,7 @@ def test_weights_are_judged_without_torch(
         ({"tol": float("nan")}, "tolerance"),
         ({"level": "everything"}, "none of logits"),
         ({"reference_dtype": "float8"}, "none of float32"),
+        ({"rule": "guess"}, "none of rounding, tolerance"),
         ({"max_length": 0}, "max_length"),
         ({"seed": -1}, "seed"),
         ({"prompts": []}, "no prompts"),

@@ -20,10 +20,12 @@ from msport.cli import main, outputs
 from msport.convert import convert_checkpoint
 from msport.sample import write_sample
 from msport.validate import judge, runner
-from msport.validate.findings import PromptResult, Setup
+from msport.validate.findings import Setup
 from msport.validate.metrics import measure
 from msport.validate.prompts import Prompt
 from msport.validate.report import Report
+from msport.validate.results import PromptResult
+from msport.validate.rules import judge as judge_logits
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +55,23 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         calls.update(folder=folder, reference=reference, tol=tol, level=level, **options)
         tolerance = 1e-3 if tol is None else tol
         setup = Setup(
-            str(folder), "X", "source", None, "0" * 64, "source", level, tolerance, 0, date, versions, "CPU", "float32"
+            str(folder),
+            "X",
+            "source",
+            None,
+            "0" * 64,
+            "source",
+            level,
+            "tolerance",
+            tolerance,
+            0,
+            date,
+            versions,
+            "CPU",
+            "float32",
         )
-        return Report(setup, (result,))
+        judgement = judge_logits([result], [result.prompt], None, tolerance)
+        return Report(setup, (dataclasses.replace(result, failing=judgement.failing[0]),), judgement)
 
     monkeypatch.setattr(runner, "validate_model", fake)
     return calls

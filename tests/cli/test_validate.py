@@ -107,7 +107,7 @@ def test_files_are_written_beside_the_text(
 ) -> None:
     _run(converted, "--json", tmp_path / "report.json", "--html", tmp_path / "report.html")
     assert "rel L2 max" in capsys.readouterr().out
-    assert json.loads((tmp_path / "report.json").read_text())["schema"] == "msport.validate/4"
+    assert json.loads((tmp_path / "report.json").read_text())["schema"] == "msport.validate/5"
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from msport.architectures import load_config
+from msport.arguments import checked
 from msport.bench import baseline as peer
 from msport.bench.device import PACKED
 from msport.bench.execution import Execution, refused
@@ -24,6 +25,7 @@ from msport.phases import Progress, utc_now
 from msport.validate.runner import checkpoint_hash, find_reference
 
 
+@checked
 def benchmark(
     folder: str | Path,
     *,
@@ -133,12 +135,10 @@ def benchmark(
 
 
 def _several(value: object) -> tuple[Any, ...] | None:
-    """`value` if it is a sequence, it alone if it is one thing; None for None."""
+    """`value` if it is several things, it alone if it is one; None for None."""
     if value is None:
         return None
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(value)
-    return (value,)
+    return tuple(value) if isinstance(value, Collection) and not isinstance(value, str) else (value,)
 
 
 def _baseline_folder(manifest: Manifest, baseline: str | None, reference: str | Path | None) -> Path | None:

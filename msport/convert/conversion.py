@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from msport import __version__
+from msport.arguments import checked
 from msport.checkpoint import (
     Manifest,
     TensorRecord,
@@ -49,6 +50,7 @@ class Conversion:
         return self.plan.file_nbytes + sum(file.stat().st_size for file in self.auxiliary)
 
 
+@checked
 def convert_checkpoint(
     model: str | Path,
     output: str | Path | None = None,

@@ -20,6 +20,7 @@ from mindspore.nn.utils import no_init_parameters
 from msport.architectures import ARCHITECTURES, ModelConfig, Weight, load_config
 from msport.architectures.gpt_oss import GptOssConfig
 from msport.architectures.stated_ids import read_stop_ids
+from msport.arguments import checked
 from msport.checkpoint import dtypes, mxfp4
 from msport.checkpoint.dtypes import Array, DType
 from msport.checkpoint.index import Checkpoint, open_checkpoint
@@ -46,6 +47,7 @@ _LARGEST_SCALE = {"float16": 140, "bfloat16": 252, "float32": 252}
 _log = logging.getLogger(__name__)
 
 
+@checked
 def load_model(
     folder: str | Path,
     dtype: str | None = None,

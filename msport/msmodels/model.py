@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from msport.architectures import ModelConfig
+from msport.arguments import checked
 from msport.checkpoint.dtypes import Array
 from msport.errors import UsageError
 from msport.msmodels.costs import Costs
@@ -136,7 +137,7 @@ class LanguageModel:
         with TURN:
             if self._prefilled is None:
                 raise UsageError("decode continues the sequences that prefill started; call prefill first")
-            return self._continue(np.asarray(tokens).reshape(-1), self._prefilled)
+            return self._continue(_array(tokens).reshape(-1), self._prefilled)
 
     def _start(self, prompts: list[Array], sequences: Sequences) -> Array:
         return self.graphs.prefill(self._padded(prompts), sequences)[: len(prompts)]
@@ -153,6 +154,7 @@ class LanguageModel:
         with (phases or Phases()).phase("compiling"):
             self.graphs.compile()
 
+    @checked
     def generate(
         self,
         ids: Prompts,
@@ -189,11 +191,7 @@ class LanguageModel:
 
     def _prompts(self, ids: Prompts) -> list[Array]:
         """One array of ids per prompt, checked; a flat sequence is one prompt."""
-        if isinstance(ids, np.ndarray):
-            rows: list[Any] = list(ids) if ids.ndim == 2 else [ids]
-        else:
-            rows = list(ids) if len(ids) and not np.isscalar(ids[0]) else [ids]
-        prompts = [self._checked(np.asarray(row)) for row in rows]
+        prompts = [self._checked(row) for row in _rows(ids)]
         for prompt in prompts:
             if len(prompt) > self.max_length:
                 raise UsageError(
@@ -227,3 +225,21 @@ class LanguageModel:
     def _padded(self, prompts: list[Array]) -> list[Array]:
         """Exactly `batch_size` prompts: a graph has no smaller batch, so the first one is repeated."""
         return prompts + prompts[:1] * (self.batch_size - len(prompts))
+
+
+def _rows(ids: Prompts) -> list[Array]:
+    """One array per prompt; a flat sequence is one prompt."""
+    if isinstance(ids, np.ndarray):
+        return list(ids) if ids.ndim == 2 else [ids]
+    try:
+        nested = len(ids) > 0 and not np.isscalar(ids[0])
+    except (TypeError, KeyError):  # neither a sequence nor an array
+        nested = False
+    return [_array(row) for row in ids] if nested else [_array(ids)]
+
+
+def _array(ids: Any) -> Array:
+    try:
+        return np.asarray(ids)
+    except ValueError:
+        raise UsageError("token ids must be integers, [batch, seq]; here rows are nested deeper, or unevenly") from None

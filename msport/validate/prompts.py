@@ -100,7 +100,7 @@ def given_prompts(
     prompts: Sequence[str | Sequence[int]], config: ModelConfig, tokenizer: Tokenizer | None, max_length: int | None
 ) -> tuple[Prompt, ...]:
     """Prompts of the user's own, text or token ids; raises `UsageError` for one that cannot be run."""
-    if not prompts:
+    if len(prompts) == 0:
         raise UsageError(
             "there are no prompts to validate with; give at least one, or none at all for the default ones"
         )
@@ -122,7 +122,7 @@ def _given_prompt(
             raise UsageError(f"{name} is text, but the checkpoint has no tokenizer.json; give token ids (--ids 1,2,3)")
         ids = encode(tokenizer, prompt, config)
         if not ids:
-            raise UsageError(f"{name} is empty: the tokenizer makes no token of {prompt!r}")
+            raise UsageError(f"{name} is empty: the tokenizer makes no token of '{prompt}'")
     else:
         ids = [int(token) for token in prompt]
     if not ids or not all(0 <= token < config.vocab_size for token in ids):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from msport.architectures import ModelConfig, load_config
+from msport.arguments import checked
 from msport.checkpoint import Manifest, open_checkpoint, read_manifest
 from msport.errors import CheckpointError, UsageError, parameter
 from msport.hub import Source, resolve
@@ -29,6 +30,7 @@ Level = Literal["logits", "layers", "weights"]
 Rule = Literal["rounding", "tolerance"]
 
 
+@checked
 def validate_model(
     folder: str | Path,
     reference: str | Path | None = None,

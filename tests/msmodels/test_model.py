@@ -127,11 +127,34 @@ def test_generation_ends_where_the_context_is_full(model: LanguageModel) -> None
         ([1.5], "must be integers"),
         ([[1, 2], [3]], "one length"),
         (np.zeros((1, 2, 3), int), "must be integers"),
+        ("abc", "must be integers"),
+        (["abc"], "must be integers"),
+        (5, "must be integers"),
+        (None, "must be integers"),
+        ({"a": 1}, "must be integers"),
+        ([[1, [2, 3]]], "nested deeper, or unevenly"),
     ],
 )
 def test_a_bad_prompt_is_refused(model: LanguageModel, prompt: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         model.logits(prompt)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"max_new_tokens": "5"}, "`max_new_tokens` must be a whole number, not '5'"),
+        ({"temperature": None}, "`temperature` must be a number, not None"),
+        ({"top_p": "0.5"}, "`top_p` must be a number, not '0.5'"),
+        ({"seed": 1.5}, "`seed` must be a whole number, not 1.5"),
+    ],
+)
+def test_an_option_of_generating_of_a_wrong_type_is_refused(
+    model: LanguageModel, option: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError) as refusal:
+        model.generate([1], **option)
+    assert str(refusal.value) == message
 
 
 def test_more_prompts_than_the_batch_are_refused_where_they_cannot_be_grouped(model: LanguageModel) -> None:

@@ -57,9 +57,9 @@ class Findings:
 
     `judgement` says which errors of the logits rounding explains, by the `noise` of the reference; it is None where no
     logits were compared. `first_departure` is the first station (0: the embedding, i: after i layers) that departs by
-    more than rounding explains; None if none does, or none was compared. `rounding` says which rounding explains what,
-    `notes` what this run could not have shown. `seconds` is the time each phase took, `peak_bytes` the most that the
-    process held.
+    more than rounding explains; None if none does, or none was compared. `threshold` is the error of an isolated
+    operation from which on it departs. `rounding` says which rounding explains what, `notes` what this run could not
+    have shown. `seconds` is the time each phase took, `peak_bytes` the most that the process held.
     """
 
     setup: Setup
@@ -68,6 +68,7 @@ class Findings:
     noise: Noise | None = None
     layers: tuple[LayerError, ...] = ()
     first_departure: int | None = None
+    threshold: float | None = None
     weights: tuple[TensorCheck, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] | None = None

@@ -34,7 +34,8 @@ class Golden:
     """How golden values were made.
 
     `checkpoint` is the hash of the conversion that they were saved beside, `level` whether single operations are there
-    (``layers``) or only blocks and logits. `dtype` is the reference's, `source_dtype` that of the Hub's weights.
+    (``layers``) or only blocks and logits. `dtype` is the reference's, `source_dtype` that of the Hub's weights,
+    `stored` the one that the conversion rounded them to, None where it kept every value.
     """
 
     source: str
@@ -43,6 +44,7 @@ class Golden:
     level: str
     dtype: str
     source_dtype: str
+    stored: str | None
     seed: int
     versions: dict[str, str]
     sizes: dict[str, Any]
@@ -112,8 +114,8 @@ def _faults(golden: Golden, config: ModelConfig, shapes: Mapping[str, tuple[int,
     """What is missing or wrong in golden values whose tensors have `shapes`."""
     if not golden.prompts:
         yield "there are no prompts"
-    if not {golden.dtype, golden.source_dtype} <= SIGNIFICAND.keys():
-        yield f"they were computed in {golden.dtype} from {golden.source_dtype}"
+    if not {golden.dtype, golden.source_dtype, golden.stored or golden.dtype} <= SIGNIFICAND.keys():
+        yield f"they were computed in {golden.dtype} from {golden.source_dtype}, stored in {golden.stored}"
     if missing := {"torch", "transformers"} - golden.versions.keys():
         yield f"the version of {min(missing)} is missing"
     for number, prompt in enumerate(golden.prompts):

@@ -70,13 +70,14 @@ class Judge:
             self.stream = too_large(weight_nbytes(load_config(self.ours.folder), "float32"))
         check_reachable(self.tolerance, self.ours.dtype, reference_dtype)
         versions = reference_versions()
-        plan = self._plan(source.folder, prompts, reference_dtype, every_dtype=save is not None)
+        stored = narrowed_to(source.folder, self.manifest)
+        plan = self._plan(prompts, reference_dtype, stored, every_dtype=save is not None)
         with self._recorded(source.folder, prompts, reference_dtype, plan) as (recording, noise):
             if save is not None:
                 with self.phases.phase("save reference"):
-                    made = self._golden(source, prompts, reference_dtype, versions)
+                    made = self._golden(source, prompts, reference_dtype, stored, versions)
                     golden_values.save_golden(recording, save, made)
-            request = self._request(prompts, reference_dtype, noise)
+            request = self._request(prompts, reference_dtype, stored, noise)
             outcome = self._run(recording, request)
         notes = notes_on_config(self.ours.folder, source)
         report = self._report(outcome, request, weight_dtype(source.folder), versions, notes)
@@ -91,7 +92,7 @@ class Judge:
             raise UsageError(f"{path}: was saved without operations; save it again with {parameter('level')} layers")
         with Recording(path) as recording:
             noise = read_noise(recording, self.ours.dtype, len(golden.prompts))
-            request = self._request(golden.prompts, golden.dtype, (noise,))
+            request = self._request(golden.prompts, golden.dtype, golden.stored, (noise,))
             outcome = self._run(recording, request)
         notes = ["weights were not compared: golden values hold none; see --level weights"]
         if golden.checkpoint != self.setup.checkpoint:
@@ -99,7 +100,7 @@ class Judge:
         return self._report(outcome, request, golden.source_dtype, golden.versions, notes)
 
     def _plan(
-        self, source: Path, prompts: Sequence[Prompt], reference_dtype: str, *, every_dtype: bool
+        self, prompts: Sequence[Prompt], reference_dtype: str, stored: str | None, *, every_dtype: bool
     ) -> NoisePlan | None:
         """What is to be measured of the reference's noise; golden values are for a device that may take any dtype."""
         if self.rule != "rounding" and not every_dtype:
@@ -108,18 +109,23 @@ class Judge:
             lengths=noise_lengths([len(prompt.ids) for prompt in prompts]),
             dtypes=tuple(SIGNIFICAND) if every_dtype else (self.ours.dtype,),
             reference=reference_dtype,
-            stored=narrowed_to(source, self.manifest),
+            stored=stored,
             seed=self.setup.seed,
         )
 
-    def _request(self, prompts: tuple[Prompt, ...], reference_dtype: str, noise: Sequence[Noise]) -> Request:
+    def _request(
+        self, prompts: tuple[Prompt, ...], reference_dtype: str, stored: str | None, noise: Sequence[Noise]
+    ) -> Request:
+        """`stored` is the dtype that the conversion rounded weights to, None where it kept them."""
         own = next((each for each in noise if each.dtype == self.ours.dtype), None)
         tolerance = self.tolerance
         if tolerance is None:
             tolerance = default_tolerance(self.ours.dtype, reference_dtype)
             if own is not None:  # no tolerance that nobody asked for is below what rounding does
                 tolerance = max(tolerance, LARGEST_FACTOR * float(own.of("relative_l2").max(initial=0.0)))
-        return Request(prompts, own if self.rule == "rounding" else None, tolerance, reference_dtype, self.setup.level)
+        threshold = rounding(self.ours.dtype, reference_dtype, stored or reference_dtype)
+        noise_of_rule = own if self.rule == "rounding" else None
+        return Request(prompts, noise_of_rule, tolerance, threshold, reference_dtype, self.setup.level)
 
     @contextmanager
     def _recorded(
@@ -187,6 +193,7 @@ class Judge:
             request.noise,
             outcome.layers,
             first_departure(outcome.layers, self._thresholds(request)),
+            request.threshold,
             notes=(
                 *notes,
                 *notes_on(ours.config, longest, PREFILL_CHUNK, streamed=bool(self.stream), given=self.given),
@@ -198,7 +205,7 @@ class Judge:
 
     def _thresholds(self, request: Request) -> tuple[float, ...]:
         """How far each station's residual stream may drift."""
-        constant = min(rounding(self.ours.dtype, request.reference_dtype), request.tolerance)
+        constant = min(request.threshold, request.tolerance)
         if request.noise is None:
             return (constant,)
         return tuple(min(constant, LARGEST_FACTOR * max(drift, unit(self.ours.dtype))) for drift in request.noise.drift)
@@ -233,6 +240,7 @@ class Judge:
         source: Source,
         prompts: Sequence[Prompt],
         reference_dtype: str,
+        stored: str | None,
         versions: dict[str, str],
     ) -> Golden:
         return Golden(
@@ -242,6 +250,7 @@ class Judge:
             level=self.setup.level,
             dtype=reference_dtype,
             source_dtype=weight_dtype(source.folder),
+            stored=stored,
             seed=self.setup.seed,
             versions=self.setup.versions | versions,
             sizes=golden_values.sizes_of(self.ours.config),

@@ -138,4 +138,4 @@ def _lost(result: PromptResult) -> int:
 
 
 def _departs_from(report: Findings) -> float:
-    return rounding(report.setup.dtype or "float32", report.setup.reference_dtype or "float32")
+    return rounding("float32") if report.threshold is None else report.threshold

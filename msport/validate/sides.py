@@ -20,7 +20,6 @@ from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording
 from msport.validate.results import PromptResult
 from msport.validate.rules import LARGEST_FACTOR, Judgement, judge
-from msport.validate.tolerance import rounding
 
 if TYPE_CHECKING:
     from msport.validate.blocks import InMemory, LayerRunner
@@ -30,11 +29,15 @@ PREFILL_CHUNK = 128
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What our side is to be judged by: the prompts, the noise (None: by the tolerance alone) and the tolerance."""
+    """What our side is to be judged by: the prompts, the noise (None: by the tolerance alone) and the tolerance.
+
+    `threshold` is the error of an isolated operation from which on it departs.
+    """
 
     prompts: tuple[Prompt, ...]
     noise: Noise | None
     tolerance: float
+    threshold: float
     reference_dtype: str
     level: str
 
@@ -80,8 +83,7 @@ def judge_loaded(ours: Ours, recording: Recording, request: Request, phases: Pha
     if chosen:
         with phases.phase("compare layers", model.config.num_hidden_layers + 2) as advance:
             blocks = InMemory(model.graphs.network, model.graphs.cache, model.config.hidden_size)
-            threshold = rounding(model.dtype, request.reference_dtype)
-            comparison = LayerComparison(blocks, recording, chosen, threshold, request.router_error)
+            comparison = LayerComparison(blocks, recording, chosen, request.threshold, request.router_error)
             layers = _compare_layers(comparison, blocks, model.config.num_hidden_layers, results, chosen, advance)
         if comparison.undecided and not any(error.first_operation for error in layers):
             judgement = request.judge(results, comparison.undecided)
@@ -98,8 +100,7 @@ def judge_streamed(ours: Ours, recording: Recording, request: Request, phases: P
     with phases.phase("run model by layers", layers + 2) as advance:
         blocks = Streamed(ours, longest, PREFILL_CHUNK)
         numbered = list(enumerate(prompts))
-        threshold = rounding(ours.dtype, request.reference_dtype)
-        comparison = LayerComparison(blocks, recording, numbered, threshold, request.router_error)
+        comparison = LayerComparison(blocks, recording, numbered, request.threshold, request.router_error)
         decoding = _Decoding(comparison, numbered)
         errors = []
         for error in comparison.run(layers, decoding.after_layer):

@@ -39,9 +39,9 @@ def default_tolerance(ours: str, reference: str = "float32") -> float:
     return max(_TOLERANCE[ours], _TOLERANCE[reference])
 
 
-def rounding(ours: str, reference: str = "float32") -> float:
-    """The error of an operation that rounding can make."""
-    return max(_ROUNDING[ours], _ROUNDING[reference])
+def rounding(*dtypes: str) -> float:
+    """The error of an operation that rounding can make, where one side or the other rounds to `dtypes`."""
+    return max(_ROUNDING[dtype] for dtype in dtypes)
 
 
 def unit(dtype: str) -> float:
@@ -76,22 +76,27 @@ def explain_rounding(
         step = f"{unit(dtypes.reference):.1e}"
         lines.append(f"reference: it computes in {dtypes.reference}, and rounds every result by up to {step}")
     if noise is not None:
-        lines.append(f"noise: {_of_noise(noise, dtypes.reference)}")
-    lines.append(f"together: {_together(dtypes, largest)}")
+        lines.append(f"noise: {_of_noise(noise, dtypes)}")
+    lines.append(f"together: {_together(dtypes, largest, measured=noise is not None)}")
     return tuple(lines)
 
 
-def _together(dtypes: Dtypes, largest: float) -> str:
+def _together(dtypes: Dtypes, largest: float, *, measured: bool) -> str:
     if not isfinite(largest):
         return "there are logits that are not finite, which rounding does not explain; an overflow would"
     said = f"the logits differ by at most {largest:.1e}, {_times(largest, _coarsest(dtypes))} the coarsest rounding"
     expected = default_tolerance(dtypes.ours, dtypes.reference)
-    return said if largest <= expected else f"{said}; rounding should keep them below {expected:g}"
+    return said if measured or largest <= expected else f"{said}; rounding should keep them below {expected:g}"
 
 
-def _of_noise(noise: Noise, reference: str) -> str:
+def _of_noise(noise: Noise, dtypes: Dtypes) -> str:
     errors = noise.of("relative_l2")
-    how = "run again in " + noise.dtype if noise.dtype != reference else "with its weights moved by half a unit"
+    if noise.dtype != dtypes.reference:
+        how = f"run again in {noise.dtype}"
+    elif not holds(dtypes.stored, dtypes.source):
+        how = f"with its weights rounded to {dtypes.stored}"
+    else:
+        how = "with its weights moved by half a unit in the last place"
     return (
         f"the reference itself, {how}, moves by {np.median(errors):.1e} (median) and at most {errors.max():.1e}"
         f" over {len(errors)} tokens"

@@ -128,6 +128,7 @@ TAMPERED: Mapping[str, tuple[str, Any, str, str]] = {
     "router-bias-dropped": ("model.layers.1.mlp.router.bias", lambda values: values * 0, "layers.1", ROUTER),
     "norm-scaled": ("model.layers.1.post_attention_layernorm.weight", lambda values: values * 2, "layers.1", MLP_NORM),
     "final-norm-shifted": ("model.norm.weight", lambda values: values + 1, HEAD, FINAL_NORM),
+    "epsilon-ten-times-as-large": ("rms_norm_eps", 1e-4, "layers.0", "input_layernorm"),
     "window-too-short": ("sliding_window", 23, "layers.0", ATTENTION),
     "window-too-long": ("sliding_window", 25, "layers.0", ATTENTION),
     "yarn-bounds-rounded": ("rope_scaling", {"truncate": True}, "layers.0", ROTARY),

@@ -142,8 +142,9 @@ def read_report(path: Path) -> Mapping[str, Any]:
         raise UsageError(f"{path}: cannot be read as JSON ({error}); give reports of msport bench --json") from None
     schema = document.get("schema") if isinstance(document, dict) else None
     if schema != _REPORT_SCHEMA:
+        stated = f"'{schema}'" if isinstance(schema, str) else "missing"
         raise UsageError(
-            f"{path}: its schema is {schema!r}, not {_REPORT_SCHEMA!r}; measure again with msport bench --json"
+            f"{path}: its schema is {stated}, not '{_REPORT_SCHEMA}'; measure again with msport bench --json"
         )
     found: Mapping[str, Any] = document
     return found

@@ -143,6 +143,8 @@ def _several(value: object) -> tuple[Any, ...] | None:
 
 def _baseline_folder(manifest: Manifest, baseline: str | None, reference: str | Path | None) -> Path | None:
     """Where the peer's checkpoint lies, found before anything long has started; None if no baseline was asked for."""
+    if baseline is None and reference is not None:
+        raise UsageError("only a baseline has a reference, which would be ignored; name the baseline, or leave it out")
     if baseline is None:
         return None
     if baseline not in peer.BASELINES:

@@ -15,7 +15,7 @@ from typing import Any
 from msport.architectures import ModelConfig
 from msport.bench.texts import TEXTS
 from msport.bench.workload import Workload, check_workload
-from msport.errors import UsageError
+from msport.errors import UsageError, parameter
 from msport.msmodels.tokenizer import encode, load_tokenizer
 
 SUITES = ("mixed", "grid", "prefill-decode", "memory")
@@ -82,6 +82,10 @@ def choose_shape(suite: str | None, config: ModelConfig, **asked: Any) -> Shape:
     shape = replace(SHAPES[suite], **{name: value for name, value in asked.items() if value is not None})
     if shape.processes < 1:
         raise UsageError(f"processes is {shape.processes}; at least one must run")
+    if asked.get("processes") is not None and shape.processes > shape.repeats:
+        raise UsageError(f"processes is {shape.processes}, more than the {shape.repeats} repeats that they share")
+    if suite == "memory" and len(shape.prompts) > 1:
+        raise UsageError("the suite 'memory' takes one length of prompts; it chooses long contexts by itself")
     if shape.repeats >= 1:
         shape = replace(shape, processes=min(shape.processes, shape.repeats))  # each makes a run at least
     if suite == "mixed" and asked.get("prompts") is not None:
@@ -101,6 +105,11 @@ def plan_groups(
 
     Raises `UsageError` where a prompt does not fit the model or `max_length`.
     """
+    if max_length is not None and max_length > config.max_position_embeddings:
+        raise UsageError(
+            f"{parameter('max_length')} {max_length} is more than the {config.max_position_embeddings} positions that"
+            " the model was made for"
+        )
     batches = sorted(set(shape.batches))
     if suite == "memory":
         return (*_stages(shape, batches, config), *_long_contexts(shape, config, max_length))

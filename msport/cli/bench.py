@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,8 @@ import click
 from msport.cli.completion import files, folders
 from msport.cli.folders import find_folder
 from msport.cli.interruption import telling
-from msport.cli.outputs import check_outputs, write_output
+from msport.cli.outputs import STDOUT, check_outputs, write_output
+from msport.cli.parameters import refuse_given, refuse_others
 from msport.cli.progress import PhaseBar
 from msport.errors import UsageError
 
@@ -141,11 +142,10 @@ def command(
     outputs = {"--json": json_file, "--csv": csv_file, "--html": html_file}
     check_outputs(outputs, printable=("--json", "--csv"), read=paths if compare else ())
     if compare:
-        _refuse_options("--compare measures nothing", ("paths", "compare", "json_file", "csv_file", "html_file"))
+        refuse_others("--compare measures nothing", "paths", "compare", "json_file", "csv_file", "html_file")
         _compare(paths, json_file, csv_file, html_file)
         return
-    if options["baseline"] is None and options["reference"] is not None:
-        raise UsageError("--reference has no effect without --baseline torch; add that, or leave --reference out")
+    _refuse_without_effect(options["suite"], options["baseline"], outputs)
     if len(paths) > 1:
         raise UsageError(f"bench takes one folder, not {len(paths)}; --compare takes several reports")
     from msport.bench import benchmark
@@ -154,6 +154,15 @@ def command(
     with PhaseBar() as progress, telling(progress.where):
         report = benchmark(checkpoint, **options, progress=progress)
     _write(report, published, json_file, csv_file, html_file)
+
+
+def _refuse_without_effect(suite: str | None, baseline: str | None, outputs: Mapping[str, str | None]) -> None:
+    if baseline is None:
+        refuse_given("only --baseline torch has a reference", "reference")
+    if suite == "mixed":
+        refuse_given("the prompts of --suite mixed are texts", "prompt_tokens", "seed")
+    if STDOUT in outputs.values() and outputs["--html"] is None:
+        refuse_given("neither JSON nor CSV has a place for what others published", "published")
 
 
 def _write(
@@ -185,16 +194,3 @@ def _compare(paths: Sequence[str], json_file: str | None, csv_file: str | None, 
     click.echo(comparison.to_json() if json_file == "-" else render_comparison(comparison))
     write_output(json_file, lambda: comparison.to_json() + "\n")
     write_output(html_file, lambda: render_comparison_page(comparison))
-
-
-def _refuse_options(why: str, but: Sequence[str]) -> None:
-    """Raises `UsageError` for options of this call that would be ignored: all that were given `but` some."""
-    context = click.get_current_context()
-    given = [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name not in but
-        and context.get_parameter_source(str(parameter.name)) is not click.core.ParameterSource.DEFAULT
-    ]
-    if given:
-        raise UsageError(f"{why}: {', '.join(given)} would be ignored; leave that out")

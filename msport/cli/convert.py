@@ -9,7 +9,7 @@ import click
 
 from msport.cli.completion import folders
 from msport.cli.convert_text import plan_document, plan_text, result_text, summary
-from msport.cli.parameters import size
+from msport.cli.parameters import refuse_given, size
 from msport.cli.progress import progress_on_stderr
 from msport.cli.resuming import resumable
 from msport.convert import prepare, run
@@ -112,6 +112,8 @@ def command(
     error, a full disk, Ctrl-C, kill -9, a power failure) leaves that, and the same command again goes on from there.
     Remove it, or add --restart, to begin anew.
     """
+    if dry_run:
+        refuse_given("--dry-run writes nothing", "verify", "keep_source")
     conversion = prepare(
         model,
         output,

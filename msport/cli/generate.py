@@ -14,7 +14,7 @@ from msport.cli.answer import FINAL, Answer
 from msport.cli.completion import folders
 from msport.cli.folders import find_folder
 from msport.cli.interruption import telling
-from msport.cli.parameters import parse_ids
+from msport.cli.parameters import given, parse_ids, refuse_given
 from msport.cli.progress import PhaseBar
 from msport.cli.prompt import check_ids, encode_prompt, read_prompt
 from msport.errors import UsageError
@@ -86,7 +86,7 @@ def command(
     DIR is the current folder if that is a converted checkpoint, else the newest one directly below it.
     """
     SamplingConfig(temperature=temperature, top_p=top_p)  # refuses bad values before anything is loaded
-    _check_options(prompts, ids, chat, system, temperature)
+    _check_options(prompts, ids, chat, temperature)
     checkpoint = find_folder(folder)
     if folder is None:
         click.echo(f"model: {checkpoint if checkpoint.name else checkpoint.resolve()}", err=True)
@@ -124,26 +124,17 @@ def _load(checkpoint: Path, dtype: str | None, length: int, phases: Phases) -> L
     return model
 
 
-def _check_options(
-    prompts: Sequence[str], ids: str | None, chat: bool | None, system: str | None, temperature: float
-) -> None:
+def _check_options(prompts: Sequence[str], ids: str | None, chat: bool | None, temperature: float) -> None:
     """Raises `UsageError` where one option would leave another without effect; says so of a seed."""
     if len(prompts) > 1:
         raise UsageError(f"generate takes one prompt, not {len(prompts)}; run it once for each")
     if not prompts and ids is None:
         raise UsageError("there is no prompt; give text with -p TEXT (- for stdin) or token ids with --ids 1,2,3")
     if ids is not None:
-        given = {"-p": bool(prompts), "--system": system is not None, "--chat": chat is True}
-        if ignored := [option for option, present in given.items() if present]:
-            raise UsageError(f"--ids goes to the model as it is: leave out {' and '.join(ignored)}, or leave out --ids")
-    if temperature == 0.0 and (ignored := [option for option in ("top_p", "seed") if _given(option)]):
-        options = " and ".join(f"--{option.replace('_', '-')}" for option in ignored)
+        refuse_given("--ids goes to the model as it is", "prompts", "system", *(["chat"] if chat else []))
+    if temperature == 0.0 and (ignored := given("top_p", "seed")):
+        options = " and ".join(ignored)
         click.echo(f"note: without effect at --temperature 0, where nothing is drawn: {options}", err=True)
-
-
-def _given(option: str) -> bool:
-    source = click.get_current_context().get_parameter_source(option)
-    return source is not click.core.ParameterSource.DEFAULT
 
 
 def _choose_length(prompt: int, new: int, stated: int | None, limit: int) -> int:

@@ -28,8 +28,19 @@ def token_ids(context: click.Context, parameter: click.Parameter, value: tuple[s
 
 def refuse_given(why: str, *names: str) -> None:
     """Raises `UsageError` if one of the parameters `names` of this call was given, for it would be ignored."""
+    if options := given(*names):
+        raise UsageError(f"{why}: {', '.join(options)} would be ignored; leave that out")
+
+
+def refuse_others(why: str, *names: str) -> None:
+    """The same for every parameter of this call but `names`."""
+    others = [str(parameter.name) for parameter in click.get_current_context().command.params]
+    refuse_given(why, *(name for name in others if name not in names))
+
+
+def given(*names: str) -> list[str]:
+    """Those of the parameters `names` that this call was given, as options."""
     context = click.get_current_context()
     options = {str(parameter.name): max(parameter.opts, key=len) for parameter in context.command.params}
     default = click.core.ParameterSource.DEFAULT
-    if given := [options[name] for name in names if context.get_parameter_source(name) is not default]:
-        raise UsageError(f"{why}: {', '.join(given)} would be ignored; leave that out")
+    return [options[name] for name in names if context.get_parameter_source(name) is not default]

@@ -28,9 +28,11 @@ Examples:
 
 def _overrides(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
     """Fields of config.json from NAME=VALUE, the value in JSON."""
-    fields = {}
+    fields: dict[str, Any] = {}
     for value in values:
         name, _, text = value.partition("=")
+        if name in fields:
+            raise UsageError(f"--set {name} is given twice, and only one could be; leave the other out")
         try:
             fields[name] = strict_json.parse(text.encode(), max_digits=strict_json.MAX_SETTING_DIGITS)
         except ValueError:

@@ -34,7 +34,7 @@ def resolve(
     `hub` is one of `HUBS`, by default `DEFAULT_HUB`; no hub and no revision may be named for a folder.
 
     With `stream` the weights stay on the Hub, to be read from there, unless the Hub's cache on this machine holds them
-    all; otherwise they are downloaded into that cache. ``modelscope:OWNER/NAME`` is on ModelScope whatever `hub` says.
+    all; otherwise they are downloaded into that cache. ``modelscope:OWNER/NAME`` names its hub, as `hub` may, too.
     Raises UsageError if `model` is neither, and HubError if the Hub does not give it out.
     """
     path = Path(os.path.expanduser(model))  # Path.expanduser raises RuntimeError for a user that is not there
@@ -50,10 +50,11 @@ def resolve(
         return Source(path, str(path.resolve()))
     if path.is_file():
         raise UsageError(f"{model}: is a file; give the folder that holds it, with its config.json")
-    hub = hub or DEFAULT_HUB
-    if hub not in HUBS:
+    if hub not in (None, *HUBS):
         raise UsageError(f"source {hub!r} is not known; choose one of {', '.join(HUBS)}")
     if isinstance(model, str) and model.startswith(_MODELSCOPE):
+        if hub not in (None, "modelscope"):
+            raise UsageError(f"{model}: names ModelScope itself; leave the source {hub!r} out")
         hub, model = "modelscope", model.removeprefix(_MODELSCOPE)
     if isinstance(model, str) and "://" in model:
         raise UsageError(f"{model!r}: is an address; give the model's id alone, such as openai/gpt-oss-20b")
@@ -61,6 +62,6 @@ def resolve(
         raise UsageError(f"{str(model)!r}: no such folder, nor a Hub id such as openai/gpt-oss-20b")
     if revision is not None and (_REVISION.fullmatch(revision) is None or ".." in revision):
         raise UsageError(f"{revision!r}: is no branch, tag or commit")
-    fetch = getattr(import_module(f"msport.hub.{hub}"), "stream" if stream else "download")
+    fetch = getattr(import_module(f"msport.hub.{hub or DEFAULT_HUB}"), "stream" if stream else "download")
     source: Source = fetch(model, revision, network or Network())
     return source

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from msport.architectures import ModelConfig
 from msport.architectures.stated_ids import read_special_ids
-from msport.errors import UsageError
+from msport.errors import UsageError, parameter
 from msport.msmodels.tokenizer import Tokenizer, encode, load_tokenizer
 
 # Past a chunk of 128 and, in the longest default prompt, from before the ring of a window wraps until after it.
@@ -52,6 +52,11 @@ def choose_prompts(
     seed: int,
 ) -> tuple[Prompt, ...]:
     """The user's own `prompts` if there are any, else the default ones, for the model in `folder`."""
+    if max_length is not None and max_length > config.max_position_embeddings:
+        raise UsageError(
+            f"{parameter('max_length')} {max_length} is more than the {config.max_position_embeddings} positions that"
+            " the model was made for"
+        )
     tokenizer = load_tokenizer(folder)
     if prompts is not None:
         return given_prompts(prompts, config, tokenizer, max_length)

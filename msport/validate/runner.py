@@ -85,11 +85,14 @@ def validate_model(
     if level == "weights":
         why = f"{parameter('level')} weights runs nothing"
         other_rule = None if rule == "rounding" else rule
-        check_no_effect(why, **of_prompts, dtype=dtype, stream=stream, reference_dtype=other_dtype, rule=other_rule)
+        of_running = {"dtype": dtype, "stream": stream, "reference_dtype": other_dtype, "seed": seed or None}
+        check_no_effect(why, **of_prompts, **of_running, tol=tol, rule=other_rule)
         source = find_reference(manifest, reference)
         check_same_sizes(folder, source)
         setup = _setup(folder, manifest, config, source.id, level, seed, phases.date)
         return _judge_weights(setup, folder, source, phases)
+    if prompts is not None:
+        check_no_effect("nothing is drawn where the prompts are given", seed=seed or None)
     check_reference_installed()
     save = None if save_reference is None else Path(save_reference)
     if save is not None:

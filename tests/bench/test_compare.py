@@ -225,7 +225,7 @@ def test_runs_without_a_spread_are_not_judged_and_those_of_other_things_are_mark
     [
         ("{", "cannot be read as JSON"),
         ("[" * 100_000, "cannot be read as JSON"),
-        ("[]", "its schema is None"),
+        ("[]", "its schema is missing"),
         ('{"schema": "msport.bench/1"}', "measure again"),
     ],
 )

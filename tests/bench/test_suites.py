@@ -127,4 +127,5 @@ def test_caches_shorter_than_the_workloads_are_refused() -> None:
 
 def test_no_more_processes_are_told_of_than_there_are_runs() -> None:
     assert choose_shape(None, CONFIG, repeats=1).processes == 1
-    assert choose_shape(None, CONFIG, repeats=3, processes=8).processes == 3
+    with pytest.raises(UsageError, match="processes is 8, more than the 3 repeats"):
+        choose_shape(None, CONFIG, repeats=3, processes=8)

@@ -168,7 +168,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(
         (("--html", "-"), "--html needs a file"),
         (("--json", "-", "--csv", "-"), "only one of --json and --csv can be printed"),
         (("--json", "a", "--csv", "./a"), "--csv ./a would overwrite what --json writes"),
-        (("--reference", "org/model"), "--reference has no effect without --baseline"),
+        (("--reference", "org/model"), "only --baseline torch has a reference: --reference would be ignored"),
         (("--compare", "a", "b", "--json", "a"), "--json a would overwrite a"),
         (
             ("--compare", "a", "b", "--batch", "4", "--published"),

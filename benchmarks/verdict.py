@@ -121,12 +121,11 @@ def judge_faults(
 
 def located(report: Any, fault: Fault) -> dict[str, Any]:
     """Where the report says that the fault is, and whether it was planted there."""
-    error = report.departure
-    operation = None if error is None else error.first_operation
-    place = ("", "") if error is None else (error.name, "" if operation is None else operation.name)
+    found = json.loads(report.to_json())["fault"] or {"layer": "", "operation": ""}
+    place = (found["layer"], found["operation"] or "")
     paths = {result.path for result in report.results if result.failed}
-    found = place in fault.places or (fault.path is not None and paths == {fault.path})
-    return {"found_at": " ".join(place).strip() or " ".join(sorted(paths)), "located": found}
+    right = place in fault.places or (fault.path is not None and paths == {fault.path})
+    return {"found_at": " ".join(place).strip() or " ".join(sorted(paths)), "located": right}
 
 
 def summary(row: dict[str, Any]) -> str:

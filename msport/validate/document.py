@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from msport.validate.findings import Findings
-from msport.validate.layers import LayerError, OperationError
+from msport.validate.layers import LayerError, OperationError, stands_out
 from msport.validate.metrics import DIFFERENCE_EDGES
 from msport.validate.prompts import Prompt
 from msport.validate.results import PromptResult
@@ -33,7 +33,7 @@ def document_of(report: Findings) -> dict[str, Any]:
         "noise": _noise(report),
         "layers": [_layer(error) for error in report.layers],
         "first_departure": report.first_departure,
-        "fault": _fault(report.departure),
+        "fault": _fault(report),
         "weights": [_check(check) for check in report.weights],
         "rounding": list(report.rounding),
         "notes": list(report.notes),
@@ -134,10 +134,13 @@ def _operation(operation: OperationError) -> dict[str, Any]:
     }
 
 
-def _fault(error: LayerError | None) -> dict[str, Any] | None:
+def _fault(report: Findings) -> dict[str, Any] | None:
+    error = report.departure
     if error is None:
         return None
     operation = error.first_operation
+    if operation is None and (found := stands_out(report.layers, error)) is not None:
+        operation = found[0]
     return {
         "layer": error.name,
         "operation": None if operation is None else operation.name,

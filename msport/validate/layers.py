@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from msport.validate.blocks import Blocks, HeadRunner, LayerRunner
 
 
+_STANDS_OUT = 5.0
 # Where an operation departs, one before it is to blame whose error is above this fraction of the threshold: a small
 # error of a norm grows in attention.
 _EARLIER = 5.0
@@ -266,6 +267,19 @@ def first_departure(layers: Sequence[LayerError], thresholds: Sequence[float]) -
         return departing
     bounds = [thresholds[min(error.layer, len(thresholds) - 1)] for error in layers]
     return next((e.layer for e, bound in zip(layers, bounds, strict=True) if not e.largest <= bound), None)
+
+
+def stands_out(layers: Sequence[LayerError], station: LayerError) -> tuple[OperationError, float] | None:
+    """The first operation of `station` that errs several times as much as in any other layer, and how many times.
+
+    It tells of a fault that is too small for an operation alone to depart.
+    """
+    for operation in station.operations:
+        same = [o.largest for e in layers if e is not station for o in e.operations if o.name == operation.name]
+        usual = max(same, default=np.inf)
+        if operation.largest > _STANDS_OUT * usual > 0.0:
+            return operation, operation.largest / usual
+    return None
 
 
 def _operation_error(name: str, reference: Array, ours: Array, explained: Array) -> Floats:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from msport.validate.departure import NOT_FINITE_THERE
 from msport.validate.findings import Findings
-from msport.validate.layers import LayerError
+from msport.validate.layers import LayerError, stands_out
 from msport.validate.logits import BATCHED
 from msport.validate.operations import ATTENDED, OUTPUT, tensors_of
 from msport.validate.results import PromptResult
@@ -156,6 +156,7 @@ def _where(report: Findings) -> str:
     first = error.first_operation
     if first is None:
         said = f"first to depart: {error.name}, along our own trajectory; no operation of it does alone"
+        said += _standing_out(report, error)
         return said + (_ties(error) or _adds_up(report))
     found = f"first to depart: {error.name}, {first.name} ({error_text(first.largest, 1)}): {first.how}"
     if first.how.startswith(NOT_FINITE_THERE):
@@ -163,6 +164,17 @@ def _where(report: Findings) -> str:
     if first.name in _HALVES and report.setup.level == "logits":
         found += f"\nthe fault is in the {_HALVES[first.name]}; --level layers names the operation"
     return f"{found}{_weights(report, error)}"
+
+
+def _standing_out(report: Findings, error: LayerError) -> str:
+    found = stands_out(report.layers, error)
+    if found is None:
+        return ""
+    operation, times = found
+    return (
+        f"\nits {operation.name} ({error_text(operation.largest, 1)}) errs {ratio_text(times)} times as much as in any"
+        " other layer"
+    )
 
 
 def _weights(report: Findings, error: LayerError) -> str:

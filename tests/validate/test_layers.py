@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msport.validate.layers import LayerComparison, LayerError, first_departure
+from msport.validate.layers import LayerComparison, LayerError, OperationError, first_departure, stands_out
 from msport.validate.operations import ATTENDED, CHOSEN, HEAD, OUTPUT, ROUTER
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording, RecordingWriter, layer_name
@@ -132,6 +132,20 @@ def test_states_that_are_not_finite_depart(recording: Recording) -> None:
 def test_drift_alone_departs_beyond_the_threshold_of_its_station(thresholds: list[float], station: int | None) -> None:
     errors = [LayerError(n, str(n), size, size, "one", 0) for n, size in enumerate((5e-5, 5e-3, 5e-2))]
     assert first_departure(errors, thresholds) == station
+
+
+def test_an_operation_that_errs_more_than_in_any_other_layer_stands_out_though_it_does_not_depart() -> None:
+    def layer(number: int, *sizes: float) -> LayerError:
+        names = ("q_proj", "up_proj")
+        operations = [OperationError(n, size, size, "one", 0) for n, size in zip(names, sizes, strict=True)]
+        return LayerError(number, f"layers.{number}", 1e-6, 1e-6, "one", 0, tuple(operations))
+
+    layers = [layer(0, 3e-7, 4e-7), layer(1, 4e-7, 4e-5), layer(2, 3e-7, 5e-7)]
+    found = stands_out(layers, layers[1])
+    assert found is not None
+    assert (found[0].name, round(found[1])) == ("up_proj", 80)
+    assert stands_out(layers, layers[0]) is None
+    assert stands_out(layers[1:2], layers[1]) is None, "with nothing to compare it with"
 
 
 def test_experts_nearly_tie_within_the_error_of_the_router_s_logits_and_of_no_more_than_rounding_makes() -> None:

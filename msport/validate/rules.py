@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from msport.validate.logits import BATCHED
 from msport.validate.metrics import Bools, Floats
 from msport.validate.noise import Noise
 from msport.validate.prompts import Prompt
@@ -89,10 +90,10 @@ class Judgement:
         """The check that exceeds its factor most, or comes nearest to it."""
         return max(self.checks, key=lambda check: check.ratio / check.factor, default=None)
 
-    def ratio_of(self, title: str) -> float:
-        """The median relative L2 error of the result called `title` as a multiple of the noise; 0 if it has none."""
+    def ratio_of(self, title: str) -> float | None:
+        """The median relative L2 error of the results called `title`, as a multiple of the noise."""
         wanted = ("relative L2", median_of(title))
-        return max((check.ratio for check in self.checks if (check.metric, check.statistic) == wanted), default=0.0)
+        return next((check.ratio for check in self.checks if (check.metric, check.statistic) == wanted), None)
 
     @property
     def passed(self) -> bool:
@@ -150,6 +151,7 @@ class _Entry:
         marked = undecided.get(number)
         empty = np.zeros(len(result.errors), bool)
         self.result = result
+        self.title = BATCHED if result.path == BATCHED else result.title  # a batch is judged as a whole
         self.number = number
         self.errors = result.errors
         self.positions = np.arange(tokens.start, tokens.stop)
@@ -184,17 +186,17 @@ class _Bounds:
         return np.asarray(~(self._scaled(entry, "regret") <= LARGEST_FACTOR * self._largest("margin_error")))
 
     def checks(self, entries: Sequence[_Entry]) -> Iterator[Check]:
-        titles = dict.fromkeys(entry.result.title for entry in entries)
+        titles = dict.fromkeys(entry.title for entry in entries)
         for metric, field in METRICS.items():
             same = [self._scaled(entry, field)[self._measured_too(entry)] for entry in entries]
             yield Check(metric, "median", _median(np.concatenate(same)), self._median(field), MEDIAN_FACTOR)
             judged = [self._scaled(entry, field)[entry.judged] for entry in entries]
             yield Check(metric, "largest", _largest(judged), self._largest(field), LARGEST_FACTOR)
             for title in titles:
-                own = [number for number, entry in enumerate(entries) if entry.result.title == title]
+                own = [number for number, entry in enumerate(entries) if entry.title == title]
                 errors = np.concatenate([judged[number] for number in own])
                 if len(errors) >= min(_FEWEST, sum(len(entries[number].errors) for number in own)):
-                    noise = self._median(field, entries[own[0]].number)
+                    noise = self._median(field, None if title == BATCHED else entries[own[0]].number)
                     yield Check(metric, median_of(title), _median(errors), noise, PROMPT_FACTOR)
         regrets = [self._scaled(entry, "regret")[entry.judged] for entry in entries]
         yield Check(LEAD, "largest", _largest(regrets), self._largest("margin_error"), LARGEST_FACTOR)

@@ -55,7 +55,7 @@ def result_rows(report: Findings) -> list[Row]:
                 str(len(errors)),
                 error_text(errors.relative_l2.max()),
                 error_text(errors.relative_l2.mean()),
-                _times_noise(report, [result.title for result in group]),
+                _times_noise(report, BATCHED if group[0].path == BATCHED else group[0].title),
                 str(worst.start + worst.worst),
                 error_text(errors.max_abs.max()),
                 error_text(errors.kl.mean(), 1),
@@ -102,12 +102,10 @@ def operation_rows(error: LayerError) -> list[Row]:
     return rows
 
 
-def _times_noise(report: Findings, titles: Sequence[str]) -> str:
-    """The largest ratio of the results called `titles`."""
-    if report.judgement is None or report.noise is None:
-        return ""
-    ratios = [report.judgement.ratio_of(title) for title in titles]
-    return ratio_text(max(ratios))
+def _times_noise(report: Findings, title: str) -> str:
+    """The median error of the results called `title`, as a multiple of the noise; empty where it was not judged."""
+    ratio = None if report.judgement is None else report.judgement.ratio_of(title)
+    return "" if ratio is None else ratio_text(ratio)
 
 
 def ratio_text(ratio: float) -> str:

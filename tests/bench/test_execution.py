@@ -184,7 +184,7 @@ def test_a_long_context_that_would_take_too_long_is_left_out(monkeypatch: pytest
     made = _execution(Recorder(), GROUP, Group((far,), 1004, optional=True), processes=1)
     made.measure(["float32"])
     assert "its prefill would take" in made.unavailable[0].reason
-    assert "--max-length 1004" in made.unavailable[0].reason
+    assert "(--max-length) 1004" in made.unavailable[0].reason
 
 
 def test_merged_sessions_keep_the_largest_memory_and_every_peak() -> None:

@@ -34,7 +34,7 @@ def test_every_conversion_is_measured_and_nothing_is_left(tmp_path: Path) -> Non
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    result = run(tmp_path, "--layers", "2000")
+    result = run(tmp_path, "--layers", "900")
     assert result.returncode == 1
     assert f"{tmp_path}: " in result.stderr
     assert "needed; name another by --folder, or fewer --layers" in result.stderr

@@ -98,7 +98,7 @@ def test_float16_names_the_tensor_and_its_largest_value_instead_of_overflowing(t
         execute(plan, reader, tmp_path, Budget(1, 10**6))
     assert str(error.value) == (
         "model-7.safetensors: float16 cannot hold tensor 'layer.weight', whose largest magnitude is 70000.5;"
-        " convert with --dtype float32 or bfloat16"
+        " convert with `dtype` (--dtype) float32 or bfloat16"
     )
 
 
@@ -109,7 +109,7 @@ def test_float16_names_every_tensor_that_it_cannot_hold_the_largest_first(tmp_pa
         execute(plan, reader, tmp_path, Budget(2, 10**6))
     assert str(error.value) == (
         "float16 cannot hold 4 tensors, whose largest magnitude is 1e+08: 'w8' (1e+08), 'w7' (1e+07), 'w6' (1e+06),"
-        " 'w5' (100000); convert with --dtype float32 or bfloat16"
+        " 'w5' (100000); convert with `dtype` (--dtype) float32 or bfloat16"
     )
 
 

@@ -235,5 +235,5 @@ def test_a_lock_that_is_about_to_be_given_up_is_waited_for(tmp_path: Path, monke
 
 def test_an_output_that_is_a_link_to_itself_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").symlink_to("out")
-    with pytest.raises(OutputError, match="is a symbolic link that leads back to itself; name another with -o"):
+    with pytest.raises(OutputError, match="is a symbolic link that leads back to itself; name another with `output`"):
         resolve_output(tmp_path / "out")

@@ -55,7 +55,8 @@ def test_an_error_as_large_as_the_noise_passes() -> None:
     judgement = _judge(SIZE)
     assert judgement.passed
     assert judgement.rule == "rounding"
-    assert 0.9 < judgement.ratio_of("first") < 1.1
+    assert judgement.ratio_of("first") == pytest.approx(1.0, abs=0.1)
+    assert judgement.ratio_of("batch") is None
     assert {check.statistic for check in judgement.checks} == {
         "median",
         "largest",
@@ -84,6 +85,18 @@ def test_one_prompt_that_departs_as_a_whole_fails_though_the_median_of_all_does_
     judgement = judge(_results(ours), PROMPTS, _noise(), 1e-2)
     failed = {check.statistic for check in judgement.checks if not check.passed}
     assert failed == {"median of 'second'"}
+
+
+def test_a_batch_is_judged_as_a_whole_by_the_noise_of_all_prompts() -> None:
+    ours = {n: _moved(n, SIZE, 20 + n) for n in range(2)}
+    few = [
+        PromptResult(r.prompt, "batch", 0, r.errors[:5])
+        for r in _results({n: _moved(n, 5 * SIZE, 30 + n) for n in range(2)})
+    ]
+    judgement = judge([*_results(ours), *few], PROMPTS, _noise(), 1e-2)
+    assert judgement.passed
+    assert judgement.ratio_of("batch") == pytest.approx(5.0, abs=0.5)
+    assert [check.statistic for check in judgement.checks].count("median of 'batch'") == 3
 
 
 def test_the_tolerance_holds_at_every_token_whatever_the_noise_is() -> None:

@@ -36,6 +36,8 @@ _PASSING |= {"_has_mutable_args_list", "_is_check_and_refresh", "_scope", "argum
 _PASSING |= {"sequence_modified", "__compile_cell_hook__", "__parse_method__", "_func_graph_flags"}
 _PASSING_SETTINGS = {"enable_compile_cache", "compile_cache_path", "save_graphs", "save_graphs_path", "device_id"}
 _PASSING_SETTINGS |= {"cur_step_num", "last_triggered_step"}
+# MindSpore 2.10 never sets it: it differs from process to process, and means nothing on CPU.
+_PASSING_SETTINGS |= {"enable_offloading_packed_experts"}
 _PASSING_VARIABLES = {"MS_OM_PATH", "MS_SUBMODULE_LOG_v", "MSPORT_CACHE", "MSPORT_CACHE_SIZE", "MSPORT_GRAPH_CACHE"}
 
 

@@ -173,7 +173,7 @@ def main() -> int:
     parser.add_argument("--published", type=Path, metavar="FOLDER", help="a published model, for both")
     parser.add_argument("--dtype", help="what the faulty ports compute in (default: the device's best)")
     parser.add_argument("--family", action="append", choices=FAMILIES, help="only this one; may be repeated")
-    parser.add_argument("--kind", help="only right ports of this kind")
+    parser.add_argument("--kind", help="only right ports, or faults, of this kind")
     parser.add_argument("--share", default="1/1", help="only the i-th of n parts of the right ports: i/n")
     arguments = parser.parse_args()
     families = arguments.family or FAMILIES
@@ -190,7 +190,8 @@ def main() -> int:
                 hub, converted = scratch / family, scratch / f"{family}-ms"
                 write_sample(family, hub)
                 convert_checkpoint(hub, converted)
-                chosen = [fault for fault in FAULTS if family in fault.families]
+                of_kind = [fault for fault in FAULTS if arguments.kind in (None, fault.kind)]
+                chosen = [fault for fault in of_kind if family in fault.families]
                 faults += judge_faults(chosen, hub, converted, scratch, arguments.dtype, family)
         if arguments.published:
             converted = scratch / "published-ms"

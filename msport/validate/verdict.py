@@ -8,7 +8,7 @@ from msport.validate.departure import NOT_FINITE_THERE
 from msport.validate.findings import Findings
 from msport.validate.layers import LayerError, stands_out
 from msport.validate.logits import BATCHED
-from msport.validate.operations import ATTENDED, OUTPUT, tensors_of
+from msport.validate.operations import ATTENDED, HEAD, OUTPUT, tensors_of
 from msport.validate.results import PromptResult
 from msport.validate.rules import LEAD, Judgement
 from msport.validate.tables import error_text, ratio_text
@@ -154,6 +154,8 @@ def _where(report: Findings) -> str:
     if error is None:
         return "no layer departs by more than rounding"
     first = error.first_operation
+    if first is None and error.name == HEAD:
+        return "no layer departs, alone or along our own trajectory: look at how chunks and positions enter the model"
     if first is None:
         said = f"first to depart: {error.name}, along our own trajectory; no operation of it does alone"
         said += _standing_out(report, error)

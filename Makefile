@@ -23,11 +23,11 @@ MSPORT := $(abspath $(BIN))/msport
 demo: $(INSTALLED)
 	mkdir -p demo && rm -rf demo/smollm2-ms demo/tiny-gpt-oss demo/tiny-gpt-oss-ms
 	test -d demo/smollm2 || $(BIN)/python examples/smollm2.py demo/smollm2
-	$(MSPORT) convert demo/smollm2
+	$(MSPORT) convert demo/smollm2 -o demo/smollm2-ms
 	$(MSPORT) validate demo/smollm2-ms --tol 1e-2
 	$(MSPORT) generate demo/smollm2-ms -p "What is the capital of France?"
 	$(MSPORT) sample gpt-oss demo/tiny-gpt-oss
-	$(MSPORT) convert demo/tiny-gpt-oss --dtype mxfp4
+	$(MSPORT) convert demo/tiny-gpt-oss --dtype mxfp4 -o demo/tiny-gpt-oss-ms
 	$(MSPORT) validate demo/tiny-gpt-oss-ms --tol 1e-2
 	$(MSPORT) bench demo/tiny-gpt-oss-ms --prompt 64 --new-tokens 16 --repeats 2
 

@@ -13,7 +13,7 @@ from msport.cli.completion import files, folders
 from msport.cli.folders import find_folder
 from msport.cli.interruption import telling
 from msport.cli.outputs import STDOUT, check_outputs, write_output
-from msport.cli.parameters import refuse_given, refuse_others
+from msport.cli.parameters import json_option, refuse_given, refuse_others
 from msport.cli.progress import PhaseBar
 from msport.errors import UsageError
 
@@ -102,13 +102,7 @@ def _dtype(text: str) -> str:
 )
 @click.option("--published", is_flag=True, help="Print what others published about such models beside it.")
 @click.option("--compare", is_flag=True, help="Compare two or more JSON reports instead: --compare A.json B.json ...")
-@click.option(
-    "--json",
-    "json_file",
-    metavar="FILE",
-    shell_complete=files,
-    help="Write the report as JSON; - prints it instead of the text.",
-)
+@json_option
 @click.option(
     "--csv",
     "csv_file",

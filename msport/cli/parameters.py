@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import click
 
+from msport.cli.completion import files
 from msport.convert.sizes import parse_size
 from msport.errors import UsageError
+
+json_option = click.option(
+    "--json",
+    "json_file",
+    metavar="FILE",
+    shell_complete=files,
+    help="Write the report as JSON; - prints it instead of the text.",
+)
 
 
 def size(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:

@@ -11,7 +11,7 @@ from msport.cli.completion import files, folders
 from msport.cli.folders import find_folder
 from msport.cli.interruption import telling
 from msport.cli.outputs import STDOUT, check_outputs, write_output
-from msport.cli.parameters import token_ids
+from msport.cli.parameters import json_option, token_ids
 from msport.cli.progress import PhaseBar
 
 if TYPE_CHECKING:
@@ -95,13 +95,7 @@ Exit status: 0 passed, 1 failed, 2 could not be judged.
     help="Keep what the reference computed, for machines that have no torch.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random prompts.")
-@click.option(
-    "--json",
-    "json_file",
-    metavar="FILE",
-    shell_complete=files,
-    help="Write the report as JSON; - prints it instead of the text.",
-)
+@json_option
 @click.option(
     "--html", "html_file", metavar="FILE", shell_complete=files, help="Write the report as one self-contained page."
 )

@@ -85,8 +85,7 @@ def judge_loaded(ours: Ours, recording: Recording, request: Request, phases: Pha
             blocks = InMemory(model.graphs.network, model.graphs.cache, model.config.hidden_size)
             comparison = LayerComparison(blocks, recording, chosen, request.threshold, request.router_error)
             layers = _compare_layers(comparison, blocks, model.config.num_hidden_layers, results, chosen, advance)
-        if comparison.undecided and not any(error.first_operation for error in layers):
-            judgement = request.judge(results, comparison.undecided)
+        judgement = _judge_excusing(request, results, comparison, layers)
     return Outcome(results, judgement, layers, model.device, model.operators)
 
 
@@ -118,9 +117,16 @@ def judge_streamed(ours: Ours, recording: Recording, request: Request, phases: P
             errors.append(comparison.head(layers, head, _logit_errors(results, numbered)))
         blocks.close()
         advance(1)
-    departs = any(error.first_operation for error in errors)
-    judgement = request.judge(results, None if departs else comparison.undecided)
+    judgement = _judge_excusing(request, results, comparison, errors)
     return Outcome(tuple(results), judgement, tuple(errors), blocks.device, blocks.operators)
+
+
+def _judge_excusing(
+    request: Request, results: Sequence[PromptResult], comparison: LayerComparison, layers: Sequence[LayerError]
+) -> Judgement:
+    """Judges `results`; near ties of experts excuse what they explain, unless an operation departs alone."""
+    departs = any(error.first_operation for error in layers)
+    return request.judge(results, None if departs else comparison.undecided)
 
 
 class _Decoding:

@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from msport.convert import format_size, parse_size
 from msport.sample import write_sample
+from msport.sizing.units import format_size, parse_size
 
 # The 20b's layers with a quarter of its experts, and a sixth of its vocabulary: layers of 450 MB make up the size.
 SHAPES = {

@@ -30,7 +30,7 @@ from typing import Any
 
 from synthetic import GPT_OSS_20B, GPT_OSS_120B, output_nbytes, source_nbytes, write_checkpoint, write_headers
 
-from msport.convert import format_size
+from msport.sizing.units import format_size
 
 MOST_MEMORY = 10**9
 MOST_TIMES_WRITING = 1.3

@@ -23,7 +23,6 @@ from comparison import Pairs, add_arguments, checkpoint, measure_in_turn, print_
 from msport.architectures import load_config
 from msport.bench.baseline import check_installed
 from msport.bench.figures import decode_share
-from msport.bench.fit import make_costs
 from msport.bench.limits import Limits
 from msport.bench.machine import processor
 from msport.bench.notes import on_machine
@@ -31,8 +30,9 @@ from msport.bench.processes import make_bench
 from msport.bench.session import Session
 from msport.bench.statistics import median
 from msport.bench.workload import Workload
-from msport.convert import format_size
-from msport.msmodels.costs import Costs
+from msport.sizing.costs import Costs
+from msport.sizing.fit import make_costs
+from msport.sizing.units import format_size
 
 
 def main() -> None:

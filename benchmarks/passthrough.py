@@ -25,8 +25,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from msport.convert import format_size, parse_size
 from msport.sample import write_sample
+from msport.sizing.units import format_size, parse_size
 
 SHAPES = {"hidden_size": 4096, "intermediate_size": 14336, "head_dim": 128, "num_attention_heads": 32}
 LAYER_NBYTES = 2 * 4096 * (3 * 14336 + 2 * 4096 + 2 * 256)

@@ -26,7 +26,7 @@ from msport.bench.processes import make_bench
 from msport.bench.session import Result
 from msport.bench.statistics import median
 from msport.bench.workload import Workload
-from msport.msmodels.costs import Costs
+from msport.sizing.costs import Costs
 
 
 def main() -> None:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from msport.bench.loop import Array
-from msport.bench.memory import read_memory
 from msport.bench.session import Session, run_workloads, timed
 from msport.bench.workload import Workload
 from msport.errors import MissingDependencyError, parameter
 from msport.phases import Progress
+from msport.sizing.process import read_memory
 from msport.validate.reference import PACKAGES, load_transformers, quiet
 
 BASELINES = ("torch",)

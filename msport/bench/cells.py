@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from msport.bench.memory import Memory
 from msport.bench.statistics import median, spread
 from msport.bench.workload import Workload
+from msport.sizing.process import Memory
 
 
 @dataclass(frozen=True, slots=True)

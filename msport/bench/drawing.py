@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msport.bench.cells import KINDS, Cell
-from msport.convert import format_size
 from msport.report.chart import bar_chart
 from msport.report.frame import Point
 from msport.report.layout import number, percent
 from msport.report.scale import Format, linear
+from msport.sizing.units import format_size
 
 
 def show_bytes(value: float) -> str:

@@ -8,16 +8,16 @@ from pathlib import Path
 
 from msport.architectures import ModelConfig
 from msport.bench.device import PACKED, Device
-from msport.bench.fit import Need, make_costs
 from msport.bench.limits import Limits
 from msport.bench.measurements import Startup
 from msport.bench.processes import Bench, WarmStart
 from msport.bench.session import Compilation, Session, merge_sessions
 from msport.bench.suites import Group, Unavailable
 from msport.child import ChildError
-from msport.convert import format_size
 from msport.errors import MsportError, UsageError, parameter
-from msport.memory import available_memory
+from msport.sizing.fit import Need, make_costs
+from msport.sizing.free import available_memory
+from msport.sizing.units import format_size
 
 # A long context whose prefill would take longer is left out unless somebody asks for it.
 PATIENCE_SECONDS = 600.0

@@ -10,7 +10,7 @@ import numpy as np
 
 from msport.bench.limits import Limits
 from msport.bench.session import Result
-from msport.msmodels.costs import Costs
+from msport.sizing.costs import Costs
 
 
 @dataclass(frozen=True, slots=True)

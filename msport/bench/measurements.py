@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from msport.architectures import ModelConfig
-from msport.bench.fit import Need, make_costs
 from msport.bench.limits import Limits
 from msport.bench.session import Compilation, Session
 from msport.bench.suites import Unavailable
-from msport.msmodels.costs import Costs
+from msport.sizing.costs import Costs
+from msport.sizing.fit import Need, make_costs
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from msport.bench.loop import agreement
 from msport.bench.machine import last_level_cache_nbytes
 from msport.bench.measurements import Measurements, Setup, Startup
 from msport.bench.session import Session
-from msport.convert import format_size
+from msport.sizing.units import format_size
 
 # A speed of the machine that moves by more than this during a benchmark is that of a busy one.
 UNSTEADY = 0.2

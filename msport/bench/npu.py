@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from msport.bench.memory import DeviceMemory
+from msport.sizing.process import DeviceMemory
 
 _MEGABYTE = 1 << 20
 _TIMEOUT_SECONDS = 20.0

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from msport.bench.loop import Engine, Run, generate_once, measure
-from msport.bench.memory import Memory
 from msport.bench.statistics import Summary, summarise
 from msport.bench.workload import Workload, make_prompts
 from msport.phases import Progress
+from msport.sizing.process import Memory
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from typing import Any
 
 from msport import __version__
 from msport.bench.loop import Array, Engine
-from msport.bench.memory import Memory, read_memory
 from msport.bench.npu import read_device_memory
 from msport.bench.session import Compilation, Session, run_workloads, timed
 from msport.bench.workload import Workload
 from msport.phases import Progress
+from msport.sizing.process import Memory, read_memory
 
 
 def run(

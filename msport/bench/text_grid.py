@@ -8,8 +8,8 @@ from msport.bench.figures import decode_share, prefill_share, ratios
 from msport.bench.measurements import Measurements, Startup
 from msport.bench.session import Result, Session
 from msport.bench.statistics import Summary, median
-from msport.convert import format_size
 from msport.report.layout import Row, number, percent, table
+from msport.sizing.units import format_size
 
 _KEYS = ("dtype", "batch", "prompt", "new")
 

@@ -9,9 +9,9 @@ from msport.bench.limits import Limits
 from msport.bench.measurements import Startup
 from msport.bench.session import Result, Session
 from msport.bench.statistics import Summary, summarise
-from msport.convert import format_size
-from msport.msmodels.costs import Costs
 from msport.report.layout import Row, number, percent, table
+from msport.sizing.costs import Costs
+from msport.sizing.units import format_size
 
 
 def session_lines(

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from msport.convert import Conversion, Plan, format_size
+from msport.convert import Conversion, Plan
 from msport.convert.patterns import pattern_name, summarise
 from msport.convert.staging import free_space, occupied_space
 from msport.report.layout import counted, table
+from msport.sizing.units import format_size
 
 
 def summary(conversion: Conversion) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from msport.checkpoint.quoting import name_in_text
 from msport.cli.completion import files
 from msport.cli.parameters import refuse_given
 from msport.cli.progress import progress_on_stderr
-from msport.convert import Inspection, format_size, inspect_path, verify_folder
+from msport.convert import Inspection, inspect_path, verify_folder
 from msport.convert.patterns import summarise
 from msport.report.layout import counted, table
+from msport.sizing.units import format_size
 
 EXAMPLES = """\b
 Examples:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from msport.cli.completion import files
-from msport.convert.sizes import parse_size
 from msport.errors import UsageError
+from msport.sizing.units import parse_size
 
 json_option = click.option(
     "--json",

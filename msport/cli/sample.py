@@ -11,11 +11,12 @@ from msport.checkpoint import strict_json
 from msport.cli.completion import families, folders
 from msport.cli.parameters import size
 from msport.cli.progress import progress_on_stderr
-from msport.convert import format_size, inspect_path
+from msport.convert import inspect_path
 from msport.errors import UsageError
 from msport.report.layout import counted
 from msport.sample import write_sample
 from msport.sample.write import DTYPES
+from msport.sizing.units import format_size
 
 EXAMPLES = """\b
 Examples:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from msport.convert.conversion import Conversion, convert_checkpoint, prepare, run
     from msport.convert.inspection import Inspection, inspect_path
     from msport.convert.plan import Plan, make_plan
-    from msport.convert.sizes import format_size, parse_size
     from msport.convert.tensors import OutputTensor
     from msport.convert.verify import verify_folder
 
@@ -24,10 +23,8 @@ _HOMES = {
     "OutputTensor": "tensors",
     "Plan": "plan",
     "convert_checkpoint": "conversion",
-    "format_size": "sizes",
     "inspect_path": "inspection",
     "make_plan": "plan",
-    "parse_size": "sizes",
     "prepare": "conversion",
     "run": "conversion",
     "verify_folder": "verify",
@@ -39,10 +36,8 @@ __all__ = [
     "OutputTensor",
     "Plan",
     "convert_checkpoint",
-    "format_size",
     "inspect_path",
     "make_plan",
-    "parse_size",
     "prepare",
     "run",
     "verify_folder",

@@ -7,10 +7,10 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from msport.convert.sizes import format_size
 from msport.convert.tensors import OutputTensor
 from msport.convert.transforms import TRANSFORMS, Grid
 from msport.errors import UsageError
+from msport.sizing.units import format_size
 
 MAX_MEMORY = "1GB"
 DEFAULT_WORKERS = 4

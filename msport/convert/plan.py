@@ -21,9 +21,9 @@ from msport.checkpoint.quoting import quote
 from msport.convert.matching import FLOATING, Match, is_packed, match
 from msport.convert.passthrough import kept_files, kept_layout
 from msport.convert.sharding import cut, shard_names
-from msport.convert.sizes import parse_size
 from msport.convert.tensors import Catalog, OutputTensor, SourceTensor
 from msport.errors import CheckpointError, UnsupportedError, UsageError
+from msport.sizing.units import parse_size
 
 AUTO = "auto"
 # None: what each tensor's own sources hold. MXFP4 packs the experts; everything else in such a model is bfloat16.

@@ -18,8 +18,8 @@ from types import TracebackType
 
 from msport.checkpoint.atomic import sync_folder
 from msport.checkpoint.manifest import FILE_NAME
-from msport.convert.sizes import format_size
 from msport.errors import OutputError, parameter
+from msport.sizing.units import format_size
 
 SUFFIX = ".msport-partial"
 JOURNAL_NAME = "journal"

@@ -12,11 +12,11 @@ from msport.convert.budget import MAX_MEMORY, Budget, make_budget
 from msport.convert.plan import Plan
 from msport.convert.progress import Counter, Progress
 from msport.convert.sinks import NullSink
-from msport.convert.sizes import parse_size
 from msport.convert.tensors import as_it_is
 from msport.convert.transforms import Reader
 from msport.convert.walk import Walk
 from msport.errors import CheckpointError
+from msport.sizing.units import parse_size
 
 
 def verify_folder(

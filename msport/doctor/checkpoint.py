@@ -7,9 +7,9 @@ from pathlib import Path
 
 from msport.checkpoint import Manifest, open_checkpoint, read_manifest
 from msport.checkpoint.manifest import FILE_NAME
-from msport.convert import format_size
 from msport.doctor.check import Check, failed, passed
 from msport.errors import MsportError
+from msport.sizing.units import format_size
 
 
 def check_files(folder: Path) -> tuple[Check, Manifest | None]:

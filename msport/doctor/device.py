@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from msport.child import call_in_child
-from msport.convert import format_size
 from msport.doctor.check import Check, failed, passed
 from msport.errors import MsportError
+from msport.sizing.units import format_size
 
 # float32 rounds to 1e-7; an NPU may take the shorter mantissa of HF32.
 TOLERANCE = 1e-3

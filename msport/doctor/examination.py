@@ -13,7 +13,7 @@ from msport.doctor.device import Device, ask_device, check_dtype, check_multiply
 from msport.doctor.facts import collect_facts
 from msport.doctor.machine import check_compiler, check_disk, check_memory
 from msport.doctor.packages import check_packages
-from msport.memory import available_memory
+from msport.sizing.free import available_memory
 
 if TYPE_CHECKING:
     from msport.doctor.fitting import Fit

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from msport.architectures import ModelConfig, load_config
-from msport.bench.fit import Need, make_costs, most_that_fits
-from msport.convert import format_size
 from msport.doctor.check import Check, failed, passed, warned
 from msport.errors import MsportError
-from msport.msmodels.costs import Costs
+from msport.sizing.costs import Costs
+from msport.sizing.fit import Need, make_costs, most_that_fits
+from msport.sizing.units import format_size
 
 # A context that most uses are content with, and the most sequences that are looked at together.
 COMMON_LENGTH = 4096

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msport.convert import format_size
 from msport.doctor.check import Check, Diagnosis, failed, passed
 from msport.errors import MsportError
 from msport.msmodels.ascend_check import AscendGraph, AscendReport, check_ascend
+from msport.sizing.units import format_size
 
 NOT_MEASURED = "the graphs were inferred, not run: what an NPU makes of them is open"
 _REPORT = "report it with the output of msport doctor; MSPORT_OPS=portable does without fused operators"

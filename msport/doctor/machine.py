@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 
 from msport.child import ChildError, call_in_child
-from msport.convert import format_size
 from msport.doctor.check import Check, passed, warned
 from msport.phases import Progress
+from msport.sizing.units import format_size
 
 # The start of MindSpore and the compilation of a graph need most of a gigabyte before any weight is loaded.
 LITTLE_MEMORY = 2 * 10**9

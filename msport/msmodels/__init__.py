@@ -1,6 +1,6 @@
 """Models in MindSpore's graph mode, written natively: they load a converted checkpoint and generate.
 
-``load_model`` is imported on first use: `costs`, `tokenizer` and `check_ascend` serve processes without MindSpore too.
+``load_model`` is imported on first use: `tokenizer` and `check_ascend` serve processes without MindSpore too.
 """
 
 from __future__ import annotations

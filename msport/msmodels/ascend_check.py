@@ -17,7 +17,7 @@ from msport.architectures.gpt_oss import GptOssConfig
 from msport.checkpoint.manifest import FILE_NAME, read_manifest
 from msport.child import call_in_child
 from msport.errors import UsageError
-from msport.msmodels.costs import Costs
+from msport.sizing.costs import Costs
 
 DTYPES = ("bfloat16", "float16")
 PACKED = "mxfp4"

@@ -13,11 +13,11 @@ from msport.architectures import ModelConfig
 from msport.arguments import checked
 from msport.checkpoint.dtypes import Array
 from msport.errors import UsageError
-from msport.msmodels.costs import Costs
 from msport.msmodels.engine import TURN, Graphs, Sequences
 from msport.msmodels.sampling import Sampler, SamplingConfig
 from msport.msmodels.tokenizer import Tokenizer, load_tokenizer
 from msport.phases import Phases
+from msport.sizing.costs import Costs
 
 Prompts = Any  # int [batch, seq], nested sequences or array; rows may differ in length where a method says so
 

@@ -21,12 +21,12 @@ from msport.checkpoint.quoting import quote
 from msport.convert.matching import is_packed
 from msport.convert.progress import Counter, Progress
 from msport.convert.sharding import cut, shard_names
-from msport.convert.sizes import parse_size
 from msport.convert.staging import Staging, check_space, resolve_output
 from msport.errors import UsageError
 from msport.sample.chat import ChatFormat, chat_format
 from msport.sample.distributions import Normal, distribution, random_pieces
 from msport.sample.tokenizers import tokenizer_files
+from msport.sizing.units import parse_size
 
 DTYPES = {"mxfp4": BFLOAT16, "bfloat16": BFLOAT16, "float16": FLOAT16, "float32": FLOAT32}
 

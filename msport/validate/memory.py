@@ -8,7 +8,7 @@ from pathlib import Path
 from msport.architectures import ARCHITECTURES, ModelConfig
 from msport.checkpoint import Manifest, open_checkpoint
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT8_E4M3FN, FLOAT16, FLOAT32
-from msport.memory import available_memory
+from msport.sizing.free import available_memory
 from msport.validate.tolerance import holds
 
 _ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}

@@ -12,8 +12,8 @@ from msport.arguments import checked
 from msport.checkpoint import Manifest, open_checkpoint, read_manifest
 from msport.errors import CheckpointError, UsageError, parameter
 from msport.hub import Source, resolve
-from msport.memory import peak_memory
 from msport.phases import Phases, Progress
+from msport.sizing.process import peak_memory
 from msport.validate import golden as golden_values
 from msport.validate.checks import check_arguments, check_no_effect, check_same_sizes, notes_on_config
 from msport.validate.findings import Setup, own_versions

@@ -9,11 +9,11 @@ from msport.architectures import ARCHITECTURES
 from msport.bench.limits import Limits, Probe
 from msport.bench.loop import Run
 from msport.bench.measurements import Setup, Startup
-from msport.bench.memory import Memory
 from msport.bench.report import BenchReport
 from msport.bench.session import Compilation, Result, Session
 from msport.bench.suites import Unavailable
 from msport.bench.workload import Workload
+from msport.sizing.process import Memory
 
 FAMILY = ARCHITECTURES["GptOssForCausalLM"]
 CONFIG = FAMILY.parse(FAMILY.sample_config(), Path("config.json"))

@@ -18,13 +18,13 @@ from bench.schemas import DOCS, check_schema
 from msport.bench.cells import KINDS, document_cells
 from msport.bench.compare import compare
 from msport.bench.compare_views import render_comparison_page
-from msport.bench.memory import DeviceMemory
 from msport.bench.notes import collect_notes
 from msport.bench.published import HEADING, PUBLISHED, markdown_table, published_about
 from msport.bench.report import BenchReport
 from msport.bench.session import Result, Session
 from msport.bench.text import render_text
 from msport.bench.workload import Workload
+from msport.sizing.process import DeviceMemory
 
 ON_DEVICE = replace(
     REPORT,

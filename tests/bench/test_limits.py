@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 
 from msport.bench import limits
 from msport.bench.limits import Limits, Probe
 from msport.bench.machine import last_level_cache_nbytes, processor
-from msport.bench.memory import read_memory
-from msport.memory import available_memory
 
 
 def test_the_limit_is_the_best_round_of_the_best_probe() -> None:
@@ -53,36 +48,3 @@ def test_the_processor_has_a_name_and_a_cache() -> None:
     cache = last_level_cache_nbytes()
     assert processor()
     assert cache is None or cache > 1 << 15
-
-
-def test_the_peak_is_at_least_what_is_resident_now() -> None:
-    block = bytearray(b"x") * (64 << 20)
-    memory = read_memory()
-    del block
-    assert memory.private is not None
-    assert memory.mapped is not None
-    assert memory.peak_resident >= memory.private + memory.mapped - (1 << 22)
-    assert read_memory().peak_resident >= memory.peak_resident  # it never falls
-
-
-def test_a_container_may_take_less_than_the_machine_has(tmp_path: Path) -> None:
-    (tmp_path / "memory.max").write_text("3000000\n")
-    (tmp_path / "memory.current").write_text("2500000\n")
-    (tmp_path / "memory.stat").write_text("anon 100000\ninactive_file 400000\n")
-    assert available_memory(tmp_path) == 3_000_000 - 2_500_000 + 400_000
-
-
-def test_an_old_container_too(tmp_path: Path) -> None:
-    (tmp_path / "memory").mkdir()
-    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("5000000\n")
-    (tmp_path / "memory" / "memory.usage_in_bytes").write_text("4000000\n")
-    (tmp_path / "memory" / "memory.stat").write_text("total_inactive_file 250000\n")
-    assert available_memory(tmp_path) == 1_250_000
-
-
-def test_without_a_limit_the_machines_memory_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=12345))
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("2500000\n")
-    (tmp_path / "memory.stat").write_text("inactive_file 0\n")
-    assert available_memory(tmp_path) == 12345

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from msport.bench.loop import Array
-from msport.bench.memory import DeviceMemory, Memory, read_memory
 from msport.bench.npu import Card, logic_number, read_card
 from msport.bench.subject import Synchronised
+from msport.sizing.process import DeviceMemory, Memory, read_memory
 
 # As in the documents of Atlas 800I A2; %s is the process of the test.
 USAGES = """\

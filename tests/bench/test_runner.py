@@ -15,11 +15,14 @@ import pytest
 from bench.measured import REPEATS, SEED, WORKLOAD, Transformers
 from bench.schemas import check_schema
 from msport import benchmark, load_model
+from msport.architectures import load_config
 from msport.bench import BenchReport
-from msport.bench.fit import Need
+from msport.bench.processes import make_bench
 from msport.bench.report import SCHEMA
-from msport.bench.workload import make_prompts
+from msport.bench.workload import Workload, make_prompts
 from msport.errors import CheckpointError, UsageError
+from msport.sizing.costs import Costs
+from msport.sizing.fit import Need
 
 
 @pytest.fixture(params=[pytest.param("report", marks=pytest.mark.ahead("bench.measured:report"))])
@@ -44,6 +47,14 @@ def test_a_process_that_ran_held_less_than_was_expected(report: BenchReport) -> 
     for session in report.sessions:
         need = Need.of(report.costs(session), session.max_length, session.batch)
         assert session.memory.peak_resident < need.total
+
+
+@pytest.mark.slow
+def test_a_process_that_ran_in_float16_held_less_than_was_expected(tiny_checkpoint: Path) -> None:
+    bench = make_bench(tiny_checkpoint, [Workload(200, 2)], dtype="float16", warmup=0, repeats=1)
+    session = bench.measure_subject()
+    costs = Costs(load_config(tiny_checkpoint), "float16")
+    assert session.memory.peak_resident < Need.of(costs, 202, 1).total
 
 
 @functools.cache

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from msport.architectures import load_config
-from msport.bench.fit import Need
 from msport.doctor.check import Check, Status
 from msport.doctor.fitting import Choice, Memory, advise, check_fit, choose
-from msport.msmodels.costs import Costs
+from msport.sizing.costs import Costs
+from msport.sizing.fit import Need
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from msport.cache_folder import cache_folder
 from msport.checkpoint.atomic import write_atomically
-from msport.convert.sizes import parse_size
 from msport.errors import UsageError
+from msport.sizing.units import parse_size
 
 _DIGEST = 32
 _SUFFIX = ".graph"

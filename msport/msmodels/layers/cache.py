@@ -8,8 +8,8 @@ import mindspore as ms
 from mindspore import Tensor, nn
 
 from msport.msmodels import ops
-from msport.msmodels.costs import cache_length
 from msport.msmodels.layers.parameters import zeros
+from msport.sizing.costs import cache_length
 
 
 @dataclass(frozen=True, slots=True)

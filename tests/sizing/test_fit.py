@@ -1,18 +1,15 @@
-"""What a model needs is counted part by part, and a real process stays within it."""
+"""What a model needs is counted part by part."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from bench.made_reports import CONFIG
+
 from msport.architectures import ARCHITECTURES
-from msport.bench.fit import Need, make_costs, most_that_fits
-from msport.bench.processes import make_bench
-from msport.bench.workload import Workload
-from msport.msmodels.costs import Costs
+from msport.sizing.costs import Costs
+from msport.sizing.fit import Need, make_costs, most_that_fits
 
 COSTS = Costs(CONFIG, "float32")
 
@@ -80,11 +77,3 @@ def test_what_fits_is_the_most_that_fits() -> None:
     assert most_that_fits(lambda number: 10 * number, 1000, 555) == 55
     assert most_that_fits(lambda number: 10 * number, 50, 555) == 50
     assert most_that_fits(lambda number: 10 * number, 1000, 9) == 0
-
-
-@pytest.mark.slow
-def test_a_process_that_ran_in_float16_held_less_than_was_expected(tiny_checkpoint: Path) -> None:
-    bench = make_bench(tiny_checkpoint, [Workload(200, 2)], dtype="float16", warmup=0, repeats=1)
-    session = bench.measure_subject()
-    config = replace(CONFIG, num_hidden_layers=2, vocab_size=512)
-    assert session.memory.peak_resident < Need.of(Costs(config, "float16"), 202, 1).total

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from msport.architectures import ARCHITECTURES, ModelConfig, Weight
-from msport.msmodels.costs import Costs, cache_length
+from msport.sizing.costs import Costs, cache_length
 
 FAMILY = ARCHITECTURES["GptOssForCausalLM"]
 SIZES = {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msport.memory import peak_memory
+_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +62,14 @@ def read_memory(device: DeviceMemory | None = None) -> Memory:
     fields = (line.partition(":") for line in lines)
     sizes = {name: int(value.split()[0]) * 1024 for name, _, value in fields if value.endswith("kB")}
     return Memory(sizes["VmHWM"], sizes.get("RssAnon"), sizes.get("RssFile"), device)
+
+
+def peak_memory(status: Path = _STATUS) -> int:
+    """The most bytes that this process ever held."""
+    try:
+        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    # Not `ru_maxrss`, which begins at what the parent has, even after exec.
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

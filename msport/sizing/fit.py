@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from msport.architectures import ARCHITECTURES, ModelConfig
 from msport.architectures.gpt_oss import GptOssConfig
-from msport.msmodels.costs import Costs, cache_length
+from msport.sizing.costs import Costs, cache_length
 
 PREFILL_CHUNK = 128
 

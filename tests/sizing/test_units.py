@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msport.convert.sizes import format_size, parse_size
 from msport.errors import UsageError
+from msport.sizing.units import format_size, parse_size
 
 
 @pytest.mark.parametrize(

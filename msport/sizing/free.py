@@ -1,15 +1,12 @@
-"""How much memory this process may still take, and how much it has taken."""
+"""How much memory this process may still take."""
 
 from __future__ import annotations
 
-import resource
-import sys
 from pathlib import Path
 
 import psutil
 
 _CGROUP = Path("/sys/fs/cgroup")
-_STATUS = Path("/proc/self/status")
 
 
 def available_memory(cgroup: Path = _CGROUP) -> int:
@@ -31,14 +28,3 @@ def _left(folder: Path, limit: str, usage: str, cached: str) -> int:
     allowed, used = (int((folder / name).read_text(encoding="ascii")) for name in (limit, usage))
     stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
     return max(0, allowed - used + int(stat.get(cached, 0)))
-
-
-def peak_memory(status: Path = _STATUS) -> int:
-    """The most bytes that this process ever held."""
-    try:
-        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    # Not `ru_maxrss`, which begins at what the parent has, even after exec.
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

@@ -22,10 +22,10 @@ import numpy as np
 from comparison import SHAPES, checkpoint
 
 from msport import load_model
-from msport.bench.loop import Array, Engine, generate_once, measure
-from msport.bench.machine import processor
-from msport.bench.statistics import median
-from msport.bench.workload import Workload, make_prompts
+from msport.bench.measure.loop import Array, Engine, generate_once, measure
+from msport.bench.measure.machine import processor
+from msport.bench.measure.statistics import median
+from msport.bench.measure.workload import Workload, make_prompts
 
 BOUND = 0.01
 _NULL_TOKENS = 2000

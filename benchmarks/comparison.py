@@ -13,9 +13,9 @@ from typing import Any
 from synthetic import GPT_OSS_20B
 
 from msport import convert_checkpoint
-from msport.bench.limits import Limits
-from msport.bench.processes import Bench
-from msport.bench.session import Session
+from msport.bench.measure.limits import Limits
+from msport.bench.measure.processes import Bench
+from msport.bench.measure.session import Session
 from msport.sample import write_sample
 
 # gpt-oss with eight small layers, and with two as wide as the 20b's; the others with hidden size 1024, 12 layers, and

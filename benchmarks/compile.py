@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from comparison import SHAPES, checkpoint, print_progress
 
-from msport.bench.machine import processor
-from msport.bench.processes import make_bench
-from msport.bench.session import Session
-from msport.bench.workload import Workload
+from msport.bench.measure.machine import processor
+from msport.bench.measure.processes import make_bench
+from msport.bench.measure.session import Session
+from msport.bench.measure.workload import Workload
 
 HIDDEN_SIZE = 256
 WORKLOAD = Workload(prompt_tokens=128, new_tokens=4)

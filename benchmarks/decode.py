@@ -21,15 +21,15 @@ from typing import Any
 from comparison import Pairs, add_arguments, checkpoint, measure_in_turn, print_progress
 
 from msport.architectures import load_config
-from msport.bench.baseline import check_installed
-from msport.bench.figures import decode_share
-from msport.bench.limits import Limits
-from msport.bench.machine import processor
-from msport.bench.notes import on_machine
-from msport.bench.processes import make_bench
-from msport.bench.session import Session
-from msport.bench.statistics import median
-from msport.bench.workload import Workload
+from msport.bench.caveats import on_machine
+from msport.bench.measure.limits import Limits
+from msport.bench.measure.machine import processor
+from msport.bench.measure.processes import make_bench
+from msport.bench.measure.session import Session
+from msport.bench.measure.statistics import median
+from msport.bench.measure.transformers_engine import check_installed
+from msport.bench.measure.workload import Workload
+from msport.bench.shares import decode_share
 from msport.sizing.costs import Costs
 from msport.sizing.fit import make_costs
 from msport.sizing.units import format_size

@@ -18,14 +18,14 @@ from typing import Any
 from comparison import Pairs, add_arguments, checkpoint, measure_in_turn, print_progress
 
 from msport.architectures import load_config
-from msport.bench.baseline import check_installed
-from msport.bench.figures import prefill_share
-from msport.bench.limits import Limits
-from msport.bench.machine import processor
-from msport.bench.processes import make_bench
-from msport.bench.session import Result
-from msport.bench.statistics import median
-from msport.bench.workload import Workload
+from msport.bench.measure.limits import Limits
+from msport.bench.measure.machine import processor
+from msport.bench.measure.processes import make_bench
+from msport.bench.measure.session import Result
+from msport.bench.measure.statistics import median
+from msport.bench.measure.transformers_engine import check_installed
+from msport.bench.measure.workload import Workload
+from msport.bench.shares import prefill_share
 from msport.sizing.costs import Costs
 
 

@@ -1,8 +1,7 @@
 """What a model costs on this machine: loading, compiling, prefill, decoding, memory, and what the machine could do.
 
-``workload`` says what is run and ``loop`` runs it on any engine; ``subject`` (msport) and ``baseline`` (Transformers)
-are the engines, each in a process of its own; ``limits`` measures the machine, ``runner`` puts the processes in order,
-and ``report`` holds what was measured. Nothing is simulated; torch is imported by ``baseline`` alone.
+``runner`` takes the request, ``suites`` makes a plan of it, ``execution`` carries it out with what ``measure`` offers,
+and ``report`` holds what was measured. Nothing is simulated; only ``measure.transformers_engine`` imports torch.
 """
 
 from __future__ import annotations
@@ -11,11 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from msport.bench.measure.workload import Workload
     from msport.bench.report import BenchReport
     from msport.bench.runner import benchmark
-    from msport.bench.workload import Workload
 
-_HOMES = {"BenchReport": "report", "Workload": "workload", "benchmark": "runner"}
+_HOMES = {"BenchReport": "report", "Workload": "measure.workload", "benchmark": "runner"}
 
 __all__ = ["BenchReport", "Workload", "benchmark"]
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msport.bench.cells import KINDS, Cell, Figure, document_cells
+from msport.bench.caveats import UNSTEADY
 from msport.bench.differences import describe_differences
-from msport.bench.notes import UNSTEADY
+from msport.bench.figures import KINDS, Cell, Figure, document_cells
 from msport.errors import UsageError
 
 SCHEMA = "msport.bench.compare/1"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from msport.bench.cells import KINDS, Cell
+from msport.bench.caveats import is_caution
 from msport.bench.compare import COMPARED, Change, Comparison
 from msport.bench.differences import OTHER_THING
 from msport.bench.drawing import axis_of, bars, point_of, value_text
-from msport.bench.notes import is_caution
+from msport.bench.figures import KINDS, Cell
 from msport.report.chart import Mark, row_chart
 from msport.report.chart import Row as ChartRow
 from msport.report.layout import Row, utc

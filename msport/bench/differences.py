@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from msport.bench.cells import document_cells
-from msport.bench.notes import is_caution
+from msport.bench.caveats import is_caution
+from msport.bench.figures import document_cells
 
 # What must be the same for two figures to be about the same thing, and what each is called.
 _SAME = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msport.bench.cells import KINDS, Cell
+from msport.bench.figures import KINDS, Cell
 from msport.report.chart import bar_chart
 from msport.report.frame import Point
 from msport.report.layout import number, percent

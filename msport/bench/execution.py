@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from msport.architectures import ModelConfig
-from msport.bench.device import PACKED, Device
-from msport.bench.limits import Limits
+from msport.bench.measure.limits import Limits
+from msport.bench.measure.mindspore_device import PACKED, Device
+from msport.bench.measure.processes import Bench, WarmStart
+from msport.bench.measure.session import Compilation, Session, merge_sessions
 from msport.bench.measurements import Startup
-from msport.bench.processes import Bench, WarmStart
-from msport.bench.session import Compilation, Session, merge_sessions
 from msport.bench.suites import Group, Unavailable
 from msport.child import ChildError
 from msport.errors import MsportError, UsageError, parameter

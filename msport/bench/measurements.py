@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from msport.architectures import ModelConfig
-from msport.bench.limits import Limits
-from msport.bench.session import Compilation, Session
+from msport.bench.measure.limits import Limits
+from msport.bench.measure.session import Compilation, Session
 from msport.bench.suites import Unavailable
 from msport.sizing.costs import Costs
 from msport.sizing.fit import Need, make_costs

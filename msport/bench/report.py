@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from msport.bench.cells import csv_rows
-from msport.bench.figures import ratios, result_document
-from msport.bench.html import render_page
+from msport.bench.figures import csv_rows
+from msport.bench.measure.session import Session
 from msport.bench.measurements import Measurements, Startup
-from msport.bench.session import Session
+from msport.bench.page import render_page
+from msport.bench.shares import ratios, result_document
 from msport.bench.text import render_text
 
 SCHEMA = "msport.bench/2"

@@ -10,13 +10,13 @@ from typing import Any
 
 from msport.architectures import load_config
 from msport.arguments import checked
-from msport.bench import baseline as peer
-from msport.bench.device import PACKED
+from msport.bench.caveats import collect_notes
 from msport.bench.execution import Execution, refused
-from msport.bench.machine import processor
+from msport.bench.measure import transformers_engine as peer
+from msport.bench.measure.machine import processor
+from msport.bench.measure.mindspore_device import PACKED
+from msport.bench.measure.processes import ask_device, make_bench
 from msport.bench.measurements import Setup
-from msport.bench.notes import collect_notes
-from msport.bench.processes import ask_device, make_bench
 from msport.bench.report import BenchReport
 from msport.bench.suites import choose_shape, plan_groups
 from msport.checkpoint import Manifest, open_checkpoint, read_manifest

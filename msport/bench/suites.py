@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from msport.architectures import ModelConfig
-from msport.bench.texts import TEXTS
-from msport.bench.workload import Workload, check_workload
+from msport.bench.measure.workload import Workload, check_workload
+from msport.bench.prompts import TEXTS
 from msport.errors import UsageError, parameter
 from msport.msmodels.tokenizer import encode, load_tokenizer
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from msport.bench.measure.session import Session
 from msport.bench.measurements import Measurements
 from msport.bench.published import describe_published
-from msport.bench.session import Session
 from msport.bench.suites import Unavailable
 from msport.bench.text_grid import grid_lines
 from msport.bench.text_single import session_lines

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from msport.bench.figures import decode_share, prefill_share, ratios
+from msport.bench.measure.session import Result, Session
+from msport.bench.measure.statistics import Summary, median
 from msport.bench.measurements import Measurements, Startup
-from msport.bench.session import Result, Session
-from msport.bench.statistics import Summary, median
+from msport.bench.shares import decode_share, prefill_share, ratios
 from msport.report.layout import Row, number, percent, table
 from msport.sizing.units import format_size
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msport.bench.figures import Share, decode_share, prefill_share, ratios
-from msport.bench.limits import Limits
+from msport.bench.measure.limits import Limits
+from msport.bench.measure.session import Result, Session
+from msport.bench.measure.statistics import Summary, summarise
 from msport.bench.measurements import Startup
-from msport.bench.session import Result, Session
-from msport.bench.statistics import Summary, summarise
+from msport.bench.shares import Share, decode_share, prefill_share, ratios
 from msport.report.layout import Row, number, percent, table
 from msport.sizing.costs import Costs
 from msport.sizing.units import format_size

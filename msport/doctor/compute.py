@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from msport.bench.device import own_memory
+from msport.bench.measure.mindspore_device import own_memory
 from msport.errors import UsageError
 from msport.phases import Progress
 

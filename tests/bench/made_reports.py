@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from msport.architectures import ARCHITECTURES
-from msport.bench.limits import Limits, Probe
-from msport.bench.loop import Run
+from msport.bench.measure.limits import Limits, Probe
+from msport.bench.measure.loop import Run
+from msport.bench.measure.session import Compilation, Result, Session
+from msport.bench.measure.workload import Workload
 from msport.bench.measurements import Setup, Startup
 from msport.bench.report import BenchReport
-from msport.bench.session import Compilation, Result, Session
 from msport.bench.suites import Unavailable
-from msport.bench.workload import Workload
 from msport.sizing.process import Memory
 
 FAMILY = ARCHITECTURES["GptOssForCausalLM"]

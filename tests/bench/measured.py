@@ -9,10 +9,10 @@ from unittest.mock import patch
 
 from msport import benchmark, convert_checkpoint
 from msport.bench import BenchReport
-from msport.bench.limits import Limits
-from msport.bench.processes import Bench, make_bench
-from msport.bench.session import Session
-from msport.bench.workload import Workload
+from msport.bench.measure.limits import Limits
+from msport.bench.measure.processes import Bench, make_bench
+from msport.bench.measure.session import Session
+from msport.bench.measure.workload import Workload
 from msport.sample import write_sample
 
 WORKLOAD = Workload(prompt_tokens=20, new_tokens=6)

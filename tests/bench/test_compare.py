@@ -16,10 +16,10 @@ from bench.made_reports import GRID, LIMITS, REPORT, SESSION, STARTUP
 from bench.schemas import check_schema
 from msport.bench.compare import Change, Comparison, compare, compare_files, relative_change
 from msport.bench.compare_views import render_comparison, render_comparison_page
-from msport.bench.limits import Limits
-from msport.bench.loop import Run
+from msport.bench.measure.limits import Limits
+from msport.bench.measure.loop import Run
+from msport.bench.measure.session import Result
 from msport.bench.report import BenchReport
-from msport.bench.session import Result
 from msport.errors import UsageError
 
 

@@ -10,13 +10,13 @@ import pytest
 
 from bench.made_reports import CONFIG, LIMITS, PEER, SESSION, WORKLOAD
 from msport.bench import execution
-from msport.bench.device import Device
 from msport.bench.execution import Execution, refused, split
-from msport.bench.loop import Run
-from msport.bench.processes import WarmStart
-from msport.bench.session import Result, Session, merge_sessions
+from msport.bench.measure.loop import Run
+from msport.bench.measure.mindspore_device import Device
+from msport.bench.measure.processes import WarmStart
+from msport.bench.measure.session import Result, Session, merge_sessions
+from msport.bench.measure.workload import Workload
 from msport.bench.suites import Group
-from msport.bench.workload import Workload
 from msport.child import ChildError
 from msport.errors import UsageError
 

@@ -15,15 +15,15 @@ from report.drawings import outside
 
 from bench.made_reports import COMPARED, GRID, PEER, REPORT, SESSION
 from bench.schemas import DOCS, check_schema
-from msport.bench.cells import KINDS, document_cells
+from msport.bench.caveats import collect_notes
 from msport.bench.compare import compare
 from msport.bench.compare_views import render_comparison_page
-from msport.bench.notes import collect_notes
+from msport.bench.figures import KINDS, document_cells
+from msport.bench.measure.session import Result, Session
+from msport.bench.measure.workload import Workload
 from msport.bench.published import HEADING, PUBLISHED, markdown_table, published_about
 from msport.bench.report import BenchReport
-from msport.bench.session import Result, Session
 from msport.bench.text import render_text
-from msport.bench.workload import Workload
 from msport.sizing.process import DeviceMemory
 
 ON_DEVICE = replace(

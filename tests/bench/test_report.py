@@ -9,14 +9,14 @@ import pytest
 
 from bench.made_reports import COMPARED, LIMITS, PEER, REPORT, SESSION, STARTUP, WORKLOAD
 from bench.schemas import check_schema
-from msport.bench import notes
-from msport.bench.figures import decode_share, prefill_share, ratios
-from msport.bench.limits import Limits, Probe
-from msport.bench.loop import Run
-from msport.bench.notes import collect_notes
+from msport.bench import caveats
+from msport.bench.caveats import collect_notes
+from msport.bench.measure.limits import Limits, Probe
+from msport.bench.measure.loop import Run
+from msport.bench.measure.session import Result, Session
+from msport.bench.measure.workload import Workload
 from msport.bench.report import BenchReport
-from msport.bench.session import Result, Session
-from msport.bench.workload import Workload
+from msport.bench.shares import decode_share, prefill_share, ratios
 
 RESULT = SESSION.results[0]
 
@@ -67,7 +67,7 @@ def test_a_peer_belongs_to_the_session_with_its_workloads() -> None:
 
 
 def test_a_peer_on_the_host_has_no_share_of_an_npus_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notes, "last_level_cache_nbytes", lambda: 1 << 40)
+    monkeypatch.setattr(caveats, "last_level_cache_nbytes", lambda: 1 << 40)
     npu = replace(SESSION, device="Ascend")
     report = replace(COMPARED, setup=replace(COMPARED.setup, device="Ascend"), sessions=(npu,))
     (theirs,) = report.to_document()["baselines"]

@@ -17,9 +17,9 @@ from bench.schemas import check_schema
 from msport import benchmark, load_model
 from msport.architectures import load_config
 from msport.bench import BenchReport
-from msport.bench.processes import make_bench
+from msport.bench.measure.processes import make_bench
+from msport.bench.measure.workload import Workload, make_prompts
 from msport.bench.report import SCHEMA
-from msport.bench.workload import Workload, make_prompts
 from msport.errors import CheckpointError, UsageError
 from msport.sizing.costs import Costs
 from msport.sizing.fit import Need
@@ -173,10 +173,10 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
 def test_a_missing_package_of_the_baseline_is_said_first(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from msport.bench import baseline
+    from msport.bench.measure import transformers_engine
     from msport.errors import MissingDependencyError
 
-    monkeypatch.setattr(baseline, "find_spec", lambda name: None)
+    monkeypatch.setattr(transformers_engine, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match="needs torch and transformers: pip install"):
         benchmark(tiny_checkpoint, baseline="torch")
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from bench.schemas import check_schema
 
-from msport.bench.device import own_memory
+from msport.bench.measure.mindspore_device import own_memory
 from msport.doctor import Check, Status, device, diagnose, examination
 from msport.doctor.check import passed
 from msport.doctor.device import check_dtype, check_multiply, check_train

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from msport.bench.cells import Cell, document_cells
+from msport.bench.caveats import is_caution
 from msport.bench.drawing import axis_of, bars, point_of, show_bytes, value_text
+from msport.bench.figures import Cell, document_cells
+from msport.bench.measure.workload import Workload
 from msport.bench.measurements import Measurements
-from msport.bench.notes import is_caution
 from msport.bench.published import HEADING, published_about
 from msport.bench.text import engine_lines
 from msport.bench.text_grid import limit_rows, ratio_rows, result_rows, startup_rows
-from msport.bench.workload import Workload
 from msport.report.chart import Mark, Row, Series, line_chart, row_chart
 from msport.report.frame import Point
 from msport.report.layout import counted, number, percent, utc

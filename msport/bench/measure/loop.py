@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from msport.bench.workload import Workload
+from msport.bench.measure.workload import Workload
 
 Array = np.ndarray[Any, Any]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from msport.architectures import ARCHITECTURES
-from msport.bench.workload import Workload, check_workload, make_prompts
+from msport.bench.measure.workload import Workload, check_workload, make_prompts
 from msport.errors import UsageError
 
 FAMILY = ARCHITECTURES["GptOssForCausalLM"]

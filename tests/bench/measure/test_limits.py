@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from msport.bench import limits
-from msport.bench.limits import Limits, Probe
-from msport.bench.machine import last_level_cache_nbytes, processor
+from msport.bench.measure import limits
+from msport.bench.measure.limits import Limits, Probe
+from msport.bench.measure.machine import last_level_cache_nbytes, processor
 
 
 def test_the_limit_is_the_best_round_of_the_best_probe() -> None:

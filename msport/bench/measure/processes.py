@@ -8,11 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from msport.architectures import load_config
-from msport.bench.device import Device
-from msport.bench.limits import Limits
-from msport.bench.machine import choose_cores
-from msport.bench.session import Session, shortened
-from msport.bench.workload import Workload, check_workload
+from msport.bench.measure.limits import Limits
+from msport.bench.measure.machine import choose_cores
+from msport.bench.measure.mindspore_device import Device
+from msport.bench.measure.session import Session, shortened
+from msport.bench.measure.workload import Workload, check_workload
 from msport.child import call_in_child
 from msport.errors import UsageError
 from msport.phases import Progress
@@ -62,7 +62,7 @@ class Bench:
     def measure_subject(self, repeats: int | None = None) -> Session:
         """msport on every workload, `repeats` times (None: all of them), without a cache of graphs."""
         task = f"the benchmark of {self.folder}"
-        return Session.from_document(self._call("subject:run", self._subject_arguments(repeats), task, _NO_CACHE))
+        return Session.from_document(self._call("msport_engine:run", self._subject_arguments(repeats), task, _NO_CACHE))
 
     def measure_baseline(self, source: Path, repeats: int | None = None) -> Session:
         """Transformers with the original checkpoint in the folder `source`, on every workload."""
@@ -73,7 +73,7 @@ class Bench:
             **self._run_arguments(repeats),
         }
         task = f"the baseline on {source}"
-        return Session.from_document(self._call("baseline:run", arguments, task, {}, "Transformers"))
+        return Session.from_document(self._call("transformers_engine:run", arguments, task, {}, "Transformers"))
 
     def measure_warm_start(self, repeats: int = 0) -> WarmStart:
         """msport with an empty cache of graphs, on two tokens, and with the cache that this filled.
@@ -88,9 +88,9 @@ class Bench:
         task = f"compiling {self.folder}"
         with TemporaryDirectory(prefix="msport-bench-") as folder:
             environment = {"MSPORT_GRAPH_CACHE": folder, "MS_COMPILER_CACHE_ENABLE": ""}
-            filling = Session.from_document(self._call("subject:run", brief, task, environment, "fill cache"))
+            filling = Session.from_document(self._call("msport_engine:run", brief, task, environment, "fill cache"))
             measured = self._subject_arguments(repeats) if repeats else brief
-            warm = Session.from_document(self._call("subject:run", measured, task, environment, "warm cache"))
+            warm = Session.from_document(self._call("msport_engine:run", measured, task, environment, "warm cache"))
             nbytes = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
         return WarmStart(filling, warm, warm.details["cached_graphs"], nbytes)
 
@@ -125,7 +125,7 @@ class Bench:
 
         threads = {"MSPORT_THREADS": str(len(self.cores)), "OMP_NUM_THREADS": str(len(self.cores))}
         answer: dict[str, object] = call_in_child(
-            f"msport.bench.{function}",
+            f"msport.bench.measure.{function}",
             arguments,
             task=task,
             environment={**threads, **environment},
@@ -138,8 +138,8 @@ class Bench:
 def ask_device(dtypes: Sequence[str], progress: Progress | None = None) -> Device:
     """The device that MindSpore computes on, and which of `dtypes` it refuses; asked in a process of its own."""
     arguments = {"dtypes": list(dtypes)}
-    task = "asking MindSpore for its device"
-    return Device.from_document(call_in_child("msport.bench.device:describe", arguments, task=task, progress=progress))
+    function, task = "msport.bench.measure.mindspore_device:describe", "asking MindSpore for its device"
+    return Device.from_document(call_in_child(function, arguments, task=task, progress=progress))
 
 
 def make_bench(

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from msport.bench.loop import Engine, Run, generate_once, measure
-from msport.bench.statistics import Summary, summarise
-from msport.bench.workload import Workload, make_prompts
+from msport.bench.measure.loop import Engine, Run, generate_once, measure
+from msport.bench.measure.statistics import Summary, summarise
+from msport.bench.measure.workload import Workload, make_prompts
 from msport.phases import Progress
 from msport.sizing.process import Memory
 

@@ -13,9 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from msport.bench.loop import Array
-from msport.bench.session import Session, run_workloads, timed
-from msport.bench.workload import Workload
+from msport.bench.measure.loop import Array
+from msport.bench.measure.session import Session, run_workloads, timed
+from msport.bench.measure.workload import Workload
 from msport.errors import MissingDependencyError, parameter
 from msport.phases import Progress
 from msport.sizing.process import read_memory
@@ -82,7 +82,7 @@ def run(
 
 
 class _Engine:
-    """Transformers behind the two calls of `msport.bench.loop.Engine`: plain forward passes, without `generate`."""
+    """Transformers as an `Engine` of the timed loop: plain forward passes, without `generate`."""
 
     def __init__(self, model: Any) -> None:
         self._model = model

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
-from msport.bench.figures import decode_share
-from msport.bench.limits import Limits
-from msport.bench.loop import agreement
-from msport.bench.machine import last_level_cache_nbytes
+from msport.bench.measure.limits import Limits
+from msport.bench.measure.loop import agreement
+from msport.bench.measure.machine import last_level_cache_nbytes
+from msport.bench.measure.session import Session
 from msport.bench.measurements import Measurements, Setup, Startup
-from msport.bench.session import Session
+from msport.bench.shares import decode_share
 from msport.sizing.units import format_size
 
 # A speed of the machine that moves by more than this during a benchmark is that of a busy one.

@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 
-from msport.bench.loop import Array, Run, agreement, generate_once, measure
-from msport.bench.workload import Workload
+from msport.bench.measure.loop import Array, Run, agreement, generate_once, measure
+from msport.bench.measure.workload import Workload
 
 PREFILL, STEP = 0.02, 0.005
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from msport.bench.loop import Array
-from msport.bench.npu import Card, logic_number, read_card
-from msport.bench.subject import Synchronised
+from msport.bench.measure.loop import Array
+from msport.bench.measure.msport_engine import Synchronised
+from msport.bench.measure.npu import Card, logic_number, read_card
 from msport.sizing.process import DeviceMemory, Memory, read_memory
 
 # As in the documents of Atlas 800I A2; %s is the process of the test.

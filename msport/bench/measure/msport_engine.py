@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from msport import __version__
-from msport.bench.loop import Array, Engine
-from msport.bench.npu import read_device_memory
-from msport.bench.session import Compilation, Session, run_workloads, timed
-from msport.bench.workload import Workload
+from msport.bench.measure.loop import Array, Engine
+from msport.bench.measure.npu import read_device_memory
+from msport.bench.measure.session import Compilation, Session, run_workloads, timed
+from msport.bench.measure.workload import Workload
 from msport.phases import Progress
 from msport.sizing.process import Memory, read_memory
 

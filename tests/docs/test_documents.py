@@ -55,13 +55,13 @@ def run(*command: str, folder: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.reference
-def test_the_road_of_the_readme_on_a_published_model_ends_in_its_answer(tmp_path: Path) -> None:
+def test_the_commands_of_the_readme_on_a_published_model_end_in_its_answer(tmp_path: Path) -> None:
     """Blocks of ``shell`` need PyPI and a minute or two."""
     pytest.importorskip("transformers")
     pytest.importorskip("gguf")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    (road,) = (text for language, text in blocks(README) if language == "shell")
-    printed = run("sh", "-ec", road, folder=tmp_path)
+    (commands,) = (text for language, text in blocks(README) if language == "shell")
+    printed = run("sh", "-ec", commands, folder=tmp_path)
     assert "smollm2-ms: LlamaForCausalLM, bfloat16, safetensors\n  272 tensors, 269 MB in 1 shard" in printed
     assert "\nPASSED: " in printed
     assert printed.endswith("\nThe capital of France is Paris.\n")

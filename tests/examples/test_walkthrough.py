@@ -1,4 +1,4 @@
-"""examples/road.py ends where it should, and docs/road.md shows what it prints."""
+"""examples/walkthrough.py ends where it should, and docs/walkthrough.md shows what it prints."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import sys
 import pytest
 from docs.documents import ROOT, blocks
 
-SCRIPT = ROOT / "examples" / "road.py"
-((_, SHOWN),) = [block for block in blocks(ROOT / "docs" / "road.md") if block[0] == "text"]
+SCRIPT = ROOT / "examples" / "walkthrough.py"
+((_, SHOWN),) = [block for block in blocks(ROOT / "docs" / "walkthrough.md") if block[0] == "text"]
 
 
 def headings(text: str) -> list[str]:
@@ -19,7 +19,7 @@ def headings(text: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.reference
-def test_the_road_passes_and_then_finds_what_was_broken_on_purpose() -> None:
+def test_the_walkthrough_passes_and_then_finds_what_was_broken_on_purpose() -> None:
     pytest.importorskip("transformers")
     done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stderr

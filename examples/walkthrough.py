@@ -1,6 +1,7 @@
-"""The whole road in Python, on a tiny random model: convert, look, generate, validate, break it on purpose, measure.
+"""A walkthrough in Python on a tiny random model: convert, generate, validate, break a weight on purpose, measure.
 
-``python examples/road.py`` takes a minute or two and writes to a temporary folder. docs/road.md shows what it prints.
+``python examples/walkthrough.py`` takes a minute or two and writes to a temporary folder. docs/walkthrough.md shows its
+output.
 Needs ``pip install 'msport[reference]'``.
 """
 
@@ -21,7 +22,7 @@ PROMPTS = [list(range(1, 65)), list(range(100, 108))]
 def walk() -> None:
     hub, converted, broken = Path("hub"), Path("converted"), Path("broken")
 
-    title("a random Qwen3 of two layers, as the Hub would have it")
+    title("a random Qwen3 of two layers, in the Hub's layout")
     write_sample("qwen3", hub, overrides={"num_hidden_layers": 2, "layer_types": None, "max_window_layers": 2})
     show_files(hub)
 
@@ -30,7 +31,7 @@ def walk() -> None:
     print(f"{len(manifest.tensors)} tensors, {manifest.dtype}, {manifest.format}")
     show_files(converted)
 
-    title("loaded: logits, and text that is noise, for the weights are")
+    title("loaded: logits, and text (noise, because the weights are random)")
     model = msport.load_model(converted, max_length=256)
     logits = model.logits([PROMPTS[0]])
     print(f"logits {logits.shape} {logits.dtype}, on {model.device} in {model.dtype}")
@@ -43,7 +44,7 @@ def walk() -> None:
     print(report)
     assert report.passed
 
-    title("the same with one norm of layer 1 doubled: which layer, which operation, which tensor")
+    title("validated with one norm of layer 1 doubled: the report names layer, operation and tensor")
     shutil.copytree(converted, broken)
     double(broken, "model.layers.1.self_attn.q_norm.weight")
     report = msport.validate_model(broken, tol=1e-2, prompts=PROMPTS, level="layers")
@@ -65,7 +66,7 @@ def show_files(folder: Path) -> None:
 
 
 def double(folder: Path, name: str) -> None:
-    """Double a float32 tensor of a converted checkpoint, in its file, where the manifest says that it stands."""
+    """Double a float32 tensor of a converted checkpoint, in its file, at the place that the manifest gives."""
     record = read_manifest(folder).tensors[name]
     with open_checkpoint(folder) as checkpoint:
         values = 2 * checkpoint.read(name)

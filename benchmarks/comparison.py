@@ -16,6 +16,7 @@ from msport import convert_checkpoint
 from msport.bench.measure.limits import Limits
 from msport.bench.measure.processes import Bench
 from msport.bench.measure.session import Session
+from msport.progress import Step
 from msport.sample import write_sample
 
 # gpt-oss with eight small layers, and with two as wide as the 20b's; the others with hidden size 1024, 12 layers, and
@@ -116,6 +117,6 @@ def measure_in_turn(bench: Bench, source: Path, rounds: int) -> tuple[Limits, Pa
     return limits + bench.measure_limits("float32"), pairs
 
 
-def print_progress(phase: str, done: int, total: int) -> None:
+def print_progress(step: Step) -> None:
     if sys.stderr.isatty():
-        print(f"\r{phase} {done}/{total}\033[K", end="", file=sys.stderr, flush=True)
+        print(f"\r{step.phase} {step.done}/{step.total}\033[K", end="", file=sys.stderr, flush=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from convert import EMBEDDINGS_NBYTES, LAYER_NBYTES, SHAPES
 
 from msport.convert import convert_checkpoint
-from msport.convert.progress import Step
+from msport.progress import Step
 from msport.sample import write_sample
 from msport.sizing.units import format_size, parse_size
 

@@ -17,12 +17,13 @@ import threading
 import traceback
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import astuple
 from importlib import import_module
 from typing import IO, Any
 
 from msport import errors
 from msport.errors import MsportError
-from msport.phases import Progress
+from msport.progress import Progress, Step
 
 # sys.path comes first: `python -m` would let a file of the current folder take the place of a package.
 _BOOTSTRAP = r"import sys; sys.path[:] = sys.argv.pop(1).split('\n'); from msport.child import main; main()"
@@ -118,7 +119,7 @@ def _converse(
                 answer = (kind, value)
                 break
             if progress is not None:
-                progress(*value)
+                progress(Step(*value))
         # A library that hangs or crashes while it is torn down does not spoil the answer.
         with suppress(subprocess.TimeoutExpired):
             process.wait(_GRACE_SECONDS if answer else None)
@@ -168,7 +169,7 @@ def main() -> None:
                 os._exit(1)  # the caller was killed: nobody waits for the rest
 
         try:
-            reply("result", _perform(call, lambda *step: reply("progress", *step)))
+            reply("result", _perform(call, lambda step: reply("progress", *astuple(step))))
         except MsportError as error:
             reply("error", type(error).__name__, str(error))
         except MemoryError:

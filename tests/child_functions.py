@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from msport.errors import UsageError
-from msport.phases import Progress
+from msport.progress import Progress, Step
 
 
 def add(a: Any, b: Any, *, progress: Progress) -> Any:
-    progress("adding", 1, 2)
-    progress("adding", 2, 2)
+    progress(Step("adding", 1, 2))
+    progress(Step("adding", 2, 2))
     return a + b
 
 
@@ -63,7 +63,7 @@ def tick(file: str, *, progress: Progress) -> None:
     """Writes its process id to `file` and reports progress for ten minutes."""
     Path(file).write_text(str(os.getpid()))
     for step in range(6000):
-        progress("ticking", step, 6000)
+        progress(Step("ticking", step, 6000))
         time.sleep(0.1)
 
 

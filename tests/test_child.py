@@ -15,6 +15,7 @@ import pytest
 
 from msport.child import ChildError, ChildLog, call_in_child
 from msport.errors import UsageError
+from msport.progress import Step
 
 
 def _call(name: str, **options: Any) -> Any:
@@ -22,10 +23,10 @@ def _call(name: str, **options: Any) -> Any:
 
 
 def test_arguments_and_result_travel_and_progress_is_passed_on() -> None:
-    steps: list[tuple[str, int, int]] = []
-    answer = _call("add", arguments={"a": 2, "b": 3}, progress=lambda *step: steps.append(step))
+    steps: list[Step] = []
+    answer = _call("add", arguments={"a": 2, "b": 3}, progress=steps.append)
     assert answer == 5
-    assert steps == [("adding", 1, 2), ("adding", 2, 2)]
+    assert steps == [Step("adding", 1, 2), Step("adding", 2, 2)]
 
 
 def test_a_child_is_another_process_with_our_path_and_the_environment_and_cores_asked_for() -> None:

@@ -136,7 +136,7 @@ class Execution:
         if report is None or len(self._benches) == 1:
             return replace(bench, dtype=dtype)
         title = f"{dtype} {index + 1}/{len(self._benches)}"
-        return replace(bench, dtype=dtype, progress=lambda phase, done, of: report(f"{title} {phase}", done, of))
+        return replace(bench, dtype=dtype, progress=lambda step: report(replace(step, phase=f"{title} {step.phase}")))
 
     def _computed_in(self, dtype: str) -> str:
         return self._device.dtype if dtype == PACKED else dtype

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -15,6 +14,7 @@ from msport.bench.measurements import Measurements, Startup
 from msport.bench.page import render_page
 from msport.bench.shares import ratios, result_document
 from msport.bench.text import render_text
+from msport.report.document import to_json
 
 SCHEMA = "msport.bench/2"
 
@@ -42,7 +42,7 @@ class BenchReport(Measurements):
 
     def to_json(self) -> str:
         """`to_document` as one JSON text."""
-        return json.dumps(self.to_document(), ensure_ascii=False, allow_nan=False)
+        return to_json(self.to_document())
 
     def to_csv(self) -> str:
         """One line for each workload of each engine, times in seconds, sizes in bytes, rates a second."""

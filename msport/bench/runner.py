@@ -21,7 +21,8 @@ from msport.bench.report import BenchReport
 from msport.bench.suites import choose_shape, plan_groups
 from msport.checkpoint import Manifest, open_checkpoint, read_manifest
 from msport.errors import UsageError
-from msport.phases import Progress, utc_now
+from msport.progress import Progress
+from msport.report.document import utc_now
 from msport.validate.runner import checkpoint_hash, find_reference
 
 

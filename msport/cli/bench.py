@@ -14,7 +14,7 @@ from msport.cli.folders import find_folder
 from msport.cli.interruption import telling
 from msport.cli.outputs import STDOUT, check_outputs, write_output
 from msport.cli.parameters import json_option, refuse_given, refuse_others
-from msport.cli.progress import PhaseBar
+from msport.cli.progress import ProgressBar
 from msport.errors import UsageError
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def command(
     from msport.bench import benchmark
 
     checkpoint = find_folder(paths[0] if paths else None)
-    with PhaseBar() as progress, telling(progress.where):
+    with ProgressBar() as progress, telling(progress.where):
         report = benchmark(checkpoint, **options, progress=progress)
     _write(report, published, json_file, csv_file, html_file)
 

@@ -10,7 +10,7 @@ import click
 from msport.cli.completion import folders
 from msport.cli.convert_text import plan_document, plan_text, result_text, summary
 from msport.cli.parameters import refuse_given, size
-from msport.cli.progress import progress_on_stderr
+from msport.cli.progress import bytes_on_stderr
 from msport.cli.resuming import resumable
 from msport.convert import prepare, run
 from msport.convert.budget import MAX_MEMORY
@@ -133,7 +133,7 @@ def command(
         check_disk(conversion)
         return
     start = time.perf_counter()
-    with resumable(conversion), progress_on_stderr(as_json) as progress:
+    with resumable(conversion), bytes_on_stderr(as_json) as progress:
         run(conversion, verify=verify, restart=restart, progress=progress)
     seconds = time.perf_counter() - start
     if as_json:

@@ -15,12 +15,12 @@ from msport.cli.completion import folders
 from msport.cli.folders import find_folder
 from msport.cli.interruption import telling
 from msport.cli.parameters import given, parse_ids, refuse_given
-from msport.cli.progress import PhaseBar
+from msport.cli.progress import ProgressBar
 from msport.cli.prompt import check_ids, encode_prompt, read_prompt
 from msport.errors import UsageError
 from msport.msmodels.sampling import SamplingConfig
 from msport.msmodels.tokenizer import load_tokenizer
-from msport.phases import Phases
+from msport.progress import Phases
 from msport.report.layout import counted
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def command(
         else:
             tokens = encode_prompt(text, tokenizer, checkpoint, config, chat=chat, system=system)
     length = _choose_length(len(tokens), max_new_tokens, max_length, config.max_position_embeddings)
-    with PhaseBar() as progress, telling(progress.where):
+    with ProgressBar() as progress, telling(progress.where):
         phases = Phases(progress)
         model = _load(checkpoint, dtype, length, phases)
     began = time.perf_counter()

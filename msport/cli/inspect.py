@@ -12,7 +12,7 @@ from msport.checkpoint import TensorInfo
 from msport.checkpoint.quoting import name_in_text
 from msport.cli.completion import files
 from msport.cli.parameters import refuse_given
-from msport.cli.progress import progress_on_stderr
+from msport.cli.progress import bytes_on_stderr
 from msport.convert import Inspection, inspect_path, verify_folder
 from msport.convert.patterns import summarise
 from msport.report.layout import counted, table
@@ -45,7 +45,7 @@ def command(path: str, every_tensor: bool, verify: bool, as_json: bool) -> None:
         refuse_given("--json lists every tensor", "every_tensor")
     inspection = inspect_path(path)
     if verify:
-        with progress_on_stderr(as_json) as progress:
+        with bytes_on_stderr(as_json) as progress:
             verify_folder(path, progress)
     if as_json:
         click.echo(json.dumps({**_document(inspection), "verified": verify}, indent=2))

@@ -7,12 +7,13 @@ import shutil
 import sys
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from msport.convert.progress import Step
+from msport.progress import Progress, Step
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # Python 3.10 has none
@@ -22,40 +23,38 @@ _SECONDS_BETWEEN_TICKS = 0.5
 _SCALED_FROM = 10_000  # from here on a bar counts in thousands and millions
 
 
-class PhaseBar:
-    """A bar for each phase, of amounts without a unit; on a terminal alone.
+class ProgressBar:
+    """A bar for each phase, on a terminal alone, of amounts in `unit`; with rate, time left and the tensor in work.
 
-    Its clock goes on while a phase has no amounts to tell, or waits for the first.
+    Its clock goes on while a phase has no amounts to tell, or waits for the first. What an earlier run has done counts
+    as done, but not towards the rate.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str = "it") -> None:
+        self._unit = unit
         self._bar: Any = None
-        self._phase = ""
-        self._amount = ""
+        self._step: Step | None = None
         self._lock = threading.Lock()  # one for the bar, which two threads show
         self._left = threading.Event()
         self._clock = threading.Thread(target=self._tick, name="msport-progress", daemon=True)
 
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        self._show(phase, done, total)
+    def __call__(self, step: Step) -> None:
+        with self._lock:
+            if self._bar is None or self._step is None or step.phase != self._step.phase:
+                self._close()
+                self._bar = self._begin(step)
+            self._step = step
+            if step.tensor:
+                width = shutil.get_terminal_size().columns // 3
+                self._bar.set_postfix_str(_of_width(step.tensor, width), refresh=False)
+            self._bar.update(step.done - self._bar.n)
 
     def where(self) -> str:
         """What the last line of a command says that is stopped now, and has written nothing."""
-        return f" at {self._phase}{self._amount}: nothing was written" if self._phase else ""
-
-    def _show(self, phase: str, done: int, total: int, initial: int = 0, note: str = "", **options: Any) -> None:
-        self._amount = f", {done:,} of {total:,}" if total > 1 else ""
-        with self._lock:
-            if self._bar is None or phase != self._phase:
-                self._close()
-                self._phase = phase
-                options.setdefault("unit_scale", total >= _SCALED_FROM)
-                if total <= 1:  # there is nothing to count but time
-                    options.setdefault("bar_format", "{desc} [{elapsed}]")
-                self._bar = tqdm(total=total, initial=initial, desc=phase, disable=None, **options)
-            if note:
-                self._bar.set_postfix_str(_of_width(note, shutil.get_terminal_size().columns // 3), refresh=False)
-            self._bar.update(done - self._bar.n)
+        if self._step is None:
+            return ""
+        amount = f", {self._step.done:,} of {self._step.total:,}" if self._step.total > 1 else ""
+        return f" at {self._step.phase}{amount}: nothing was written"
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
@@ -69,6 +68,17 @@ class PhaseBar:
         with self._lock:
             self._close()
 
+    def _begin(self, step: Step) -> Any:
+        return tqdm(
+            total=step.total,
+            initial=step.resumed,
+            desc=step.phase,
+            unit=self._unit,
+            unit_scale=self._unit == "B" or step.total >= _SCALED_FROM,
+            bar_format=None if step.total > 1 else "{desc} [{elapsed}]",  # there is nothing to count but time
+            disable=None,
+        )
+
     def _tick(self) -> None:
         while not self._left.wait(_SECONDS_BETWEEN_TICKS):
             with self._lock:
@@ -81,18 +91,8 @@ class PhaseBar:
             self._bar = None
 
 
-class ProgressBar(PhaseBar):
-    """Shows bytes done, rate, time left and the current tensor.
-
-    What an earlier run has done counts as done, but not towards the rate.
-    """
-
-    def __call__(self, step: Step) -> None:  # type: ignore[override]
-        self._show(step.phase, step.done, step.total, step.resumed, step.tensor, unit="B", unit_scale=True)
-
-
 class ProgressLines:
-    """Writes a JSON object a line: at the beginning and the end of each phase, and once a second between."""
+    """Writes one JSON object per line, in bytes: when a phase begins, once a second, and when it ends."""
 
     def __init__(self) -> None:
         self._phase = ""
@@ -119,20 +119,12 @@ class ProgressLines:
         }
         print(json.dumps(document), file=sys.stderr, flush=True)
 
-    def __enter__(self) -> ProgressLines:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
-
 
 def _of_width(note: str, width: int) -> str:
     """The end of `note`, in which names differ, in `width` characters: a bar that takes the rest does not jump."""
     return note.ljust(width) if len(note) <= width else f"..{note[2 - width :]}"
 
 
-def progress_on_stderr(as_json: bool) -> ProgressBar | ProgressLines:
-    """Progress as lines of JSON, or as a bar where stderr is a terminal."""
-    return ProgressLines() if as_json else ProgressBar()
+def bytes_on_stderr(as_json: bool) -> AbstractContextManager[Progress]:
+    """Progress in bytes as lines of JSON, or as a bar where stderr is a terminal."""
+    return nullcontext(ProgressLines()) if as_json else ProgressBar("B")

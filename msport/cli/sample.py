@@ -10,7 +10,7 @@ from msport.architectures import ARCHITECTURES
 from msport.checkpoint import strict_json
 from msport.cli.completion import families, folders
 from msport.cli.parameters import size
-from msport.cli.progress import progress_on_stderr
+from msport.cli.progress import bytes_on_stderr
 from msport.convert import inspect_path
 from msport.errors import UsageError
 from msport.report.layout import counted
@@ -71,7 +71,7 @@ def command(
     overrides: dict[str, Any],
     max_shard_size: int | None,
 ) -> None:
-    with progress_on_stderr(as_json=False) as progress:
+    with bytes_on_stderr(as_json=False) as progress:
         write_sample(
             architecture,
             folder,

@@ -12,7 +12,7 @@ from msport.cli.folders import find_folder
 from msport.cli.interruption import telling
 from msport.cli.outputs import STDOUT, check_outputs, write_output
 from msport.cli.parameters import json_option, token_ids
-from msport.cli.progress import PhaseBar
+from msport.cli.progress import ProgressBar
 
 if TYPE_CHECKING:
     from msport.validate import Report
@@ -124,7 +124,7 @@ def command(
 
     checkpoint = find_folder(folder)
     check_outputs({"--json": json_file, "--html": html_file, "--save-reference": save_reference})
-    with PhaseBar() as progress, telling(progress.where):
+    with ProgressBar() as progress, telling(progress.where):
         report = validate_model(
             checkpoint,
             reference,

@@ -23,12 +23,12 @@ from msport.convert.budget import MAX_MEMORY, Budget, make_budget
 from msport.convert.execute import execute
 from msport.convert.journal import Journal
 from msport.convert.plan import AUTO, MAX_SHARD_SIZE, Plan, make_plan
-from msport.convert.progress import Progress
 from msport.convert.resume import done_nbytes, find_done, journalled, make_fingerprint
 from msport.convert.staging import Staging, check_space, occupied_space, resolve_output
 from msport.convert.verify import verify_folder, verify_source
 from msport.errors import CheckpointError, UsageError
 from msport.hub import AnyCheckpoint, Network, Source, resolve
+from msport.progress import Progress
 from msport.sizing.units import parse_size
 
 

@@ -12,11 +12,11 @@ from msport.convert.budget import Budget
 from msport.convert.journal import Done, Forgetful, Journal
 from msport.convert.overflow import overflow_error, overflowing
 from msport.convert.plan import Plan
-from msport.convert.progress import Counter, Progress
 from msport.convert.resume import done_nbytes
 from msport.convert.sinks import ShardSink
 from msport.convert.transforms import Reader
 from msport.convert.walk import Walk
+from msport.progress import Counter, Progress
 
 
 class Source(Reader, Protocol):

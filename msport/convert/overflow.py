@@ -10,12 +10,12 @@ import numpy as np
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8
 from msport.checkpoint.quoting import enumerate_some, quote
 from msport.convert.budget import Budget, least_scratch
-from msport.convert.progress import Counter, Progress
 from msport.convert.sinks import NullSink
 from msport.convert.tensors import OutputTensor
 from msport.convert.transforms import Array, Reader
 from msport.convert.walk import Walk
 from msport.errors import UsageError, parameter
+from msport.progress import Counter, Progress
 
 # The least magnitudes that are rounded to infinity: halfway from the largest finite value to what would follow it.
 _LIMITS = {FLOAT16: 65520.0, BFLOAT16: float(np.uint32(0x7F7F8000).view(np.float32))}

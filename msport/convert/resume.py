@@ -15,10 +15,10 @@ from msport.checkpoint.quoting import enumerate_some
 from msport.convert.budget import Budget
 from msport.convert.journal import Done, Journal, read_journal
 from msport.convert.plan import Plan
-from msport.convert.progress import Progress
 from msport.convert.staging import JOURNAL_NAME, OUTPUT, Staging, partial_folder, remove
 from msport.convert.takeover import intact
 from msport.errors import OutputError, UsageError, parameter
+from msport.progress import Progress
 
 _KEPT = "msport_kept"
 

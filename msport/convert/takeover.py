@@ -15,11 +15,11 @@ from msport.checkpoint.regular import open_regular
 from msport.convert.budget import Budget
 from msport.convert.journal import Done
 from msport.convert.plan import Plan, Shard
-from msport.convert.progress import Counter, Progress
 from msport.convert.sinks import NullSink
 from msport.convert.tensors import as_it_is
 from msport.convert.transforms import Array
 from msport.convert.walk import Walk
+from msport.progress import Counter, Progress
 
 _MAX_OPEN_FILES = 16
 _log = logging.getLogger(__name__)

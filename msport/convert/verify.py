@@ -10,12 +10,12 @@ from msport.checkpoint.index import INDEX_NAME, NAME_MAP_NAME, read_weight_map
 from msport.checkpoint.quoting import enumerate_some
 from msport.convert.budget import MAX_MEMORY, Budget, make_budget
 from msport.convert.plan import Plan
-from msport.convert.progress import Counter, Progress
 from msport.convert.sinks import NullSink
 from msport.convert.tensors import as_it_is
 from msport.convert.transforms import Reader
 from msport.convert.walk import Walk
 from msport.errors import CheckpointError
+from msport.progress import Counter, Progress
 from msport.sizing.units import parse_size
 
 

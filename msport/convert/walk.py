@@ -13,10 +13,10 @@ import numpy as np
 
 from msport.convert.arena import Arena
 from msport.convert.budget import Budget, slab_rows
-from msport.convert.progress import Counter
 from msport.convert.sinks import Sink
 from msport.convert.tensors import OutputTensor
 from msport.convert.transforms import TRANSFORMS, Array, Reader
+from msport.progress import Counter
 
 # Small enough to be hashed while it is in the cache.
 _READ_BACK_NBYTES = 1_000_000

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from msport import __version__
-from msport.phases import utc_now
+from msport.report.document import to_json, utc_now
 
 if TYPE_CHECKING:
     from msport.doctor.fitting import Fit  # which needs a working NumPy
@@ -77,7 +76,7 @@ class Diagnosis:
 
     def to_json(self) -> str:
         """`to_document` as one JSON text."""
-        return json.dumps(self.to_document(), ensure_ascii=False)
+        return to_json(self.to_document())
 
     @property
     def counts(self) -> str:

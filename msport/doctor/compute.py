@@ -8,7 +8,7 @@ import numpy as np
 
 from msport.bench.measure.mindspore_device import own_memory
 from msport.errors import UsageError
-from msport.phases import Progress
+from msport.progress import Progress
 
 _SEED = 0
 Array = np.ndarray[Any, Any]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msport.child import ChildError, call_in_child
 from msport.doctor.check import Check, passed, warned
-from msport.phases import Progress
+from msport.progress import Progress
 from msport.sizing.units import format_size
 
 # The start of MindSpore and the compilation of a graph need most of a gigabyte before any weight is loaded.

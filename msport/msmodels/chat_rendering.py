@@ -18,7 +18,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from msport.errors import CheckpointError, UsageError
-from msport.phases import Progress
+from msport.progress import Progress
 
 # A context of a million tokens is a third of that.
 _LONGEST_PROMPT = 16_000_000

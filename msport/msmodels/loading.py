@@ -33,7 +33,7 @@ from msport.msmodels.layers.decoder import CausalLM
 from msport.msmodels.layers.parameters import interleaved_axis
 from msport.msmodels.model import LanguageModel
 from msport.msmodels.registry import build_network
-from msport.phases import Phases
+from msport.progress import Phases
 
 DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
 # Beside them: experts stay packed in memory and are decoded where they are used; the rest is the device's best.

@@ -26,7 +26,7 @@ from msport.msmodels import ops
 from msport.msmodels.layers.cache import CacheShape
 from msport.msmodels.layers.decoder import CausalLM
 from msport.msmodels.registry import build_network
-from msport.phases import Progress
+from msport.progress import Progress, Step
 
 DTYPES = {"bfloat16": ms.bfloat16, "float16": ms.float16, "float32": ms.float32}
 # MindIR's names of element types, and ours.
@@ -65,7 +65,7 @@ def build_graphs(
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)  # MindSpore leaves its analysis of a rejected graph in the current folder
         for number, (name, seq) in enumerate((("prefill", chunk), ("decode", 1))):
-            progress(name, number, 2)
+            progress(Step(name, number, 2))
             graphs[name] = _export(network, batch, seq, name, dtype)
         os.chdir("/")
     return {"operators": operators, "graphs": graphs}

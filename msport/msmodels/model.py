@@ -16,7 +16,7 @@ from msport.errors import UsageError
 from msport.msmodels.engine import TURN, Graphs, Sequences
 from msport.msmodels.sampling import Sampler, SamplingConfig
 from msport.msmodels.tokenizer import Tokenizer, load_tokenizer
-from msport.phases import Phases
+from msport.progress import Phases
 from msport.sizing.costs import Costs
 
 Prompts = Any  # int [batch, seq], nested sequences or array; rows may differ in length where a method says so

@@ -18,7 +18,7 @@ from msport.architectures import load_config
 from msport.checkpoint import Manifest, open_checkpoint
 from msport.errors import MsportError, UsageError, parameter
 from msport.hub import Source
-from msport.phases import Phases
+from msport.progress import Phases
 from msport.sizing.process import peak_memory
 from msport.validate import golden as golden_values
 from msport.validate.checks import notes_on, notes_on_config

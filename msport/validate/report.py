@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
+from msport.report.document import to_json
 from msport.validate.document import document_of
 from msport.validate.findings import Findings
 from msport.validate.text import render_text
@@ -16,7 +16,7 @@ class Report(Findings):
 
     def to_json(self) -> str:
         """The report as one JSON document, which ``docs/schemas/validate.schema.json`` describes."""
-        return json.dumps(document_of(self), ensure_ascii=False, allow_nan=False)
+        return to_json(document_of(self))
 
     def __str__(self) -> str:
         return render_text(self)

@@ -12,7 +12,8 @@ from msport.arguments import checked
 from msport.checkpoint import Manifest, open_checkpoint, read_manifest
 from msport.errors import CheckpointError, UsageError, parameter
 from msport.hub import Source, resolve
-from msport.phases import Phases, Progress
+from msport.progress import Phases, Progress
+from msport.report.document import utc_now
 from msport.sizing.process import peak_memory
 from msport.validate import golden as golden_values
 from msport.validate.checks import check_arguments, check_no_effect, check_same_sizes, notes_on_config
@@ -62,7 +63,7 @@ def validate_model(
     model cannot be judged.
     """
     check_arguments(tol, level, rule, max_length, seed, reference_dtype)
-    folder, phases = Path(folder), Phases(progress)
+    folder, phases, began = Path(folder), Phases(progress), utc_now()
     manifest = read_manifest(folder)
     config = load_config(folder)
     other_dtype = None if reference_dtype == "float32" else reference_dtype
@@ -78,7 +79,7 @@ def validate_model(
         own_seed = None if seed in (0, golden.seed) else seed
         why = f"{path} holds golden values of its own prompts, seed and dtype"
         check_no_effect(why, **of_prompts, reference_dtype=own_dtype, seed=own_seed)
-        setup = _setup(folder, manifest, config, str(path), level, golden.seed, phases.date)
+        setup = _setup(folder, manifest, config, str(path), level, golden.seed, began)
         return Judge(setup, choose_ours(folder, dtype), manifest, tol, rule, stream, phases, given=True).by_golden(
             path, golden
         )
@@ -89,7 +90,7 @@ def validate_model(
         check_no_effect(why, **of_prompts, **of_running, tol=tol, rule=other_rule)
         source = find_reference(manifest, reference)
         check_same_sizes(folder, source)
-        setup = _setup(folder, manifest, config, source.id, level, seed, phases.date)
+        setup = _setup(folder, manifest, config, source.id, level, seed, began)
         return _judge_weights(setup, folder, source, phases)
     if prompts is not None:
         check_no_effect("nothing is drawn where the prompts are given", seed=seed or None)
@@ -102,7 +103,7 @@ def validate_model(
     source = find_reference(manifest, reference)
     check_same_sizes(folder, source)
     computed = weight_dtype(source.folder) if reference_dtype == "model" else reference_dtype
-    setup = _setup(folder, manifest, config, source.id, level, seed, phases.date)
+    setup = _setup(folder, manifest, config, source.id, level, seed, began)
     judge = Judge(setup, ours, manifest, tol, rule, stream, phases, given=prompts is not None)
     return judge.by_source(source, chosen, computed, save)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from msport.checkpoint.dtypes import Array
-from msport.phases import Phases
+from msport.progress import Phases
 from msport.validate.layers import LayerComparison, LayerError, Numbered
 from msport.validate.logits import batched_rows, compare_batch, compare_logits, measure_rows, tokens_to_compare
 from msport.validate.metrics import Bools

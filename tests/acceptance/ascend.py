@@ -24,7 +24,7 @@ from msport.child import call_in_child
 from msport.convert import convert_checkpoint
 from msport.doctor import diagnose
 from msport.errors import MsportError
-from msport.phases import Progress
+from msport.progress import Progress
 
 NO_NPU = "ascend-acceptance: there is no Ascend NPU here (MindSpore computes on {}); run it on one, see docs/ascend.md"
 TIMEOUT_SECONDS = 1800

@@ -12,7 +12,7 @@ from mindspore import Tensor
 
 from acceptance import operators
 from msport.msmodels.ops.ascend import contracts, signatures
-from msport.phases import Progress
+from msport.progress import Progress
 
 
 def operator_errors(dtype: str, *, progress: Progress) -> dict[str, Any]:

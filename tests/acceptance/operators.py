@@ -11,7 +11,7 @@ from mindspore import Parameter, Tensor, nn
 from mindspore.common import np_dtype
 
 from msport.msmodels.ops.ascend import contracts, signatures
-from msport.phases import Progress
+from msport.progress import Progress, Step
 
 _NUMPY = {"bfloat16": np_dtype.bfloat16, "float16": np.float16}
 Arrays = dict[str, np.ndarray]
@@ -22,7 +22,7 @@ def operator_errors(dtype: str, *, progress: Progress) -> dict[str, Any]:
     ms.set_context(mode=ms.GRAPH_MODE)
     found: dict[str, Any] = {}
     for number, (name, case) in enumerate(_CASES.items()):
-        progress("operators", number, len(_CASES))
+        progress(Step("operators", number, len(_CASES)))
         try:
             found[name] = case(dtype)
         except Exception as error:

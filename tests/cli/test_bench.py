@@ -13,6 +13,7 @@ from bench.made_reports import COMPARED
 import msport.bench
 from msport.cli import main
 from msport.errors import OutputError
+from msport.progress import Step
 from msport.sample import write_sample
 
 
@@ -23,7 +24,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
 
     def benchmark(folder: Path, **options: Any) -> Any:
         calls.append({"folder": folder, **options})
-        options["progress"]("msport: run", 1, 2)
+        options["progress"](Step("msport: run", 1, 2))
         return COMPARED
 
     monkeypatch.setattr(msport.bench, "benchmark", benchmark, raising=False)

@@ -16,7 +16,7 @@ import pytest
 
 from cli.command import Result, Run, assert_refused
 from msport.convert import convert_checkpoint
-from msport.convert.progress import Step
+from msport.progress import Step
 
 
 @pytest.mark.parametrize(("call", "kept"), [("pwrite", False), ("posix_fallocate", False), ("fdatasync", True)])

@@ -19,7 +19,7 @@ from msport.cli.prompt import encode_prompt
 from msport.convert import convert_checkpoint
 from msport.errors import UsageError
 from msport.msmodels.tokenizer import Tokenizer, load_tokenizer
-from msport.phases import Phases
+from msport.progress import Phases
 from msport.sample import write_sample
 
 ANSWER = "ok 你好 😀!"

@@ -17,6 +17,7 @@ import pytest
 
 from cli.command import Result, Run
 from msport.convert import convert_checkpoint
+from msport.progress import Step
 from msport.sample import write_sample
 
 SIGNALS = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "stopped by SIGTERM")]
@@ -209,8 +210,8 @@ def test_a_phase_that_is_cut_short_is_named(msport: Run, converted: Path, monkey
     import msport.validate as validate
 
     def stop(*arguments: Any, progress: Any, **options: Any) -> None:
-        progress("run model", 0, 865)
-        progress("run model", 120, 865)
+        progress(Step("run model", 0, 865))
+        progress(Step("run model", 120, 865))
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(validate, "validate_model", stop)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from msport.cli import progress
-from msport.convert.progress import Step
+from msport.progress import Step
 
 
 @pytest.fixture
@@ -43,17 +43,17 @@ def bars(monkeypatch: pytest.MonkeyPatch, notes: list[str]) -> list[dict[str, An
 
 
 def test_steps_are_whole_numbers_and_many_of_them_are_scaled(bars: list[dict[str, Any]]) -> None:
-    with progress.PhaseBar() as bar:
+    with progress.ProgressBar() as bar:
         for phase, total in (("load", 1), ("layers", 26), ("weights", 10**9)):
-            bar(phase, 0, total)
-            bar(phase, total, total)
+            bar(Step(phase, 0, total))
+            bar(Step(phase, total, total))
     assert [each["desc"] for each in bars] == ["load", "layers", "weights"]
     assert [each["unit_scale"] for each in bars] == [False, False, True]
     assert [each.get("bar_format") for each in bars] == ["{desc} [{elapsed}]", None, None]
 
 
 def test_bytes_are_always_scaled(bars: list[dict[str, Any]]) -> None:
-    with progress.ProgressBar() as bar:
+    with progress.ProgressBar("B") as bar:
         bar(Step("write", 0, 1, "", 0))
         bar(Step("write again", 0, 10**9, "", 0))
     assert [(each["unit"], each["unit_scale"]) for each in bars] == [("B", True)] * 2
@@ -64,7 +64,7 @@ def test_a_bar_is_as_wide_for_every_name(
     bars: list[dict[str, Any]], notes: list[str], monkeypatch: pytest.MonkeyPatch, columns: str, width: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    with progress.ProgressBar() as bar:
+    with progress.ProgressBar("B") as bar:
         for name in ("model.norm.weight", "model.layers.11.mlp.experts.gate_up_proj_blocks", "m" * 20):
             bar(Step("write", 1, 10, name))
     assert {len(note) for note in notes} == {width}
@@ -97,11 +97,11 @@ def test_the_clock_of_a_phase_that_tells_nothing_goes_on_on_a_terminal(monkeypat
     monkeypatch.setattr(progress, "tqdm", Bar)
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_TICKS", 0.01)
     monkeypatch.setattr("sys.stderr", Terminal())
-    with progress.PhaseBar() as bar:
-        bar("load reference", 0, 1)
+    with progress.ProgressBar() as bar:
+        bar(Step("load reference"))
         assert all(shown.acquire(timeout=60) for _ in range(3))
     before = threading.active_count()
     monkeypatch.setattr("sys.stderr", io.StringIO())
-    with progress.PhaseBar() as bar:
-        bar("load reference", 0, 1)
+    with progress.ProgressBar() as bar:
+        bar(Step("load reference"))
         assert threading.active_count() <= before  # a file or a pipe has no clock

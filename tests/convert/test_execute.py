@@ -18,8 +18,8 @@ from msport.checkpoint.dtypes import FLOAT32, Array
 from msport.convert import Plan, make_plan
 from msport.convert.budget import Budget, least_scratch, make_budget
 from msport.convert.execute import execute
-from msport.convert.progress import Step
 from msport.errors import CheckpointError, UsageError
+from msport.progress import Step
 
 
 def plan_of(folder: Path, **options: str) -> Plan:

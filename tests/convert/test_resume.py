@@ -14,9 +14,9 @@ from convert.hub_folder import change_config
 from msport.checkpoint import Manifest
 from msport.convert import convert_checkpoint, inspect_path, journal, prepare, verify_folder
 from msport.convert.conversion import resumable_nbytes
-from msport.convert.progress import Step
 from msport.convert.resume import kept_after
 from msport.errors import CheckpointError, OutputError, UsageError
+from msport.progress import Step
 
 OPTIONS = {"max_shard_size": "300kB", "workers": 1}
 

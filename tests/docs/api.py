@@ -11,12 +11,12 @@ import msport
 from msport import errors
 from msport.bench import BenchReport
 from msport.checkpoint import Manifest, TensorRecord
-from msport.convert.progress import Step
 from msport.hub import Network
 from msport.msmodels.channels import ChannelStream, Piece
 from msport.msmodels.model import LanguageModel
 from msport.msmodels.text_stream import TextStream
 from msport.msmodels.tokenizer import Tokenizer
+from msport.progress import Step
 from msport.validate import Report
 
 # What the functions give and take, beside plain values.

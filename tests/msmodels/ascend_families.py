@@ -14,7 +14,7 @@ from unittest.mock import patch
 from msport.architectures import ARCHITECTURES, Architecture
 from msport.child import call_in_child
 from msport.msmodels import ascend_check
-from msport.phases import Progress
+from msport.progress import Progress
 
 PACKED_GPT_OSS = "gpt_oss, mxfp4"
 LAYERS = 2

@@ -12,7 +12,7 @@ import pytest
 
 from msport.errors import UsageError
 from msport.msmodels import LanguageModel, load_model
-from msport.phases import Phases
+from msport.progress import Phases, Step
 
 PROMPT = np.random.default_rng(0).integers(0, 1000, 50)
 
@@ -251,11 +251,11 @@ def test_threads_take_turns_on_a_model_and_on_two(folder: Path, model: LanguageM
 
 
 def test_warming_up_compiles_what_generating_needs_and_says_so(folder: Path) -> None:
-    seen: list[tuple[str, int, int]] = []
-    phases = Phases(lambda *step: seen.append(step))
+    seen: list[Step] = []
+    phases = Phases(seen.append)
     model = load_model(folder, max_length=32, prefill_chunk=16, phases=phases)
     model.warm_up(phases)
-    assert seen == [("loading", 0, 1), ("loading", 1, 1), ("compiling", 0, 1), ("compiling", 1, 1)]
+    assert seen == [Step(phase, done) for phase in ("loading", "compiling") for done in (0, 1)]
     assert list(phases.seconds) == ["loading", "compiling"]
     compiled = dict(model.graphs.compiled)
     assert list(compiled) == ["prefill", "decode"]

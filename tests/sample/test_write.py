@@ -15,8 +15,8 @@ from msport.architectures import ARCHITECTURES, Architecture, load_config
 from msport.checkpoint import mxfp4, open_checkpoint
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT32, UINT8, cast
 from msport.convert import convert_checkpoint, inspect_path
-from msport.convert.progress import Step
 from msport.errors import ConfigError, OutputError, UsageError
+from msport.progress import Step
 from msport.sample import write_sample
 from msport.sample.write import find_architecture
 

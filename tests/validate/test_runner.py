@@ -26,7 +26,7 @@ def test_a_faithful_conversion_passes_at_every_layer_far_below_the_tolerance(sam
     pytest.importorskip("transformers")
     phases: dict[str, tuple[int, int]] = {}
     report = validate_model(
-        converted, tol=1e-4, level="layers", progress=lambda name, done, total: phases.update({name: (done, total)})
+        converted, tol=1e-4, level="layers", progress=lambda step: phases.update({step.phase: (step.done, step.total)})
     )
     print(report)
     assert report.passed

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from msport.phases import Progress
+from msport.progress import Progress, Step
 
 _BUFFER_NBYTES = 1 << 29  # beyond the share of the last-level cache that one process can hope for
 _ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -119,9 +119,9 @@ def measure(dtype: str, threads: int, seconds: float = _SECONDS, *, progress: Pr
     probes += [partial(run, product, product.flops) for product in multiplying]
     measured = []
     for number, probe in enumerate(probes):
-        progress("measure machine", number, len(probes))
+        progress(Step("measure machine", number, len(probes)))
         measured.append(probe())
-    progress("measure machine", len(probes), len(probes))
+    progress(Step("measure machine", len(probes), len(probes)))
     split = len(measured) - len(multiplying)
     return Limits(tuple(measured[:split]), tuple(measured[split:])).to_document()
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from msport.phases import Progress
+from msport.progress import Progress, Step
 
 # No dtype to compute in: experts stay packed in memory, and the rest is the device's best.
 PACKED = "mxfp4"
@@ -33,7 +33,7 @@ class Device:
 
 def describe(dtypes: Sequence[str], *, progress: Progress) -> dict[str, Any]:
     """The fields of `Device`, with refusals among `dtypes`; an unknown dtype is refused, too."""
-    progress("device", 0, 1)
+    progress(Step("device"))
     import mindspore as ms
 
     from msport.errors import UsageError

@@ -14,7 +14,7 @@ from msport.bench.measure.loop import Array, Engine
 from msport.bench.measure.npu import read_device_memory
 from msport.bench.measure.session import Compilation, Session, run_workloads, timed
 from msport.bench.measure.workload import Workload
-from msport.phases import Progress
+from msport.progress import Progress, Step
 from msport.sizing.process import Memory, read_memory
 
 
@@ -31,14 +31,14 @@ def run(
 ) -> dict[str, Any]:
     """The document of the `Session` of the converted checkpoint in `folder`; all `workloads` have one batch size."""
     chosen = [Workload.from_document(workload) for workload in workloads]
-    progress("import", 0, 1)
+    progress(Step("import"))
     loading, import_seconds = timed(lambda: import_module("msport.msmodels.loading"))
-    progress("load", 0, 1)
+    progress(Step("load"))
     model, load_seconds = timed(
         lambda: _settled(loading.load_model(Path(folder), dtype, max_length=max_length, batch_size=chosen[0].batch))
     )
     loaded = _read_memory(model.device)
-    progress("compile", 0, 1)
+    progress(Step("compile"))
     model.warm_up()
     compiled = model.graphs.compiled
     start, results = run_workloads(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +15,7 @@ from msport.bench.measure.session import Session, shortened
 from msport.bench.measure.workload import Workload, check_workload
 from msport.child import call_in_child
 from msport.errors import UsageError
-from msport.phases import Progress
+from msport.progress import Progress, Step
 
 WARMUP = 2
 REPEATS = 5
@@ -119,9 +119,9 @@ class Bench:
         environment: Mapping[str, str],
         title: str = "msport",
     ) -> dict[str, object]:
-        def report(phase: str, done: int, total: int) -> None:
+        def report(step: Step) -> None:
             if self.progress is not None:
-                self.progress(f"{title}: {phase}", done, total)
+                self.progress(replace(step, phase=f"{title}: {step.phase}"))
 
         threads = {"MSPORT_THREADS": str(len(self.cores)), "OMP_NUM_THREADS": str(len(self.cores))}
         answer: dict[str, object] = call_in_child(

@@ -10,7 +10,7 @@ from typing import Any
 from msport.bench.measure.loop import Engine, Run, generate_once, measure
 from msport.bench.measure.statistics import Summary, summarise
 from msport.bench.measure.workload import Workload, make_prompts
-from msport.phases import Progress
+from msport.progress import Progress, Step
 from msport.sizing.process import Memory
 
 
@@ -171,9 +171,9 @@ def run_workloads(
     def advance() -> None:
         nonlocal done
         done += 1
-        progress("run", done, total)
+        progress(Step("run", done, total))
 
-    progress("run", 0, total)
+    progress(Step("run", 0, total))
     brief = shortened(workloads[0])
     start = generate_once(engine, make_prompts(brief, vocab_size, seed), brief)
     advance()

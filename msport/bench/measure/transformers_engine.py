@@ -17,7 +17,7 @@ from msport.bench.measure.loop import Array
 from msport.bench.measure.session import Session, run_workloads, timed
 from msport.bench.measure.workload import Workload
 from msport.errors import MissingDependencyError, parameter
-from msport.phases import Progress
+from msport.progress import Progress, Step
 from msport.sizing.process import read_memory
 from msport.validate.reference import PACKAGES, load_transformers, quiet
 
@@ -46,12 +46,12 @@ def run(
     progress: Progress,
 ) -> dict[str, Any]:
     """The document of the `Session` of the original checkpoint in `folder`; prompts and lengths are those of msport."""
-    progress("import", 0, 1)
+    progress(Step("import"))
     _, import_seconds = timed(_import)
     import torch
 
     torch.set_num_threads(threads)
-    progress("load", 0, 1)
+    progress(Step("load"))
     model, load_seconds = timed(lambda: _load(Path(folder)))
     loaded = read_memory()
     start, results = run_workloads(

@@ -21,7 +21,7 @@ def test_the_limit_is_the_best_round_of_the_best_probe() -> None:
 
 
 def test_memory_and_products_are_measured_on_this_machine() -> None:
-    document = limits.measure("float32", len(os.sched_getaffinity(0)), seconds=0.01, progress=lambda *step: None)
+    document = limits.measure("float32", len(os.sched_getaffinity(0)), seconds=0.01, progress=lambda step: None)
     measured = Limits.from_document(document)
     assert 1e8 < measured.bandwidth.best < 1e13
     assert 1e8 < measured.matmul.best < 1e15

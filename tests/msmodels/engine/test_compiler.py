@@ -19,7 +19,7 @@ from msport.child import call_in_child
 from msport.msmodels import LanguageModel, load_model
 from msport.msmodels.engine import compiler, fingerprint, graph_store
 from msport.native import library
-from msport.phases import Progress
+from msport.progress import Progress
 
 PROMPT = np.random.default_rng(2).integers(0, 1000, (1, 20))
 SHAPE = {"max_length": 40, "prefill_chunk": 16}

@@ -19,7 +19,7 @@ from mindspore import Parameter, Tensor, ops
 from msport import convert_checkpoint, load_model
 from msport.msmodels.ops import portable
 from msport.msmodels.ops.ascend import signatures
-from msport.phases import Progress
+from msport.progress import Progress
 from msport.sample import write_sample
 
 CHUNK, LENGTHS, DECODED = 16, (50, 21), 6

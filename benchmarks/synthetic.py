@@ -21,7 +21,7 @@ from msport.checkpoint.dtypes import BFLOAT16, FLOAT32, UINT8, cast
 from msport.checkpoint.index import INDEX_NAME
 from msport.checkpoint.layout import Layout, nbytes_of
 from msport.convert.matching import is_packed
-from msport.convert.sharding import cut, shard_names
+from msport.convert.shards import cut, shard_names
 
 _ARCHITECTURE = ARCHITECTURES["GptOssForCausalLM"]
 _MAX_SHARD_NBYTES = 5 * 10**9

@@ -11,7 +11,11 @@ from msport import errors
 
 
 def test_every_error_that_a_caller_may_catch_is_there() -> None:
-    raised = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    raised = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.MsportError)
+    }
     assert raised < set(msport.__all__)
     assert all(getattr(msport, name) is getattr(errors, name) for name in raised)
 

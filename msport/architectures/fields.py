@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from msport.checkpoint.quoting import quote
-from msport.errors import ConfigError, UnsupportedError
+from msport.errors import ConfigError, UnsupportedError, quote
 
 _REQUIRED = object()
 

@@ -11,8 +11,7 @@ from msport.architectures import decoder, gemma2, gpt_oss, llama, mistral, mixtr
 from msport.architectures.config import ModelConfig
 from msport.architectures.tensors import Dropped, Weight
 from msport.checkpoint import strict_json
-from msport.checkpoint.quoting import quote
-from msport.errors import ConfigError, UnsupportedError
+from msport.errors import ConfigError, UnsupportedError, quote
 
 
 @dataclass(frozen=True, slots=True)

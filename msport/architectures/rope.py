@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from msport.architectures.fields import ConfigFields
-from msport.checkpoint.quoting import quote
-from msport.errors import UnsupportedError
+from msport.errors import UnsupportedError, quote
 
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from msport.checkpoint import strict_json
-from msport.checkpoint.quoting import quote
-from msport.errors import ConfigError
+from msport.errors import ConfigError, quote
 
 _FILES = ("generation_config.json", "config.json")
 _KEYS = ("bos_token_id", "eos_token_id", "pad_token_id")

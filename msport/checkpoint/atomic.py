@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from msport.checkpoint.regular import open_regular
+from msport.checkpoint.regular_files import open_regular
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:

@@ -30,9 +30,8 @@ from typing import BinaryIO, NoReturn
 from msport.checkpoint import protobuf
 from msport.checkpoint.dtypes import DType, by_ckpt
 from msport.checkpoint.layout import Extent, Header, Layout, TensorInfo, nbytes_of, version_on_disk
-from msport.checkpoint.quoting import quote
-from msport.checkpoint.regular import open_regular
-from msport.errors import CheckpointError
+from msport.checkpoint.regular_files import open_regular
+from msport.errors import CheckpointError, quote
 
 # Above this MindSpore's own writer cuts a tensor.
 SLICE_BYTES = 512 * 2**20

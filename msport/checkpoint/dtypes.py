@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msport.checkpoint.quoting import quote
-from msport.errors import CheckpointError, UnsupportedError
+from msport.errors import CheckpointError, UnsupportedError, quote
 
 Array = NDArray[Any]
 

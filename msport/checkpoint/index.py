@@ -14,11 +14,10 @@ from pathlib import Path
 from types import TracebackType
 
 from msport.checkpoint import strict_json
+from msport.checkpoint.file_pool import FilePool
 from msport.checkpoint.layout import Header
-from msport.checkpoint.pool import FilePool
-from msport.checkpoint.quoting import enumerate_some, quote
 from msport.checkpoint.reader import Array, read_header
-from msport.errors import CheckpointError
+from msport.errors import CheckpointError, enumerate_some, quote
 
 INDEX_NAME = "model.safetensors.index.json"
 NAME_MAP_NAME = "param_name_map.json"

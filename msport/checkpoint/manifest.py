@@ -15,8 +15,7 @@ from msport.checkpoint.atomic import write_atomically
 from msport.checkpoint.dtypes import DType, by_name
 from msport.checkpoint.index import is_plain_name
 from msport.checkpoint.layout import Extent, TensorInfo
-from msport.checkpoint.quoting import quote
-from msport.errors import CheckpointError
+from msport.errors import CheckpointError, quote
 
 FILE_NAME = "msport.json"
 SCHEMA = 1

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from msport.checkpoint import ckpt, safetensors
 from msport.checkpoint.atomic import naming_the_file
 from msport.checkpoint.layout import Header, TensorInfo, version_on_disk
-from msport.checkpoint.quoting import quote
-from msport.checkpoint.regular import open_regular
-from msport.errors import CheckpointError
+from msport.checkpoint.regular_files import open_regular
+from msport.errors import CheckpointError, quote
 
 Array = NDArray[Any]
 

@@ -20,9 +20,8 @@ from typing import Any, NoReturn
 from msport.checkpoint import strict_json
 from msport.checkpoint.dtypes import DType, by_safetensors
 from msport.checkpoint.layout import Header, Layout, TensorInfo, nbytes_of, version_on_disk
-from msport.checkpoint.quoting import quote
-from msport.checkpoint.regular import open_regular
-from msport.errors import CheckpointError
+from msport.checkpoint.regular_files import open_regular
+from msport.errors import CheckpointError, quote
 
 PREFIX = 8  # bytes that hold the header's length
 _MAX_HEADER = 100_000_000

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from msport.checkpoint.quoting import quote
-from msport.checkpoint.regular import read_whole
+from msport.checkpoint.regular_files import read_whole
+from msport.errors import quote
 
 # The largest integer of a checkpoint's formats is an unsigned 64-bit offset.
 MAX_DIGITS = 20

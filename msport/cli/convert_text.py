@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msport.cli.tensor_patterns import pattern_name, summarise
 from msport.convert import Conversion, Plan
-from msport.convert.patterns import pattern_name, summarise
-from msport.convert.staging import free_space, occupied_space
+from msport.convert.output_folder import free_space, occupied_space
 from msport.report.layout import counted, table
 from msport.sizing.units import format_size
 

@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from msport.checkpoint import TensorInfo
-from msport.checkpoint.quoting import name_in_text
 from msport.cli.completion import files
 from msport.cli.parameters import refuse_given
 from msport.cli.progress import bytes_on_stderr
+from msport.cli.tensor_patterns import summarise
 from msport.convert import Inspection, inspect_path, verify_folder
-from msport.convert.patterns import summarise
+from msport.errors import name_in_text
 from msport.report.layout import counted, table
 from msport.sizing.units import format_size
 

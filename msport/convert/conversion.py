@@ -18,13 +18,13 @@ from msport.checkpoint import (
 )
 from msport.checkpoint.index import INDEX_NAME, NAME_MAP_NAME
 from msport.checkpoint.manifest import FILE_NAME as MANIFEST_NAME
-from msport.convert.auxiliary import copy_auxiliary, find_auxiliary
 from msport.convert.budget import MAX_MEMORY, Budget, make_budget
 from msport.convert.execute import execute
 from msport.convert.journal import Journal
+from msport.convert.output_folder import Staging, check_space, occupied_space, resolve_output
 from msport.convert.plan import AUTO, MAX_SHARD_SIZE, Plan, make_plan
 from msport.convert.resume import done_nbytes, find_done, journalled, make_fingerprint
-from msport.convert.staging import Staging, check_space, occupied_space, resolve_output
+from msport.convert.small_files import copy_auxiliary, find_auxiliary
 from msport.convert.verify import verify_folder, verify_source
 from msport.errors import CheckpointError, UsageError
 from msport.hub import AnyCheckpoint, Network, Source, resolve

@@ -13,9 +13,9 @@ from msport.convert.journal import Done, Forgetful, Journal
 from msport.convert.overflow import overflow_error, overflowing
 from msport.convert.plan import Plan
 from msport.convert.resume import done_nbytes
-from msport.convert.sinks import ShardSink
+from msport.convert.shard_sink import ShardSink
 from msport.convert.transforms import Reader
-from msport.convert.walk import Walk
+from msport.convert.workers import Workers
 from msport.progress import Counter, Progress
 
 
@@ -49,7 +49,7 @@ def execute(
     with ExitStack() as stack:
         sink = ShardSink(plan, folder, done, journal or Forgetful(), source.headers, stack)
         try:
-            hashes |= Walk(tensors, source, budget, sink, counter).run()
+            hashes |= Workers(tensors, source, budget, sink, counter).run()
             sink.settle()
         except OverflowError as error:
             (first,) = error.args

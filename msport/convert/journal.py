@@ -28,7 +28,7 @@ from typing import Any, Protocol
 
 from msport.checkpoint import strict_json, write_atomically
 from msport.checkpoint.atomic import naming_the_file
-from msport.checkpoint.regular import open_regular
+from msport.checkpoint.regular_files import open_regular
 
 VERSION = 1
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from msport.architectures import Dropped, Recipe, Weight
 from msport.checkpoint import DType, TensorInfo
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT8_E4M3FN, FLOAT16, FLOAT32, UINT8
-from msport.checkpoint.quoting import enumerate_some, name_in_text
+from msport.errors import enumerate_some, name_in_text
 
 FLOATING = (FLOAT32, FLOAT16, BFLOAT16)
 FP8_SCALES = "_scale_inv"

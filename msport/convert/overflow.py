@@ -8,13 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8
-from msport.checkpoint.quoting import enumerate_some, quote
 from msport.convert.budget import Budget, least_scratch
-from msport.convert.sinks import NullSink
+from msport.convert.shard_sink import NullSink
 from msport.convert.tensors import OutputTensor
 from msport.convert.transforms import Array, Reader
-from msport.convert.walk import Walk
-from msport.errors import UsageError, parameter
+from msport.convert.workers import Workers
+from msport.errors import UsageError, enumerate_some, parameter, quote
 from msport.progress import Counter, Progress
 
 # The least magnitudes that are rounded to infinity: halfway from the largest finite value to what would follow it.
@@ -34,7 +33,7 @@ def overflowing(
     largest = _Largest()
     arena_nbytes = max(budget.arena_nbytes, *map(least_scratch, exact))
     counter = Counter("find what overflows", sum(tensor.nbytes for tensor in exact), progress)
-    Walk(exact, reader, Budget(budget.workers, arena_nbytes), largest, counter).run()
+    Workers(exact, reader, Budget(budget.workers, arena_nbytes), largest, counter).run()
     found = [(tensor, largest.magnitudes.get(tensor.name, 0.0)) for tensor in tensors]
     affected = [(tensor, value) for tensor, value in found if value >= _LIMITS.get(tensor.dtype, np.inf)]
     return sorted(affected, key=lambda pair: -pair[1])

@@ -17,12 +17,10 @@ from typing import Any
 from msport.architectures import Architecture, Dropped, get_architecture, read_config
 from msport.checkpoint import DType, Layout, ckpt, fp8, safetensors
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32
-from msport.checkpoint.quoting import quote
 from msport.convert.matching import FLOATING, Match, is_packed, match
-from msport.convert.passthrough import kept_files, kept_layout
-from msport.convert.sharding import cut, shard_names
+from msport.convert.shards import cut, kept_files, kept_layout, shard_names
 from msport.convert.tensors import Catalog, OutputTensor, SourceTensor
-from msport.errors import CheckpointError, UnsupportedError, UsageError
+from msport.errors import CheckpointError, UnsupportedError, UsageError, quote
 from msport.sizing.units import parse_size
 
 AUTO = "auto"

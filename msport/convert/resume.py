@@ -11,13 +11,12 @@ from typing import Any
 
 from msport import __version__
 from msport.checkpoint.atomic import sync_file, sync_folder
-from msport.checkpoint.quoting import enumerate_some
 from msport.convert.budget import Budget
+from msport.convert.damage import intact
 from msport.convert.journal import Done, Journal, read_journal
+from msport.convert.output_folder import JOURNAL_NAME, OUTPUT, Staging, partial_folder, remove
 from msport.convert.plan import Plan
-from msport.convert.staging import JOURNAL_NAME, OUTPUT, Staging, partial_folder, remove
-from msport.convert.takeover import intact
-from msport.errors import OutputError, UsageError, parameter
+from msport.errors import OutputError, UsageError, enumerate_some, parameter
 from msport.progress import Progress
 
 _KEPT = "msport_kept"

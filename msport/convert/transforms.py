@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from msport.checkpoint import DType, fp8, mxfp4
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT32, cast
-from msport.checkpoint.quoting import quote
 from msport.convert.arena import Arena, aligned
 from msport.convert.tensors import OutputTensor, SourceTensor
+from msport.errors import quote
 
 Array = NDArray[Any]
 

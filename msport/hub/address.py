@@ -9,8 +9,7 @@ from urllib.parse import urljoin
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
-from msport.checkpoint.quoting import quote
-from msport.errors import HubError
+from msport.errors import HubError, quote
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _PORTS = {"http": 80, "https": 443}

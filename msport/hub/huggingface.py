@@ -15,9 +15,8 @@ from typing import Any
 from urllib.parse import quote
 
 from msport.errors import HubError
-from msport.hub.downloading import download_files
-from msport.hub.files import has, has_all
 from msport.hub.listing import Listing, RemoteFile, hexadecimal, is_needed, listed_nbytes, needed
+from msport.hub.local_files import download_files, has, has_all
 from msport.hub.network import GaveUpError, Network
 from msport.hub.source import Source
 from msport.hub.streaming import open_stream

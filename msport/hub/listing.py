@@ -11,9 +11,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from msport.checkpoint.index import INDEX_NAME
-from msport.checkpoint.quoting import enumerate_some, quote
 from msport.checkpoint.strict_json import MAX_NBYTES, MAX_SETTINGS_NBYTES
-from msport.errors import HubError
+from msport.errors import HubError, enumerate_some, quote
 
 _log = logging.getLogger(__name__)
 

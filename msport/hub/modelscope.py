@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from msport.checkpoint.quoting import quote as quoted
 from msport.errors import HubError
-from msport.hub.downloading import download_files
-from msport.hub.files import is_same
+from msport.errors import quote as quoted
 from msport.hub.listing import Listing, RemoteFile, hexadecimal, is_needed, listed_nbytes, needed
+from msport.hub.local_files import download_files, is_same
 from msport.hub.network import Network
 from msport.hub.source import Source
 from msport.hub.streaming import open_stream

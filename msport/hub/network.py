@@ -59,7 +59,7 @@ class GaveUpError(HubError):
         self.fault = fault
 
 
-class Effort:
+class Attempts:
     """The attempts at one thing, `what`; waits between them, and gives up when enough is enough."""
 
     def __init__(self, network: Network, what: str, wait: Callable[[float], object] = time.sleep) -> None:

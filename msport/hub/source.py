@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 from msport.checkpoint import Checkpoint, open_checkpoint
 
 if TYPE_CHECKING:
-    from msport.hub.remote import RemoteCheckpoint, Stream
+    from msport.hub.streaming import RemoteCheckpoint, Stream
 
 # What a source opens as: files on disk, or ranges over the network with the same methods.
 AnyCheckpoint: TypeAlias = Union[Checkpoint, "RemoteCheckpoint"]
@@ -40,6 +40,6 @@ class Source:
         """The checkpoint, its headers read and checked; raises CheckpointError, and HubError if it is streamed."""
         if self.stream is None:
             return open_checkpoint(self.folder)
-        from msport.hub.remote import RemoteCheckpoint  # brings an HTTP library, which a folder does not need
+        from msport.hub.streaming import RemoteCheckpoint  # brings an HTTP library, which a folder does not need
 
         return RemoteCheckpoint(self.stream)

@@ -18,13 +18,11 @@ from requests.adapters import HTTPAdapter
 
 from msport import __version__
 from msport.checkpoint import strict_json
-from msport.checkpoint.quoting import quote
-from msport.errors import HubError
+from msport.errors import HubError, quote
 from msport.hub.address import origin_of, redirect_target
-from msport.hub.answers import changed, check_encoding, check_linked, check_range
-from msport.hub.body import Body
 from msport.hub.listing import RemoteFile
-from msport.hub.network import PASSING_STATUSES, Effort, Network, TransientError, parse_retry_after
+from msport.hub.network import PASSING_STATUSES, Attempts, Network, TransientError, parse_retry_after
+from msport.hub.response import Body, changed, check_encoding, check_linked, check_range
 
 _MAX_REDIRECTS = 5
 _FIRST_RETRIES = 2
@@ -73,7 +71,7 @@ class Transport:
         Raises HubError if the Hub refuses, the file is no longer the one that was listed, or the network does not
         recover within its limits.
         """
-        effort = Effort(self._network, str(file), self._closed.wait)
+        attempts = Attempts(self._network, str(file), self._closed.wait)
         done = 0
         while done < len(buffer):
             received = 0
@@ -84,7 +82,7 @@ class Transport:
                         self._check_open()
                         received += body.fill(buffer[done + received : end])
             except TransientError as fault:
-                effort.failed(fault, received)
+                attempts.failed(fault, received)
             finally:
                 done += received
 
@@ -92,7 +90,7 @@ class Transport:
         """The JSON document at `url`, on the endpoint, about `what`; raises HubError."""
         # The first that is asked of a Hub: one that is not there should be told of soon.
         few = replace(self._network, retries=min(self._network.retries, _FIRST_RETRIES))
-        effort = Effort(few, what, self._closed.wait)
+        attempts = Attempts(few, what, self._closed.wait)
         while True:
             try:
                 with self._send("GET", url, {}) as response:
@@ -101,7 +99,7 @@ class Transport:
                     check_encoding(response)
                     return strict_json.parse(Body(response, self._network).whole(_MAX_DOCUMENT))
             except TransientError as fault:
-                effort.failed(fault)
+                attempts.failed(fault)
             except ValueError as error:
                 raise HubError(f"{what}: {url} is no document ({error}); check the endpoint") from error
 

@@ -15,9 +15,8 @@ from tokenizers.processors import TemplateProcessing
 
 from msport.architectures import ModelConfig
 from msport.checkpoint import strict_json
-from msport.checkpoint.quoting import quote
-from msport.checkpoint.regular import read_whole
-from msport.errors import CheckpointError, ConfigError, MsportError, UsageError
+from msport.checkpoint.regular_files import read_whole
+from msport.errors import CheckpointError, ConfigError, MsportError, UsageError, quote
 from msport.msmodels import chat_template
 from msport.msmodels.channels import ChannelStream
 from msport.msmodels.chat_template import ChatTemplate

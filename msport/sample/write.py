@@ -17,11 +17,10 @@ from msport.architectures.fields import LARGEST
 from msport.checkpoint import DType, ShardWriter, index_document, safetensors, write_atomically
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8
 from msport.checkpoint.index import INDEX_NAME
-from msport.checkpoint.quoting import quote
 from msport.convert.matching import is_packed
-from msport.convert.sharding import cut, shard_names
-from msport.convert.staging import Staging, check_space, resolve_output
-from msport.errors import UsageError
+from msport.convert.output_folder import Staging, check_space, resolve_output
+from msport.convert.shards import cut, shard_names
+from msport.errors import UsageError, quote
 from msport.progress import Counter, Progress
 from msport.sample.chat import ChatFormat, chat_format
 from msport.sample.distributions import Normal, distribution, random_pieces

@@ -10,7 +10,8 @@ import pytest
 import msport.checkpoint
 
 EVERY_MODULE = (
-    "atomic ckpt dtypes index layout manifest mxfp4 pool protobuf quoting reader safetensors strict_json writer"
+    "atomic ckpt dtypes file_pool index layout manifest mxfp4 protobuf reader regular_files safetensors strict_json"
+    " writer"
 )
 
 

@@ -27,7 +27,7 @@ def test_a_disk_that_fills_up_or_fails_on_the_way(
     def fail(*arguments: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("msport.convert.sinks.SYNC_NBYTES", 1)
+    monkeypatch.setattr("msport.convert.shard_sink.SYNC_NBYTES", 1)
     monkeypatch.setattr(os, call, fail)
     result = msport("convert", model, "-o", output, "--workers", 1)
     said = "the disk is full; free space" if code == errno.ENOSPC else "Input/output error"
@@ -57,7 +57,7 @@ def test_ctrl_c_and_sigterm_keep_what_is_done_and_say_how_to_go_on(
         "import os, sys, time, msport.cli as cli\n"
         "def late(name, load=cli.import_module):\n"  # NumPy's threads inherit which signals are blocked
         "    module = load(name)\n"
-        "    import msport.convert.sinks as s\n"
+        "    import msport.convert.shard_sink as s\n"
         "    write = s.ShardSink.write\n"
         "    def slow(*arguments):\n"
         "        write(*arguments); os.write(2, b'written\\n'); sys.stdin.read(); time.sleep(0.2)\n"
@@ -116,7 +116,7 @@ def test_a_disk_that_is_full_of_the_unfinished_conversion_itself_is_large_enough
     msport: Run, model: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt(model, output)
-    monkeypatch.setattr("msport.convert.staging.free_space", lambda folder: 200_000)
+    monkeypatch.setattr("msport.convert.output_folder.free_space", lambda folder: 200_000)
     assert msport("convert", model, "-o", output, "--dry-run").status == 0
     fresh = output.with_name("elsewhere")
     assert msport("convert", model, "-o", fresh, "--dry-run").status == 2

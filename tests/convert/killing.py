@@ -23,10 +23,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msport.convert.sinks as sinks
 from msport.checkpoint.reader import read_header
 from msport.cli.folders import find_folder
-from msport.convert import inspect_path, prepare, run, verify_folder
+from msport.convert import inspect_path, prepare, run, shard_sink, verify_folder
 from msport.convert.budget import Budget, least_scratch
 from msport.convert.conversion import Conversion, resumable_nbytes
 from msport.errors import MsportError
@@ -124,7 +123,7 @@ def count_calls(model: Path, output: Path) -> int:
 
 def convert(model: Path, output: Path, log: Path, moment: int, when: str) -> None:
     """Convert, and log what is read, what is written and what is finished, each after it happened."""
-    sinks.SYNC_NBYTES = 300_000
+    shard_sink.SYNC_NBYTES = 300_000
     descriptor, note = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), os.write
 
     def logged(function: Callable[..., Any], line: Callable[..., str]) -> Callable[..., Any]:
@@ -136,7 +135,7 @@ def convert(model: Path, output: Path, log: Path, moment: int, when: str) -> Non
         return call
 
     conversion = prepared(model, output)
-    checkpoint, sink = type(conversion.checkpoint), sinks.ShardSink
+    checkpoint, sink = type(conversion.checkpoint), shard_sink.ShardSink
     checkpoint.read_into = logged(checkpoint.read_into, lambda reader, name, *_: f"read {name}")
     sink.write = logged(sink.write, lambda _, tensor, offset, slab: f"written {tensor.name} {offset}")
     names = {tensor.name: [source.name for source in tensor.sources] for tensor in conversion.plan.tensors}

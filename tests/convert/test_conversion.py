@@ -211,7 +211,7 @@ def test_float16_does_not_overflow_silently(wide_sample: Path, tmp_path: Path, c
 def test_a_disk_too_small_is_known_before_a_byte_is_written(
     packed_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msport.convert.staging.free_space", lambda folder: 10_000)
+    monkeypatch.setattr("msport.convert.output_folder.free_space", lambda folder: 10_000)
     monkeypatch.setattr(os, "pwrite", None)
     with pytest.raises(OutputError, match=r"needs .* MB, and the disk has 10\.0 kB free"):
         convert_checkpoint(packed_sample, tmp_path / "out")
@@ -242,9 +242,9 @@ def test_little_memory_is_enough(packed_sample: Path, tmp_path: Path) -> None:
 def test_while_one_process_converts_another_is_refused(
     packed_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msport.convert.staging.PATIENCE", 0.1)
+    monkeypatch.setattr("msport.convert.output_folder.PATIENCE", 0.1)
     script = (
-        "import sys, time, msport.convert.sinks as s\n"
+        "import sys, time, msport.convert.shard_sink as s\n"
         "s.ShardSink.finish = lambda self, tensor, sha256: (print('busy', flush=True), time.sleep(600))\n"
         "from msport.convert import convert_checkpoint\n"
         "convert_checkpoint(sys.argv[1], sys.argv[2])\n"

@@ -192,7 +192,7 @@ def test_ctrl_c_stops_all_workers_between_two_slabs(tmp_path: Path) -> None:
 
 def test_at_most_a_shard_a_worker_is_open(packed_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(packed_sample, max_shard_size="20kB")
-    from msport.convert import sinks as module
+    from msport.convert import shard_sink as module
 
     open_now, most = set(), 0
     writer = module.ShardWriter

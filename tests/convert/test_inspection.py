@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from convert.hub_folder import change_config, change_tensors
+from msport.cli.tensor_patterns import summarise
 from msport.convert import convert_checkpoint, inspect_path
-from msport.convert.patterns import summarise
 from msport.errors import CheckpointError, UsageError
 
 LAYER = 2 * 128 + (2 * 256 + 2 * 64) * 128 + 256 + 2 * 64 + 128 + 8

@@ -74,7 +74,7 @@ def test_memory_workers_and_verify_may_change_meanwhile(packed_sample: Path, tmp
 def test_a_slab_size_that_does_not_divide_the_earlier_one_goes_on_too(
     packed_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slab_rows = "msport.convert.walk.slab_rows"
+    slab_rows = "msport.convert.workers.slab_rows"
     monkeypatch.setattr(slab_rows, lambda tensor, nbytes: 96)
     stop_after(packed_sample, tmp_path / "out", 0.5, dtype="float32")
     monkeypatch.setattr(slab_rows, lambda tensor, nbytes: 64)
@@ -214,7 +214,7 @@ def test_after_a_fault_of_the_disk_the_same_call_goes_on(
             raise OSError(code, os.strerror(code))
         return original(*arguments)
 
-    monkeypatch.setattr("msport.convert.sinks.SYNC_NBYTES", 50_000)
+    monkeypatch.setattr("msport.convert.shard_sink.SYNC_NBYTES", 50_000)
     monkeypatch.setattr(os, call, fail)
     with pytest.raises(OSError, match=os.strerror(code)) as error:
         resume(packed_sample, tmp_path / "out")

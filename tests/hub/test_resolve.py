@@ -171,7 +171,7 @@ def test_a_disk_that_fills_up_while_downloading_stays_an_os_error(
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/cache")
 
-    monkeypatch.setattr("msport.hub.downloading.Path.replace", full)
+    monkeypatch.setattr("msport.hub.local_files.Path.replace", full)
     with pytest.raises(OSError, match="No space left"):
         resolve("org/model")
 

@@ -19,7 +19,7 @@ from msport.checkpoint import open_checkpoint
 from msport.convert import convert_checkpoint, prepare, run
 from msport.errors import CheckpointError, HubError
 from msport.hub import AnyCheckpoint, Network, resolve
-from msport.hub.remote import RemoteCheckpoint
+from msport.hub.streaming import RemoteCheckpoint
 
 ALL_OF_MSPORT = "from msport.cli import main; main()"
 

@@ -17,7 +17,7 @@ from hub.hub_server import Answer, HubServer, serve
 from msport.errors import HubError
 from msport.hub import Network
 from msport.hub.listing import RemoteFile
-from msport.hub.network import Effort, TransientError, parse_retry_after
+from msport.hub.network import Attempts, TransientError, parse_retry_after
 from msport.hub.transport import Transport
 
 NAME = "model.safetensors"
@@ -344,10 +344,10 @@ def test_a_netrc_file_neither_replaces_the_token_nor_goes_elsewhere(
 
 def test_waits_double_up_to_a_limit_and_are_never_shorter_than_asked_for() -> None:
     waits: list[float] = []
-    effort = Effort(Network(retries=9, first_delay=1, longest_delay=8), "x", waits.append)
+    attempts = Attempts(Network(retries=9, first_delay=1, longest_delay=8), "x", waits.append)
     for _ in range(5):
-        effort.failed(TransientError("why"))
-    effort.failed(TransientError("why", retry_after=20))
+        attempts.failed(TransientError("why"))
+    attempts.failed(TransientError("why", retry_after=20))
     for wait, longest in zip(waits, [1, 2, 4, 8, 8], strict=False):
         assert longest / 2 <= wait <= longest
     assert waits[5] == 20

@@ -32,7 +32,7 @@ class _Piece:
         self.data: bytearray | None = None
 
 
-class Windows:
+class ReadAhead:
     """Reads of a checkpoint's files, of which those below `nbytes` are served from pieces fetched ahead.
 
     Safe to use from several threads; a piece that two of them need is fetched once.

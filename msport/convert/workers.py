@@ -13,7 +13,7 @@ import numpy as np
 
 from msport.convert.arena import Arena
 from msport.convert.budget import Budget, slab_rows
-from msport.convert.sinks import Sink
+from msport.convert.shard_sink import Sink
 from msport.convert.tensors import OutputTensor
 from msport.convert.transforms import TRANSFORMS, Array, Reader
 from msport.progress import Counter
@@ -27,7 +27,7 @@ class Hash(Protocol):
     def hexdigest(self) -> str: ...
 
 
-class Walk:
+class Workers:
     """Makes tensors slab by slab, in parallel over tensors, and hands the slabs to a sink."""
 
     def __init__(

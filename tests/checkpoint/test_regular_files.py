@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from msport.checkpoint.reader import TensorFile, read_header
-from msport.checkpoint.regular import open_regular, read_whole
+from msport.checkpoint.regular_files import open_regular, read_whole
 from msport.checkpoint.strict_json import load
 from msport.errors import CheckpointError
 

@@ -9,16 +9,16 @@ from contextlib import closing
 from pathlib import Path
 
 from msport.checkpoint import Header
+from msport.checkpoint.file_pool import FilePool
 from msport.checkpoint.layout import version_on_disk
-from msport.checkpoint.pool import FilePool
-from msport.checkpoint.regular import open_regular
+from msport.checkpoint.regular_files import open_regular
 from msport.convert.budget import Budget
 from msport.convert.journal import Done
 from msport.convert.plan import Plan, Shard
-from msport.convert.sinks import NullSink
+from msport.convert.shard_sink import NullSink
 from msport.convert.tensors import as_it_is
 from msport.convert.transforms import Array
-from msport.convert.walk import Walk
+from msport.convert.workers import Workers
 from msport.progress import Counter, Progress
 
 _MAX_OPEN_FILES = 16
@@ -44,7 +44,7 @@ def intact(done: Done, plan: Plan, folder: Path, budget: Budget, progress: Progr
     ]
     with closing(_Written(shards, folder)) as written:
         counter = Counter("check what is there", sum(tensor.nbytes for tensor in tensors), progress)
-        hashes = Walk(tensors, written, budget, NullSink(), counter).run()
+        hashes = Workers(tensors, written, budget, NullSink(), counter).run()
     damaged = {number for name, number in finished.items() if hashes[name] != done.hashes[number]}
     for number in sorted(damaged):
         _log.warning("%s: %s was damaged after it was written: it is made again", folder, plan.tensors[number].name)

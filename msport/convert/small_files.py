@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from msport.checkpoint import write_atomically
-from msport.checkpoint.regular import check_regular, read_whole
+from msport.checkpoint.regular_files import check_regular, read_whole
 from msport.errors import CheckpointError
 from msport.hub.listing import SMALL_FILES
 

@@ -34,7 +34,7 @@ def test_the_files_stay_as_they_are_and_are_never_read_into_slabs(
     def fail(*_: object) -> None:
         raise AssertionError("a tensor passed through the process")
 
-    monkeypatch.setattr("msport.convert.sinks.ShardSink.write", fail)
+    monkeypatch.setattr("msport.convert.shard_sink.ShardSink.write", fail)
     manifest = convert_checkpoint(plain, tmp_path / "out")
     assert weights(tmp_path / "out") == weights(plain)
     assert len(weights(plain)) == 5

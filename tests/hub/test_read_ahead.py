@@ -9,7 +9,7 @@ import pytest
 
 from msport.checkpoint import Header, TensorInfo
 from msport.checkpoint.dtypes import UINT8
-from msport.hub.windows import Windows
+from msport.hub.read_ahead import ReadAhead
 
 KB = 1024
 WINDOW = 1024 * KB
@@ -33,17 +33,17 @@ class Remote:
         buffer[:] = DATA[begin : begin + len(buffer)]
 
 
-def layout() -> tuple[Windows, list[tuple[int, int]]]:
+def layout() -> tuple[ReadAhead, list[tuple[int, int]]]:
     position, tensors, places = 8, {}, []
     for number, size in enumerate(SIZES):
         places.append((position, position + size))
         tensors[str(number)] = TensorInfo(str(number), UINT8, (size,), (places[-1],))
         position += size
     header = Header(Path("f"), tensors, {}, 8, position, "")
-    return Windows({"f": header}, WINDOW), places
+    return ReadAhead({"f": header}, WINDOW), places
 
 
-def read(windows: Windows, remote: Remote, begin: int, end: int) -> None:
+def read(windows: ReadAhead, remote: Remote, begin: int, end: int) -> None:
     buffer = bytearray(end - begin)
     windows.read("f", begin, memoryview(buffer), remote.fetch)
     assert buffer == DATA[begin:end]

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from msport.convert import staging
-from msport.convert.staging import Staging, check_space, free_space, resolve_output
+from msport.convert import output_folder
+from msport.convert.output_folder import Staging, check_space, free_space, resolve_output
 from msport.errors import OutputError
 
 
@@ -106,7 +106,7 @@ def _hold(output: Path, ready: object, release: object) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, "PATIENCE", 0.1)
+    monkeypatch.setattr(output_folder, "PATIENCE", 0.1)
 
 
 @pytest.mark.usefixtures("impatient")

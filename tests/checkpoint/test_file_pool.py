@@ -12,7 +12,7 @@ import pytest
 
 from msport.checkpoint import Header, ShardWriter, safetensors
 from msport.checkpoint.dtypes import INT32
-from msport.checkpoint.pool import FilePool
+from msport.checkpoint.file_pool import FilePool
 from msport.errors import CheckpointError
 
 from .families import open_files

@@ -166,7 +166,7 @@ def _stale_cache(model: Any) -> None:
 
 def _wrong_row(_model: Any) -> None:
     """The fourth row of a batch takes the token of the third."""
-    from msport.validate import sharing
+    from msport.validate.port import sharing
 
     with_batch = sharing.with_batch
 

@@ -145,8 +145,8 @@ def command(
 
 
 def _write(report: Report, json_file: str | None, html_file: str | None) -> None:
-    from msport.validate.html import render_html
-    from msport.validate.text import render_text
+    from msport.validate.views.html import render_html
+    from msport.validate.views.text import render_text
 
     with ExitStack() as last:  # a file that cannot be written keeps neither the other one nor the verdict back
         last.callback(lambda: click.echo(report.to_json() if json_file == STDOUT else render_text(report)))

@@ -8,8 +8,8 @@ from typing import Any
 from msport.architectures import ModelConfig, load_config, read_config
 from msport.errors import ConfigError, UsageError, parameter
 from msport.hub import Source
-from msport.validate.rules import RULES
-from msport.validate.tolerance import SIGNIFICAND
+from msport.validate.verdict.rules import RULES
+from msport.validate.verdict.tolerance import SIGNIFICAND
 
 LEVELS = ("logits", "layers", "weights")
 REFERENCE_DTYPES = (*SIGNIFICAND, "model")

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from msport import __version__
-from msport.validate.layers import LayerError
-from msport.validate.noise import Noise
-from msport.validate.results import PromptResult
-from msport.validate.rules import Judgement
-from msport.validate.weights import TensorCheck
+from msport.validate.compare.layers import LayerError
+from msport.validate.compare.results import PromptResult
+from msport.validate.compare.weights import TensorCheck
+from msport.validate.reference.noise import Noise
+from msport.validate.verdict.rules import Judgement
 
 
 @dataclass(frozen=True, slots=True)

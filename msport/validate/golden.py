@@ -15,11 +15,11 @@ from typing import Any
 from msport.architectures import ModelConfig
 from msport.checkpoint.reader import read_header
 from msport.errors import CheckpointError, ConfigError, OutputError
-from msport.validate.noise import FIELDS
 from msport.validate.operations import ATTENDED, EMBEDDING, FINAL_NORM, OUTPUT
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording, layer_name, logits_name, noise_name, pack
-from msport.validate.tolerance import SIGNIFICAND
+from msport.validate.reference.noise import FIELDS
+from msport.validate.verdict.tolerance import SIGNIFICAND
 
 FORMAT = "msport.reference/2"
 SUFFIX = ".safetensors"

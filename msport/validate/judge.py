@@ -22,20 +22,21 @@ from msport.progress import Phases
 from msport.sizing.process import peak_memory
 from msport.validate import golden as golden_values
 from msport.validate.checks import notes_on, notes_on_config
+from msport.validate.compare.layers import first_departure
+from msport.validate.compare.weights import TensorCheck, compare_weights
 from msport.validate.findings import Setup
 from msport.validate.golden import Golden
-from msport.validate.layers import first_departure
 from msport.validate.memory import narrowed_to, too_large, weight_dtype, weight_nbytes
-from msport.validate.noise import Noise, NoisePlan, noise_lengths
 from msport.validate.operations import tensors_of
-from msport.validate.ours import Ours
+from msport.validate.port.choice import Ours
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording, RecordingWriter, noise_name, noise_tensors, read_noise
-from msport.validate.reference import load_reference, memory_errors, reference_versions, steps_of
+from msport.validate.reference.loading import load_reference, memory_errors, reference_versions, steps_of
+from msport.validate.reference.noise import Noise, NoisePlan, noise_lengths
 from msport.validate.report import Report
-from msport.validate.rules import LARGEST_FACTOR
 from msport.validate.sides import PREFILL_CHUNK, Outcome, Request, judge_loaded, judge_streamed
-from msport.validate.tolerance import (
+from msport.validate.verdict.rules import LARGEST_FACTOR
+from msport.validate.verdict.tolerance import (
     SIGNIFICAND,
     Dtypes,
     check_reachable,
@@ -44,7 +45,6 @@ from msport.validate.tolerance import (
     rounding,
     unit,
 )
-from msport.validate.weights import TensorCheck, compare_weights
 
 
 @dataclass
@@ -149,7 +149,7 @@ class Judge:
     def _load(self, source: Path, dtype: str) -> Any:
         if not self.stream:
             return load_reference(source, dtype)
-        from msport.validate.reference_stream import stream_reference
+        from msport.validate.reference.streaming import stream_reference
 
         return stream_reference(source, dtype)
 

@@ -23,9 +23,9 @@ import numpy.typing as npt
 from msport.checkpoint import ShardWriter, TensorFile, safetensors
 from msport.checkpoint.dtypes import FLOAT32, INT32, DType
 from msport.errors import OutputError
-from msport.validate.noise import Noise
 from msport.validate.operations import EMBEDDING, OUTPUT
 from msport.validate.prompts import Prompt
+from msport.validate.reference.noise import Noise
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]

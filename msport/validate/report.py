@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from msport.report.document import to_json
-from msport.validate.document import document_of
 from msport.validate.findings import Findings
-from msport.validate.text import render_text
+from msport.validate.views.document import document_of
+from msport.validate.views.text import render_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,15 +17,15 @@ from msport.report.document import utc_now
 from msport.sizing.process import peak_memory
 from msport.validate import golden as golden_values
 from msport.validate.checks import check_arguments, check_no_effect, check_same_sizes, notes_on_config
+from msport.validate.compare.weights import compare_weights
 from msport.validate.findings import Setup, own_versions
 from msport.validate.judge import Judge
 from msport.validate.memory import weight_dtype
-from msport.validate.ours import choose_ours
+from msport.validate.port.choice import choose_ours
 from msport.validate.prompts import choose_prompts
-from msport.validate.reference import check_reference_installed
+from msport.validate.reference.loading import check_reference_installed
 from msport.validate.report import Report
 from msport.validate.sides import PREFILL_CHUNK
-from msport.validate.weights import compare_weights
 
 Level = Literal["logits", "layers", "weights"]
 Rule = Literal["rounding", "tolerance"]

@@ -10,19 +10,19 @@ import numpy as np
 
 from msport.checkpoint.dtypes import Array
 from msport.progress import Phases
-from msport.validate.layers import LayerComparison, LayerError, Numbered
-from msport.validate.logits import batched_rows, compare_batch, compare_logits, measure_rows, tokens_to_compare
-from msport.validate.metrics import Bools
-from msport.validate.noise import Noise
+from msport.validate.compare.layers import LayerComparison, LayerError, Numbered
+from msport.validate.compare.logits import batched_rows, compare_batch, compare_logits, measure_rows, tokens_to_compare
+from msport.validate.compare.metrics import Bools
+from msport.validate.compare.results import PromptResult
 from msport.validate.operations import ROUTER
-from msport.validate.ours import Ours
+from msport.validate.port.choice import Ours
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording
-from msport.validate.results import PromptResult
-from msport.validate.rules import LARGEST_FACTOR, Judgement, judge
+from msport.validate.reference.noise import Noise
+from msport.validate.verdict.rules import LARGEST_FACTOR, Judgement, judge
 
 if TYPE_CHECKING:
-    from msport.validate.blocks import InMemory, LayerRunner
+    from msport.validate.port.blocks import InMemory, LayerRunner
 
 PREFILL_CHUNK = 128
 
@@ -64,7 +64,7 @@ class Outcome:
 def judge_loaded(ours: Ours, recording: Recording, request: Request, phases: Phases) -> Outcome:
     """The model as a user runs it; its layers are compared if asked for, or where it fails."""
     from msport.msmodels.loading import load_model
-    from msport.validate.blocks import InMemory
+    from msport.validate.port.blocks import InMemory
 
     prompts = request.prompts
     with phases.phase("load model"):
@@ -73,7 +73,7 @@ def judge_loaded(ours: Ours, recording: Recording, request: Request, phases: Pha
     with phases.phase("run model", tokens_to_compare(prompts)) as advance:
         results = compare_logits(model, recording, prompts, advance)
         if rows := batched_rows(prompts):
-            from msport.validate.sharing import with_batch
+            from msport.validate.port.sharing import with_batch
 
             batch = with_batch(model, len(rows), max(len(row.ids) for row in rows))
             results += compare_batch(batch, recording, prompts, advance)
@@ -91,7 +91,7 @@ def judge_loaded(ours: Ours, recording: Recording, request: Request, phases: Pha
 
 def judge_streamed(ours: Ours, recording: Recording, request: Request, phases: Phases) -> Outcome:
     """The model's layers one at a time, each prompt's prefill and decode beside what isolates a fault."""
-    from msport.validate.stream import Streamed
+    from msport.validate.port.streamed import Streamed
 
     prompts = request.prompts
     longest = max(len(prompt.ids) for prompt in prompts)

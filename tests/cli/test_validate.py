@@ -20,12 +20,12 @@ from msport.cli import main, outputs
 from msport.convert import convert_checkpoint
 from msport.sample import write_sample
 from msport.validate import judge, runner
+from msport.validate.compare.metrics import measure
+from msport.validate.compare.results import PromptResult
 from msport.validate.findings import Setup
-from msport.validate.metrics import measure
 from msport.validate.prompts import Prompt
 from msport.validate.report import Report
-from msport.validate.results import PromptResult
-from msport.validate.rules import judge as judge_logits
+from msport.validate.verdict.rules import judge as judge_logits
 
 
 @pytest.fixture(scope="module")

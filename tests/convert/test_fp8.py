@@ -14,7 +14,7 @@ from msport.checkpoint.dtypes import BFLOAT16, FLOAT8_E4M3FN, FLOAT32, by_name, 
 from msport.convert import convert_checkpoint, inspect_path, make_plan, verify_folder
 from msport.errors import CheckpointError, UnsupportedError, UsageError
 from msport.sample import write_sample
-from msport.validate.weights import compare_weights
+from msport.validate.compare.weights import compare_weights
 
 SIZES = {"hidden_size": 160, "num_hidden_layers": 2, "max_window_layers": 2}
 # As in the config.json of Qwen/Qwen3-30B-A3B-FP8, but for the length of the list.

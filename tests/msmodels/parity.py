@@ -22,8 +22,8 @@ from msport.checkpoint import dtypes, open_checkpoint
 from msport.msmodels import LanguageModel
 from msport.msmodels.layers.rope import RotaryEmbedding
 from msport.msmodels.loading import place_weights
-from msport.validate.metrics import measure
-from msport.validate.reference import resolve_math_kernels
+from msport.validate.compare.metrics import measure
+from msport.validate.reference.loading import resolve_math_kernels
 
 # What every family must reach at every token, relative L2 of the logits: in full passes, and in cached decoding.
 FULL_LIMIT = 5e-6

@@ -25,7 +25,7 @@ from msmodels.parity import (
 from msport import convert_checkpoint, load_model
 from msport.msmodels import LanguageModel
 from msport.sample import write_sample
-from msport.validate.metrics import measure
+from msport.validate.compare.metrics import measure
 
 pytestmark = pytest.mark.reference
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from msport.architectures import load_config
-from msport.validate.logits import compare_logits
-from msport.validate.metrics import TokenErrors
+from msport.validate.compare.logits import compare_logits
+from msport.validate.compare.metrics import TokenErrors
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording, RecordingWriter
 from validate.tampering import change_config, change_tensor
@@ -29,7 +29,7 @@ Failures = Callable[[Path, float], dict[str, int]]
 
 
 def _record(sample: Path, folder: Path, prompts: Sequence[Prompt]) -> None:
-    from msport.validate.reference import load_reference
+    from msport.validate.reference.loading import load_reference
 
     folder.mkdir()
     with RecordingWriter(folder, prompts, load_config(sample).vocab_size) as writer:

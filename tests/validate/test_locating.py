@@ -182,11 +182,11 @@ def test_without_a_fault_no_operation_departs_and_every_expert_is_the_reference_
 
 def locate(hub: Path, scratch: Path, model: Any, tokens: int) -> list[Any]:
     """What `compare_layers` finds in `model`, given the reference in `hub`."""
-    from msport.validate.blocks import InMemory
-    from msport.validate.layers import LayerComparison
+    from msport.validate.compare.layers import LayerComparison
+    from msport.validate.port.blocks import InMemory
     from msport.validate.prompts import Prompt
     from msport.validate.recording import Recording, RecordingWriter
-    from msport.validate.reference import load_reference
+    from msport.validate.reference.loading import load_reference
 
     generator = np.random.default_rng(0)
     ids = tuple(int(token) for token in generator.integers(0, model.config.vocab_size, tokens))

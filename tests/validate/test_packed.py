@@ -12,7 +12,7 @@ from msport.convert import convert_checkpoint
 from msport.errors import UsageError
 from msport.msmodels import loading
 from msport.validate import judge, validate_model
-from msport.validate.ours import choose_ours
+from msport.validate.port.choice import choose_ours
 from validate.tampering import change_tensor
 
 PROMPTS = [list(range(3, 63)), list(range(50, 60))]

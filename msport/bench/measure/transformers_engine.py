@@ -19,7 +19,7 @@ from msport.bench.measure.workload import Workload
 from msport.errors import MissingDependencyError, parameter
 from msport.progress import Progress, Step
 from msport.sizing.process import read_memory
-from msport.validate.reference import PACKAGES, load_transformers, quiet
+from msport.validate.reference.loading import PACKAGES, load_transformers, quiet
 
 BASELINES = ("torch",)
 

@@ -1,0 +1,153 @@
+"""The verdict's measurements: our logits against recorded ones, along the paths that a model has.
+
+`prefill` scores a prompt in chunks; `decode` takes its last tokens one at a time over the caches, as generation does;
+`batch` does both with several prompts of different lengths at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from msport.validate.compare.metrics import TokenErrors, concatenate, measure
+from msport.validate.compare.results import PromptResult
+from msport.validate.prompts import Prompt
+from msport.validate.recording import Recording
+
+Floats = npt.NDArray[np.float32]
+
+
+# Sequences of different lengths run in one batch, and tokens decoded there. So many rows still take the kernels for few
+# tokens, and are more than these handle at a time.
+BATCH = 8
+BATCH_DECODED = 4
+BATCHED = "batch"  # the path of their results
+# Prompts that appear twice in the batch are shorter by so many tokens the second time.
+_SHORTER = 5
+
+
+class ComputesLogits(Protocol):
+    """What `compare_logits` asks of a model; ids are int ``[batch, seq]``."""
+
+    def iter_logits(self, ids: Any) -> Iterator[tuple[int, Floats]]:
+        """Start and logits ``[1, n, vocab]`` of consecutive chunks."""
+
+    def prefill(self, ids: Any) -> Floats:
+        """Starts sequences; the logits after the last token of each, ``[batch, vocab]``."""
+
+    def decode(self, tokens: Any) -> Floats:
+        """Appends one token to each, ``[batch]``; the logits after it, ``[batch, vocab]``."""
+
+
+def compare_logits(
+    model: ComputesLogits,
+    recording: Recording,
+    prompts: Sequence[Prompt],
+    advance: Callable[[int], None] = lambda tokens: None,
+) -> tuple[PromptResult, ...]:
+    """The errors of `model` at every token of every prompt, a prompt's prefill before its decode."""
+    results = []
+    for number, prompt in enumerate(prompts):
+        results.append(_along(prompt, "prefill", 0, number, _prefilled(model, prompt), recording, advance))
+        if prompt.decoded:
+            start = len(prompt.ids) - prompt.decoded - 1
+            results.append(_along(prompt, "decode", start, number, _decoded(model, prompt), recording, advance))
+    return tuple(results)
+
+
+def compare_batch(
+    model: ComputesLogits,
+    recording: Recording,
+    prompts: Sequence[Prompt],
+    advance: Callable[[int], None] = lambda tokens: None,
+) -> tuple[PromptResult, ...]:
+    """The errors of the sequences of `batched_rows` that run in one batch, the shorter ones padded.
+
+    Measured are the last token of the prefill and each token decoded after it.
+    """
+    rows = batched_rows(prompts)
+    steps = [model.prefill([list(row.ids[:-BATCH_DECODED]) for row in rows])]
+    advance(len(rows))
+    for step in range(BATCH_DECODED):
+        steps.append(model.decode([row.ids[step - BATCH_DECODED] for row in rows]))
+        advance(len(rows))
+    results = []
+    for row, chosen in enumerate(rows):
+        start = len(chosen.ids) - BATCH_DECODED - 1
+        ours = np.stack([logits[row] for logits in steps])
+        errors = measure(recording.logits(chosen.number, start, len(chosen.ids)), ours)
+        results.append(PromptResult(prompts[chosen.number], BATCHED, start, errors))
+    return tuple(results)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRow:
+    """One sequence of a batch: the beginning `ids` of prompt `number`."""
+
+    number: int
+    ids: tuple[int, ...]
+
+
+def batched_rows(prompts: Sequence[Prompt]) -> list[BatchRow]:
+    """The sequences that `compare_batch` runs: `BATCH` beginnings of prompts, the short ones first, of many lengths."""
+    rows: list[BatchRow] = []
+    lengths: set[int] = set()
+    shortest = sorted(enumerate(prompts), key=lambda numbered: len(numbered[1].ids))
+    for cut in range(0, _SHORTER * BATCH, _SHORTER):
+        for number, prompt in shortest:
+            length = len(prompt.ids) - cut
+            if length > BATCH_DECODED and length not in lengths and len(rows) < BATCH:
+                rows.append(BatchRow(number, prompt.ids[:length]))
+                lengths.add(length)
+    return rows if len(rows) > 1 else []
+
+
+def tokens_to_compare(prompts: Sequence[Prompt]) -> int:
+    """How many tokens `compare_logits` and `compare_batch` measure."""
+    batched = len(batched_rows(prompts)) * (BATCH_DECODED + 1)
+    return batched + sum(len(prompt.ids) + (prompt.decoded + 1 if prompt.decoded else 0) for prompt in prompts)
+
+
+def measure_rows(
+    recording: Recording, number: int, start: int, pieces: Iterable[tuple[int, Floats, Floats]]
+) -> TokenErrors:
+    """The errors of prompt `number` from token `start` on, given as first row, normed states and logits of chunks."""
+    return concatenate(
+        measure(recording.logits(number, start + row, start + row + len(logits)), logits) for row, _, logits in pieces
+    )
+
+
+def _along(
+    prompt: Prompt,
+    path: str,
+    start: int,
+    number: int,
+    pieces: Iterator[tuple[int, Floats]],
+    recording: Recording,
+    advance: Callable[[int], None],
+) -> PromptResult:
+    errors = []
+    for begin, logits in pieces:
+        errors.append(measure(recording.logits(number, begin, begin + len(logits)), logits))
+        advance(len(logits))
+    result = PromptResult(prompt, path, start, concatenate(errors))
+    if len(result.errors) != len(prompt.ids) - start:
+        raise AssertionError(f"{result.title}: {len(result.errors)} tokens came back for {len(prompt.ids) - start}")
+    return result
+
+
+def _prefilled(model: ComputesLogits, prompt: Prompt) -> Iterator[tuple[int, Floats]]:
+    for start, logits in model.iter_logits([list(prompt.ids)]):
+        yield start, logits[0]
+
+
+def _decoded(model: ComputesLogits, prompt: Prompt) -> Iterator[tuple[int, Floats]]:
+    """Prefills all but the last `decoded` tokens, then appends those one by one."""
+    last = len(prompt.ids) - prompt.decoded - 1
+    yield last, model.prefill([list(prompt.ids[: last + 1])])
+    for position in range(last + 1, len(prompt.ids)):
+        yield position, model.decode([prompt.ids[position]])

@@ -1,0 +1,39 @@
+"""What was measured of one prompt along one path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from msport.validate.compare.metrics import Bools, TokenErrors
+from msport.validate.prompts import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class PromptResult:
+    """The errors of one prompt along one path: ``prefill`` in chunks, ``decode`` one token at a time, ``batch`` beside
+    prompts of other lengths.
+
+    `start` is the position of the first token measured. `failing` marks the tokens that fail, once they were judged.
+    """
+
+    prompt: Prompt
+    path: str
+    start: int
+    errors: TokenErrors
+    failing: Bools = field(default_factory=lambda: np.zeros(0, bool))
+
+    @property
+    def title(self) -> str:
+        return self.prompt.name if self.path == "prefill" else f"{self.prompt.name}, {self.path}"
+
+    @property
+    def worst(self) -> int:
+        """The index of the token with the largest relative L2 error."""
+        return int(self.errors.relative_l2.argmax())
+
+    @property
+    def failed(self) -> int:
+        """How many tokens fail."""
+        return int(self.failing.sum())

@@ -1,0 +1,1 @@
+"""What is judged: the converted model in MindSpore, loaded whole or one layer at a time."""

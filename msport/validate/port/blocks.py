@@ -1,0 +1,174 @@
+"""Our side, one decoder layer at a time: as graphs of the model's own cells, chunk by chunk over the layer's cache.
+
+`InMemory` takes the layers of a loaded model; ``stream`` those of a model that is never loaded as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+
+from msport.checkpoint.dtypes import Array
+from msport.msmodels.layers.cache import CacheShape
+from msport.msmodels.layers.decoder import CausalLM, Decoder
+from msport.validate.operations import ATTENDED, FINAL_NORM, OUTPUT
+from msport.validate.port.taps import Tap, Taps
+
+Features = Mapping[str, int]
+
+
+class Block(nn.Cell):
+    """One layer: ``hidden [batch * seq, hidden]`` at positions ``start [batch]`` onwards to the same shape."""
+
+    def __init__(self, decoder: Decoder, layer: nn.Cell, kind: int, batch: int) -> None:
+        super().__init__(auto_prefix=False)  # the parameters keep the names they have in the network
+        self.decoder = decoder
+        self.layer = layer
+        self.kind = kind
+        self.batch = batch
+
+    def construct(self, hidden: Tensor, start: Tensor) -> Tensor:
+        steps = self.decoder.steps(hidden.reshape(self.batch, -1, hidden.shape[-1]), start)
+        return self.layer(hidden, steps[self.kind])
+
+
+class Embed(nn.Cell):
+    """Int ``ids [1, seq]`` to the residual stream before the first layer."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__(auto_prefix=False)
+        self.decoder = decoder
+
+    def construct(self, ids: Tensor) -> Tensor:
+        return self.decoder.embed(ids).astype(ms.float32)
+
+
+class Head(nn.Cell):
+    """The residual stream after the last layer to logits."""
+
+    def __init__(self, network: CausalLM) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+
+    def construct(self, hidden: Tensor) -> Tensor:
+        return self.network.logits(hidden)
+
+
+class LayerRunner:
+    """One layer, its graphs compiled when first needed; every run begins a sequence of its own."""
+
+    def __init__(self, block: Block, cache: CacheShape, hidden: int, features: Features) -> None:
+        self.layer = block.layer
+        self._block = block
+        self._cache = cache
+        self._taps = Taps(cache.chunk, hidden, {ATTENDED: hidden, **features})
+
+    def run(self, states: Array, attended: Array | None = None) -> tuple[dict[str, Array], frozenset[str]]:
+        """What the operations make of ``states [tokens, hidden]``, by name, and which of them the layer has.
+
+        With `attended`, the feed-forward is given that for the residual stream, whatever attention made.
+        """
+        chunk, pieces = self._cache.chunk, []
+        with self._taps.on(self.layer):
+            for start in range(0, len(states), chunk):
+                count = min(chunk, len(states) - start)
+                self._taps.isolate(None if attended is None else _padded(attended[start : start + count], chunk))
+                output = self._call(_padded(states[start : start + count], chunk), start)[:count]
+                pieces.append(self._taps.read(count) | {OUTPUT: output})
+        joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+        return joined, frozenset(joined)
+
+    def decode(self, states: Array, start: int) -> Array:
+        """The output for ``states [tokens, hidden]``, one at a time from position `start` on, after a `run`."""
+        with self._taps.on(self.layer):
+            rows = [self._call(row[None], start + number) for number, row in enumerate(states)]
+        return np.concatenate(rows) if rows else states
+
+    def _call(self, states: Array, start: int) -> Array:
+        hidden = Tensor(np.ascontiguousarray(states)).astype(self._cache.dtype)
+        output: Array = self._block(hidden, Tensor(np.array([start], np.int32))).astype(ms.float32).asnumpy()
+        return output
+
+
+class Blocks(Protocol):
+    """Our side as the comparison sees it; `features` says which operations to keep, and how wide each is."""
+
+    def embedding(self) -> Any:
+        """A context manager that gives a function from ids ``[tokens]`` to the residual stream before layer 0."""
+
+    def layer(self, index: int, features: Features) -> Any:
+        """A context manager that gives the `LayerRunner` of layer `index`."""
+
+    def head(self) -> Any:
+        """A context manager that gives a function from states ``[tokens, hidden]`` to normed states and logits."""
+
+
+class InMemory:
+    """The blocks of a network whose weights are all in place; its caches hold one sequence."""
+
+    def __init__(self, network: CausalLM, cache: CacheShape, hidden: int) -> None:
+        self._network = network
+        self._cache = cache
+        self._hidden = hidden
+
+    @contextmanager
+    def embedding(self) -> Iterator[Callable[[Array], Array]]:
+        embed = Embed(self._network.model)
+        yield lambda ids: run_embed(embed, ids, self._cache.chunk)
+
+    @contextmanager
+    def layer(self, index: int, features: Features) -> Iterator[LayerRunner]:
+        decoder = self._network.model
+        block = Block(decoder, decoder.layers[index], decoder.kinds[index], self._cache.batch)
+        yield LayerRunner(block, self._cache, self._hidden, features)
+
+    @contextmanager
+    def head(self) -> Iterator[HeadRunner]:
+        yield HeadRunner(self._network, self._cache, self._hidden)
+
+
+class HeadRunner:
+    """The final norm and the head, a chunk of rows at a time."""
+
+    def __init__(self, network: CausalLM, cache: CacheShape, hidden: int) -> None:
+        self._network = network
+        self._cache = cache
+        self._head = Head(network)
+        self._norm = ms.Parameter(Tensor(np.zeros((cache.chunk, hidden), np.float32)), name=f"tap_{FINAL_NORM}")
+
+    def __call__(self, states: Array) -> Iterator[tuple[int, Array, Array]]:
+        """First row, normed states ``[n, hidden]`` and logits ``[n, vocab]`` of consecutive chunks."""
+        chunk, decoder = self._cache.chunk, self._network.model
+        norm = decoder.norm
+        decoder.norm = Tap(norm, self._norm)
+        try:
+            for start in range(0, len(states), chunk):
+                count = min(chunk, len(states) - start)
+                hidden = Tensor(_padded(states[start : start + count], chunk)).astype(self._cache.dtype)
+                logits = self._head(hidden).asnumpy()[:count]
+                yield start, self._norm.asnumpy()[:count].copy(), logits
+        finally:
+            decoder.norm = norm
+
+
+def run_embed(embed: Embed, ids: Array, chunk: int) -> Array:
+    """``ids [tokens]`` through `embed`, a chunk at a time."""
+    pieces = []
+    for start in range(0, len(ids), chunk):
+        piece = np.zeros((1, chunk), np.int32)
+        count = min(chunk, len(ids) - start)
+        piece[0, :count] = ids[start : start + count]
+        pieces.append(embed(Tensor(piece)).asnumpy()[:count])
+    return np.concatenate(pieces)
+
+
+def _padded(rows: Array, count: int) -> Array:
+    """`rows` and zeros up to `count`, float32."""
+    padded = np.zeros((count, rows.shape[1]), np.float32)
+    padded[: len(rows)] = rows
+    return padded

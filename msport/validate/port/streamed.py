@@ -1,0 +1,117 @@
+"""Our side of a model that does not fit in memory: its layers one at a time, in graphs that are compiled once.
+
+Layers that differ in nothing but their weights (a window and shapes make the difference) run in the same graph: the
+next layer's weights take the place of the last one's. Kinds of layers whose weights have the same shapes share them.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import mindspore as ms
+from mindspore import nn
+from mindspore.nn.utils import no_init_parameters
+
+from msport.architectures import ARCHITECTURES
+from msport.checkpoint import dtypes, open_checkpoint
+from msport.checkpoint.dtypes import Array
+from msport.msmodels import ops
+from msport.msmodels.layers.cache import CacheShape
+from msport.msmodels.loading import DTYPES, configure, place_weight
+from msport.msmodels.registry import build_network
+from msport.validate.port.blocks import Block, Embed, Features, HeadRunner, LayerRunner, run_embed
+from msport.validate.port.choice import Ours
+from msport.validate.port.sharing import share_weights, weights_of
+
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+class Streamed:
+    """The blocks of our side, whose weights are read when their turn comes."""
+
+    def __init__(self, ours: Ours, max_length: int, chunk: int) -> None:
+        config = ours.config
+        self.device: str = ms.get_context("device_target")
+        self.cache = CacheShape(1, max_length, min(chunk, max_length), DTYPES[ours.dtype])
+        self._config = config
+        self._dtype = dtypes.by_name(ours.dtype)
+        self._checkpoint = open_checkpoint(ours.folder)
+        configure(self.device)
+        self.operators = ops.bind(self.device)
+        with no_init_parameters():
+            self._network = build_network(config, self.cache)
+        self._weights = {weight.name: weight for weight in ARCHITECTURES[config.architecture].weights(config)}
+        # A graph gathers every parameter below its cell: what a stage does not need must not hang there.
+        decoder: Any = self._network.model
+        self._layers: list[nn.Cell] = list(decoder.layers)
+        self._embed_tokens: Any = decoder.embed_tokens
+        self._norm: Any = decoder.norm
+        decoder.layers = decoder.embed_tokens = decoder.norm = None
+        self._runners: dict[tuple[int | None, Shapes], LayerRunner] = {}
+
+    @contextmanager
+    def embedding(self) -> Iterator[Callable[[Array], Array]]:
+        """Gives a function from ids ``[tokens]`` to the residual stream before the first layer."""
+        decoder: Any = self._network.model
+        decoder.embed_tokens = self._embed_tokens
+        self._place("model.embed_tokens.", decoder.embed_tokens)
+        embed = Embed(decoder)
+        try:
+            yield lambda ids: run_embed(embed, ids, self.cache.chunk)
+        finally:
+            decoder.embed_tokens = None
+            if not self._config.tie_word_embeddings:
+                self._embed_tokens = None
+            gc.collect()
+
+    @contextmanager
+    def layer(self, index: int, features: Features) -> Iterator[LayerRunner]:
+        """The runner of layer `index`, with its weights; it may be another layer's, given new ones."""
+        layer = self._layers[index]
+        key = (self._config.windows[index], _shapes(layer))
+        if key not in self._runners:
+            self._share(layer)
+            decoder = self._network.model
+            block = Block(decoder, layer, decoder.kinds[index], self.cache.batch)
+            self._runners[key] = LayerRunner(block, self.cache, self._config.hidden_size, features)
+        runner = self._runners[key]
+        self._place(f"model.layers.{index}.", runner.layer)
+        yield runner
+
+    @contextmanager
+    def head(self) -> Iterator[HeadRunner]:
+        """The final norm and the head, once no layer is needed any more."""
+        self._runners.clear()
+        self._layers.clear()
+        gc.collect()
+        decoder = self._network.model
+        decoder.norm = self._norm
+        self._place("model.norm.", decoder.norm)
+        if self._config.tie_word_embeddings:
+            decoder.embed_tokens = self._embed_tokens
+            self._place("model.embed_tokens.", decoder.embed_tokens)
+        else:
+            self._place("lm_head.", self._network.lm_head)
+        yield HeadRunner(self._network, self.cache, self._config.hidden_size)
+
+    def _share(self, layer: nn.Cell) -> None:
+        """Lets `layer` use the parameters of a layer of another kind whose shapes are the same, if one has run."""
+        for (_, shapes), runner in self._runners.items():
+            if shapes == _shapes(layer):
+                share_weights(runner.layer, layer)
+                return
+
+    def _place(self, prefix: str, cell: nn.Cell) -> None:
+        for name, parameter in weights_of(cell).items():
+            place_weight(parameter, self._weights[prefix + name], self._checkpoint, self._dtype)
+        self._checkpoint.release()  # else the file's pages add up, layer after layer
+
+    def close(self) -> None:
+        self._checkpoint.close()
+
+
+def _shapes(layer: nn.Cell) -> Shapes:
+    return tuple((name, tuple(parameter.shape)) for name, parameter in weights_of(layer).items())

@@ -1,0 +1,218 @@
+"""The reference: Transformers' eager implementation on the CPU, in float32 unless asked otherwise.
+
+It is loaded with ``from_pretrained(dtype=float32)`` and no module is cast afterwards: `module.to` would round the RoPE
+frequencies, which are buffers. Nothing is unpickled, downloaded, or initialised at random.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from msport.architectures import read_config
+from msport.checkpoint import read_manifest
+from msport.checkpoint.manifest import FILE_NAME
+from msport.errors import CheckpointError, MissingDependencyError, parameter
+from msport.validate.operations import FINAL_NORM
+from msport.validate.prompts import Prompt
+from msport.validate.recording import RecordingWriter
+from msport.validate.reference.noise import Noise, NoisePlan
+from msport.validate.reference.rounded import noise_runs
+from msport.validate.reference.walk import Provide, head_logits, walk
+
+PACKAGES = ("torch", "transformers")
+
+_VECTOR_MATH = ("cos", "erf", "erfc", "exp", "expm1", "log", "log1p", "rsqrt", "sigmoid", "sin", "sqrt", "tanh")
+
+
+class Reference:
+    """A Transformers model that is run layer by layer; made by `load_reference` or `stream_reference`."""
+
+    def __init__(self, model: Any, provide: Provide) -> None:
+        self._model = model
+        self._provide = provide
+
+    def record(
+        self,
+        prompts: Sequence[Prompt],
+        writer: RecordingWriter,
+        *,
+        every_operation: bool = False,
+        chunk: int | None = None,
+        noise: NoisePlan | None = None,
+        advance: Callable[[int], None] = lambda steps: None,
+    ) -> tuple[Noise, ...]:
+        """Writes the residual stream, the operations if wanted, and the logits of `prompts`; see `walk` for `chunk`.
+
+        With `noise` a second run measures how far rounding moves the reference, once for each dtype of the plan;
+        the model's weights are not the same afterwards. `advance` is told one step for the embedding, each layer, the
+        final norm and the head.
+        """
+        normed: dict[int, Any] = {}
+        ids = [prompt.ids for prompt in prompts]
+        runs = [] if noise is None else noise_runs(noise)
+        steps = walk(self._model, ids, self._provide, every_operation=every_operation, chunk=chunk, seconds=runs)
+        for part, tensors in steps:
+            writer.add(part, tensors)
+            if part == FINAL_NORM:
+                normed = {number: tensors[f"{FINAL_NORM}.{number}"] for number in range(len(prompts))}
+            advance(1)
+        for number, start, logits in head_logits(self._model, normed, self._provide, runs):
+            writer.add_logits(number, start, logits)
+        advance(1)
+        return tuple(run.result() for run in runs)
+
+    def close(self) -> None:
+        """Gives the weights' memory back."""
+        del self._model, self._provide
+        gc.collect()
+
+
+def steps_of(layers: int) -> int:
+    """How many steps `Reference.record` tells of a model with so many layers."""
+    return layers + 3
+
+
+def check_reference_installed() -> None:
+    """Raises `MissingDependencyError` if torch or Transformers is missing, before anything long has started."""
+    missing = [package for package in PACKAGES if find_spec(package) is None]
+    if missing:
+        raise MissingDependencyError(
+            f"validating against PyTorch needs {' and '.join(missing)}: pip install 'msport[reference]'"
+        )
+
+
+def reference_versions() -> dict[str, str]:
+    """Versions of the packages that compute the reference: logits of one checkpoint differ between them."""
+    return {package: version(package) for package in PACKAGES}
+
+
+def resolve_math_kernels() -> None:
+    """Calls each vector function of MKL once on one element, so that no two threads make the first call.
+
+    Until 2025.0 oneMKL picks a kernel at a function's first call, and another thread that calls meanwhile may run the
+    half-precision one: cosines wrong by 1e-4 in one run out of some fifty, on two cores. Source:
+    https://github.com/pytorch/pytorch/issues/188792.
+    """
+    import torch
+
+    for name in _VECTOR_MATH:
+        getattr(torch, name)(torch.ones(1))
+
+
+def load_reference(folder: Path, dtype: str = "float32") -> Reference:
+    """The model in `folder`, every parameter in `dtype`; MXFP4 experts are decoded.
+
+    Raises `MissingDependencyError`, and `CheckpointError` if Transformers cannot load the folder or would leave a
+    parameter to chance.
+    """
+    check_reference_installed()
+    resolve_math_kernels()
+    with quiet():
+        model = load_transformers(folder, dtype, attention="eager")
+    return Reference(model, lambda module, prefix: nullcontext())
+
+
+def load_transformers(folder: Path, dtype: str, attention: str | None) -> Any:
+    """The Transformers model in `folder` with every parameter in `dtype`; MXFP4 experts are decoded.
+
+    `attention` None is the implementation that Transformers chooses by itself. Raises `CheckpointError` as
+    `load_reference` does.
+    """
+    import torch
+
+    model, report = _from_pretrained(folder, dtype, attention)
+    _check_complete(folder, report)
+    for weight in model.parameters():  # decoded experts come in bfloat16; the buffers stay untouched
+        weight.data = weight.data.to(getattr(torch, dtype))
+    return model.eval()
+
+
+def _from_pretrained(folder: Path, dtype: str, attention: str | None) -> tuple[Any, dict[str, Any]]:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if _quantization_method(folder) == "fp8":  # 4.57 wants a GPU, and multiplies in FP8 there; 5 loads other values
+        raise CheckpointError(
+            f"{folder}: Transformers {version('transformers')} cannot load the reference (it does not compute"
+            f" block-scaled FP8 exactly); run it one layer at a time, with {parameter('stream')}"
+        )
+    try:
+        loaded: tuple[Any, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            attn_implementation=attention,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **_dequantization(folder),
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise CheckpointError(
+            f"{folder}: Transformers {version('transformers')} cannot load the reference ({error}){_original(folder)}"
+        ) from error
+    return loaded
+
+
+def _original(folder: Path) -> str:
+    """What to do where `folder` is a conversion: its config.json may still tell of experts that are packed no more."""
+    if not (folder / FILE_NAME).is_file():
+        return ""
+    return f"; it was converted itself, name the original by {parameter('reference')}: {read_manifest(folder).source}"
+
+
+def _dequantization(folder: Path) -> dict[str, Any]:
+    if _quantization_method(folder) != "mxfp4":
+        return {}
+    from transformers import Mxfp4Config
+
+    return {"quantization_config": Mxfp4Config(dequantize=True)}
+
+
+def _quantization_method(folder: Path) -> str | None:
+    method: str | None = (read_config(folder).get("quantization_config") or {}).get("quant_method")
+    return method
+
+
+def _check_complete(folder: Path, report: dict[str, Any]) -> None:
+    """Transformers initialises at random what a checkpoint lacks, and only warns."""
+    for kind in ("missing_keys", "mismatched_keys", "error_msgs"):
+        names = sorted(str(name) for name in report.get(kind) or ())
+        if names:
+            raise CheckpointError(
+                f"{folder}: not a usable reference, Transformers reports {kind.replace('_', ' ')}:"
+                f" {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}{_original(folder)}"
+            )
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Gives torch's complaint that an allocation failed, a RuntimeError, as the MemoryError that it is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        raise MemoryError(str(error)) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps Transformers' warnings and progress bars off stderr."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

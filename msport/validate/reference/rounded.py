@@ -1,0 +1,192 @@
+"""The reference's second run, rounded as our side is; see ``noise``.
+
+It goes through each module right after the first run, while the module's weights are there, so that a model of any size
+is read once. Rotary frequencies, which every implementation computes by itself in float32, move by one unit in the last
+place at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from msport.validate.compare.metrics import TokenErrors, concatenate, measure, relative_l2
+from msport.validate.operations import ROUTER
+from msport.validate.recording import layer_name
+from msport.validate.reference.noise import Noise, NoisePlan, fields_of
+from msport.validate.reference.walk import Entered, advance, compute_logits, enter
+from msport.validate.verdict.tolerance import unit
+
+# Steps are drawn once, and taken from another place for each piece of a weight.
+_PIECE = 1 << 20
+_POOL = _PIECE + (1 << 16)
+# One weight in four moves by one unit: half a unit, as a root mean square.
+_MOVING = 0.25
+
+
+def noise_runs(plan: NoisePlan) -> list[NoiseRun]:
+    """One run for each of the plan's dtypes; the last one may change the weights where they lie."""
+    last = sorted(plan.dtypes, key=lambda dtype: dtype == plan.reference)
+    return [NoiseRun(plan, dtype) for dtype in last]
+
+
+class NoiseRun:
+    """A second run of the prompts' beginnings, module by module beside the first."""
+
+    def __init__(self, plan: NoisePlan, dtype: str) -> None:
+        self._plan = plan
+        self._dtype = dtype
+        self._rounding = _Rounding(plan, dtype)
+        self._streams: list[Entered] = []
+        self._head: list[tuple[Any, Any]] = []
+        self._errors: list[list[TokenErrors]] = [[] for _ in plan.lengths]
+        self._drift: list[float] = []
+        self._router: list[float] = []
+
+    def enter(self, decoder: Any, prompts: Sequence[Sequence[int]], first: Sequence[Entered]) -> None:
+        """Embeds the beginnings of `prompts`, which `first` holds as the first run embedded them."""
+        pairs = list(zip(prompts, self._plan.lengths, strict=True))
+        with self._rounding.frequencies(decoder.rotary_emb), _swapped(self._rounding.copies(decoder.embed_tokens)):
+            self._streams = [enter(decoder, ids[:length]) for ids, length in pairs]
+        self._note_drift(first)
+
+    def layer(self, layer: Any, index: int, config: Any, first: Sequence[Entered], recorded: Mapping[str, Any]) -> None:
+        """Runs `layer`, which the first run has just left and of which it `recorded` some operations."""
+        errors = []
+        with self._rounding.applied(layer), _products(self._dtype):
+            for number, stream in enumerate(self._streams):
+                router = advance(layer, index, stream, config).get(ROUTER)
+                if router is not None:
+                    others = recorded[layer_name(index, ROUTER, number)][: len(router)]
+                    errors.append(np.abs(router - others).max(axis=-1))
+        self._router.append(float(np.median(np.concatenate(errors))) if errors else 0.0)
+        self._note_drift(first)
+
+    def norm(self, norm: Any) -> None:
+        """Runs the final norm."""
+        with self._rounding.applied(norm):
+            for stream in self._streams:
+                stream.hidden = norm(stream.hidden)
+
+    def measure(self, model: Any, number: int, start: int, logits: Any) -> None:
+        """Compares with the `logits` that the first run gave prompt `number` from token `start` on."""
+        count = min(len(logits), self._plan.lengths[number] - start)
+        if count <= 0:
+            return
+        self._head = self._head or self._rounding.copies(model.lm_head)
+        with _swapped(self._head), _products(self._dtype):
+            moved = compute_logits(model, self._streams[number].hidden[0, start : start + count])
+        self._errors[number].append(measure(logits[:count], moved))
+
+    def result(self) -> Noise:
+        tokens = tuple(fields_of(concatenate(errors)) for errors in self._errors)
+        return Noise(self._dtype, tokens, tuple(self._drift), tuple(self._router))
+
+    def _note_drift(self, first: Sequence[Entered]) -> None:
+        errors = []
+        for stream, other in zip(self._streams, first, strict=True):
+            moved = stream.hidden[0].float().numpy()
+            errors.append(relative_l2(other.hidden[0, : len(moved)].float().numpy(), moved).max(initial=0.0))
+        self._drift.append(float(max(errors, default=0.0)))
+
+
+class _Rounding:
+    """What `plan` does to weights where our side computes in `dtype`."""
+
+    def __init__(self, plan: NoisePlan, dtype: str) -> None:
+        import torch
+
+        self._stored = None if plan.stored is None else getattr(torch, plan.stored)
+        self._dtype = getattr(torch, dtype)
+        self._moves = dtype == plan.reference
+        generator = torch.Generator().manual_seed(plan.seed)
+        drawn = torch.rand(_POOL, generator=generator)
+        steps = (drawn < _MOVING / 2).float() - (drawn > 1 - _MOVING / 2).float()
+        self._steps = (steps * unit(dtype)).to(self._dtype)
+        self._signs = (torch.randint(0, 2, (_PIECE,), generator=generator) * 2 - 1).float() * unit("float32")
+        self._piece = 0
+
+    @contextmanager
+    def applied(self, module: Any) -> Iterator[None]:
+        """Rounds the weights of `module`: where they lie if that is the last run, in copies otherwise."""
+        if not self._moves:
+            with _swapped(self.copies(module)):
+                yield
+            return
+        for parameter in module.parameters():
+            if self._stored is not None:
+                parameter.data.copy_(parameter.data.to(self._stored))
+            self._move(parameter.data)
+        yield
+
+    def copies(self, module: Any) -> list[tuple[Any, Any]]:
+        """Each parameter of `module` with the values that take its place."""
+        return [(parameter, self._copy(parameter.data)) for parameter in module.parameters()]
+
+    @contextmanager
+    def frequencies(self, rotary: Any) -> Iterator[None]:
+        """Moves the frequencies of the rotary embedding, which are buffers."""
+        kept = {name: value for name, value in rotary.named_buffers() if name.endswith("inv_freq")}
+        for name, value in kept.items():
+            setattr(rotary, name, value + value * self._signs[: value.numel()].reshape(value.shape))
+        try:
+            yield
+        finally:
+            for name, value in kept.items():
+                setattr(rotary, name, value)
+
+    def _copy(self, values: Any) -> Any:
+        rounded = values if self._stored is None else values.to(self._stored)
+        moved = rounded.to(self._dtype, copy=True)
+        if self._moves:
+            self._move(moved)
+        return moved
+
+    def _move(self, values: Any) -> None:
+        if not values.is_contiguous():
+            moved = values.contiguous()
+            self._move(moved)
+            values.copy_(moved)
+            return
+        flat = values.view(-1)
+        for begin in range(0, len(flat), _PIECE):
+            piece = flat[begin : begin + _PIECE]
+            self._piece += 1
+            place = self._piece * 7919 % (_POOL - _PIECE)
+            piece.addcmul_(piece, self._steps[place : place + len(piece)])
+
+
+@contextmanager
+def _swapped(pairs: Sequence[tuple[Any, Any]]) -> Iterator[None]:
+    """Each parameter holds its other values as long as the context lasts."""
+    with ExitStack() as stack:
+        for parameter, values in pairs:
+            stack.callback(setattr, parameter, "data", parameter.data)
+            parameter.data = values
+        yield
+
+
+def _products(dtype: str) -> AbstractContextManager[Any]:
+    """Matrix products of float16 sum in float32 and round once, as hardware does: torch has no fast ones on CPU."""
+    if dtype != "float16":
+        return nullcontext()
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    linear = torch.nn.functional.linear
+    products = {linear, torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.Tensor.bmm}
+
+    class Products(TorchFunctionMode):
+        def __torch_function__(
+            self, function: Callable[..., Any], _types: Any, arguments: Any = (), options: Any = None
+        ) -> Any:
+            if function not in products:
+                return function(*arguments, **(options or {}))
+            wide = [value if value is None else value.float() for value in arguments]
+            options = {name: value if value is None else value.float() for name, value in (options or {}).items()}
+            return function(*wide, **options).half()
+
+    return Products()

@@ -1,0 +1,267 @@
+"""The reference, one decoder layer at a time: every prompt goes through a layer before the next layer is touched.
+
+So the weights of one layer are enough memory for a model of any size, and every block's input and output can be
+recorded. Masks, rotary tables and the scaled embedding are Transformers' own: its model is run with layers that only
+note what they are given, and the real layers are then called with just that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from msport.validate import operations
+from msport.validate.operations import ATTENDED, ATTENTION, CHOSEN, EXPERTS, MLP_NORM, OUTPUT, ROTARY, ROUTER, SHARES
+
+Array = npt.NDArray[Any]
+
+# Makes the weights of a module, named by its prefix in the checkpoint, available while the context lasts.
+Provide = Callable[[Any, str], AbstractContextManager[None]]
+
+# Bytes that the attention scores of one layer, of which eager attention holds some five copies, may take.
+_SCORE_BYTES = 1 << 30
+_SCORE_COPIES = 5
+_SMALLEST_CHUNK = 16
+# Logits computed at a time.
+_HEAD_BYTES = 1 << 28
+
+
+class _AllSeen(Exception):  # noqa: N818  it ends a pass early, and is no error
+    """Every layer has noted its arguments."""
+
+
+@dataclass
+class Entered:
+    """One prompt: its residual stream ``[1, tokens, hidden]``, and the keyword arguments of every layer."""
+
+    hidden: Any
+    arguments: list[dict[str, Any]] = field(default_factory=list)
+
+
+class SecondRun(Protocol):
+    """Goes through each module after the first run has left it; see ``rounded``."""
+
+    def enter(self, decoder: Any, prompts: Sequence[Sequence[int]], first: Sequence[Entered]) -> None: ...
+
+    def layer(
+        self, layer: Any, index: int, config: Any, first: Sequence[Entered], recorded: Mapping[str, Array]
+    ) -> None: ...
+
+    def norm(self, norm: Any) -> None: ...
+
+    def measure(self, model: Any, number: int, start: int, logits: Array) -> None: ...
+
+
+def walk(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    provide: Provide,
+    *,
+    every_operation: bool,
+    chunk: int | None = None,
+    seconds: Sequence[SecondRun] = (),
+) -> Iterator[tuple[str, dict[str, Array]]]:
+    """Yields ``embed_tokens``, ``layers.0`` and so on in order, with what was recorded there, by the recording's names.
+
+    Of a layer its output, the residual stream after attention and the choice of experts, or with `every_operation` all
+    of them. Ends with ``norm``. The head's logits come from `head_logits`. `chunk` forces a number of tokens a pass
+    through attention. Each of `seconds` runs a module after the prompts have gone through it.
+    """
+    import torch
+
+    decoder = model.get_decoder()
+    with torch.inference_mode():
+        with provide(decoder.embed_tokens, "model.embed_tokens."):
+            entered = [enter(decoder, ids) for ids in prompts]
+            for second in seconds:
+                second.enter(decoder, prompts, entered)
+        yield "embed_tokens", {f"embed_tokens.{n}": _host(each.hidden) for n, each in enumerate(entered)}
+        for index, layer in enumerate(decoder.layers):
+            recorded: dict[str, Array] = {}
+            with provide(layer, f"model.layers.{index}."):
+                for number, each in enumerate(entered):
+                    values = advance(layer, index, each, model.config, every_operation, chunk)
+                    recorded |= {f"layers.{index}.{name}.{number}": array for name, array in values.items()}
+                for second in seconds:
+                    second.layer(layer, index, model.config, entered, recorded)
+            yield f"layers.{index}", recorded
+        with provide(decoder.norm, "model.norm."):
+            normed = {f"norm.{number}": decoder.norm(each.hidden) for number, each in enumerate(entered)}
+            for second in seconds:
+                second.norm(decoder.norm)
+        yield "norm", {name: _host(value) for name, value in normed.items()}
+
+
+def head_logits(
+    model: Any, normed: Mapping[int, Array], provide: Provide, seconds: Sequence[SecondRun] = ()
+) -> Iterator[tuple[int, int, Array]]:
+    """What the head, soft-cap included, makes of the normed states ``[tokens, hidden]`` of each prompt.
+
+    Yields prompt number, first token and float32 logits ``[n, vocab]``.
+    """
+    import torch
+
+    rows = max(1, _HEAD_BYTES // (4 * int(model.config.vocab_size)))
+    with torch.inference_mode(), provide(model.lm_head, "lm_head."):
+        for number, states in normed.items():
+            for start in range(0, len(states), rows):
+                logits = compute_logits(model, torch.from_numpy(states[start : start + rows]))
+                for second in seconds:
+                    second.measure(model, number, start, logits)
+                yield number, start, logits
+
+
+def compute_logits(model: Any, states: Any) -> Array:
+    """Float32 logits ``[n, vocab]`` of the normed states ``[n, hidden]``."""
+    import torch
+    from transformers.modeling_outputs import MoeModelOutputWithPast
+
+    dtype = next(model.lm_head.parameters()).dtype
+    output = MoeModelOutputWithPast(last_hidden_state=states[None].to(dtype))
+    with _replaced(model.get_decoder(), lambda *_args, **_kwargs: output):
+        return _host(model(input_ids=torch.zeros((1, len(states)), dtype=torch.long)).logits)
+
+
+def enter(decoder: Any, ids: Sequence[int]) -> Entered:
+    """Runs Transformers' own model up to the first layer, and lets each layer note its keyword arguments."""
+    import torch
+
+    seen = Entered(None)
+
+    def note(hidden: Any, **arguments: Any) -> tuple[Any]:
+        seen.hidden = hidden if seen.hidden is None else seen.hidden
+        seen.arguments.append(arguments)
+        if len(seen.arguments) == len(decoder.layers):
+            raise _AllSeen
+        return (hidden,)
+
+    with ExitStack() as stack:
+        for layer in decoder.layers:
+            stack.enter_context(_replaced(layer, note))
+        with suppress(_AllSeen):
+            decoder(input_ids=torch.tensor([list(ids)]), use_cache=False)
+    return seen
+
+
+@contextmanager
+def _replaced(module: Any, forward: Callable[..., Any]) -> Iterator[None]:
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+
+
+def advance(
+    layer: Any, index: int, prompt: Entered, config: Any, every_operation: bool = False, chunk: int | None = None
+) -> dict[str, Array]:
+    """One prompt through one layer, in chunks with a cache where its attention scores would not fit; advances it."""
+    import torch
+    from transformers import DynamicCache
+
+    tokens = prompt.hidden.shape[1]
+    chunk = chunk or _chunk(config, tokens)
+    cache = DynamicCache()
+    pieces: list[dict[str, Any]] = []
+    for start in range(0, tokens, chunk):
+        end = min(start + chunk, tokens)
+        arguments = _slice(prompt.arguments[index], start, end) | {"past_key_values": cache, "use_cache": True}
+        with _watching(layer, every_operation) as values:
+            output = layer(prompt.hidden[:, start:end], **arguments)
+        values[OUTPUT] = output[0] if isinstance(output, tuple) else output
+        pieces.append(values)
+    prompt.hidden = torch.cat([piece[OUTPUT] for piece in pieces], dim=1)
+    recorded = {name: _host(torch.cat([_rows(piece[name]) for piece in pieces])) for name in pieces[0]}
+    if every_operation:
+        keys = cache.layers[index].keys[0]  # [heads, tokens, head_dim]
+        recorded[ROTARY] = _host(keys.transpose(0, 1).reshape(tokens, -1))
+    prompt.arguments[index] = {}
+    return recorded
+
+
+def _chunk(config: Any, length: int) -> int:
+    row_bytes: int = config.num_attention_heads * length * 4 * _SCORE_COPIES
+    return max(_SMALLEST_CHUNK, min(length, _SCORE_BYTES // row_bytes))
+
+
+def _slice(arguments: Mapping[str, Any], start: int, end: int) -> dict[str, Any]:
+    """The arguments of a layer for tokens ``[start, end)``, the earlier ones being in its cache."""
+    sliced = dict(arguments)
+    for name in ("position_ids", "cache_position"):
+        if sliced.get(name) is not None:
+            sliced[name] = sliced[name][..., start:end]
+    if sliced.get("attention_mask") is not None:
+        sliced["attention_mask"] = sliced["attention_mask"][:, :, start:end, :end]
+    sliced["position_embeddings"] = tuple(table[:, start:end] for table in sliced["position_embeddings"])
+    return sliced
+
+
+@contextmanager
+def _watching(layer: Any, every_operation: bool) -> Iterator[dict[str, Any]]:
+    """Collects what the operations of `layer` give during one pass, by their names."""
+    values: dict[str, Any] = {}
+    modules = operations.find_modules(layer)
+    hooks = [modules[MLP_NORM].register_forward_pre_hook(_keep_input(values, ATTENDED))]
+    if ROUTER in modules:
+        hooks.append(modules[ROUTER].register_forward_pre_hook(_keep_routing(values, modules[EXPERTS])))
+    if every_operation:
+        hooks.append(modules["o_proj"].register_forward_pre_hook(_keep_input(values, ATTENTION)))
+        if ROUTER not in modules:
+            hooks.append(modules["down_proj"].register_forward_pre_hook(_keep_input(values, operations.ACTIVATION)))
+        hooks += [m.register_forward_hook(_keep_output(values, name)) for name, m in modules.items() if name != ROUTER]
+    try:
+        yield values
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _keep_input(values: dict[str, Any], name: str) -> Callable[..., None]:
+    def hook(_module: Any, arguments: tuple[Any, ...]) -> None:
+        values[name] = arguments[0]
+
+    return hook
+
+
+def _keep_output(values: dict[str, Any], name: str) -> Callable[..., None]:
+    def hook(_module: Any, _arguments: Any, output: Any) -> None:
+        values[name] = output[0] if isinstance(output, tuple) else output
+
+    return hook
+
+
+def _keep_routing(values: dict[str, Any], block: Any) -> Callable[..., None]:
+    """The router's logits, the experts it chooses and their shares: releases return some of them, in many shapes."""
+    import torch
+
+    def hook(router: Any, arguments: tuple[Any, ...]) -> None:
+        hidden = arguments[0].reshape(-1, arguments[0].shape[-1])
+        logits = torch.nn.functional.linear(hidden, router.weight, getattr(router, "bias", None))
+        top, chosen = torch.topk(logits.float(), getattr(router, "top_k", None) or block.top_k, dim=-1)
+        normalize = getattr(router, "norm_topk_prob", getattr(block, "norm_topk_prob", True))
+        shares = torch.softmax(logits.float(), dim=-1).gather(1, chosen)
+        values[ROUTER] = logits
+        values[CHOSEN] = chosen
+        values[SHARES] = torch.softmax(top, dim=-1) if normalize else shares
+
+    return hook
+
+
+def _rows(value: Any) -> Any:
+    """``[tokens, features]`` of a value with a batch of one, whatever stands between."""
+    if value.dim() > 2:
+        value = value[0]
+    return value.reshape(value.shape[0], -1)
+
+
+def _host(value: Any) -> Array:
+    import torch
+
+    value = value[0] if value.dim() > 2 else value
+    array: Array = value.to(torch.int32 if not value.is_floating_point() else torch.float32).numpy()
+    return np.array(array)

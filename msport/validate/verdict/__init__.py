@@ -1,0 +1,1 @@
+"""What passes: the rules, the tolerances, and the sentences that say why."""

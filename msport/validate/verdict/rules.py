@@ -1,0 +1,240 @@
+"""The pass rule: what of the errors of the logits rounding explains, and what not.
+
+1. *Within rounding*: of relative L2, of the square root of KL and of the largest difference of a logit, the median over
+   all tokens, the largest, and the median of each prompt are at most small factors above the reference's own noise
+   (see ``noise``).
+2. *Top-1*: where another token ranks first, the reference's lead is within what rounding does to leads.
+3. *Tolerance*: relative L2 is at most the tolerance at every token.
+4. Every logit of either side is finite.
+
+The rule ``tolerance`` asks for 3 and 4 alone. Where two experts of a mixture nearly tie, rounding may choose the other
+one: such a token is excused from 1 to 3, and so are the tokens after it in its prompt, which see its keys. The median
+over all tokens counts these all the same, as it does in the noise, where rounding chooses otherwise as often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from msport.validate.compare.logits import BATCHED
+from msport.validate.compare.metrics import Bools, Floats
+from msport.validate.compare.results import PromptResult
+from msport.validate.prompts import Prompt
+from msport.validate.reference.noise import Noise
+from msport.validate.verdict.tolerance import unit
+
+RULES = ("rounding", "tolerance")
+METRICS = {"relative L2": "relative_l2", "sqrt KL": "root_kl", "largest difference": "max_abs"}
+LEAD = "lead of top-1"
+
+# How often the noise an error may be. ``benchmarks/verdict.py`` measured the largest ratio of right ports: each
+# factor is about twice that. A wide model is up to 3 times its noise: each side sums in an order of its own.
+MEDIAN_FACTOR = 4.0
+LARGEST_FACTOR = 10.0
+PROMPT_FACTOR = 6.0
+
+# An angle of RoPE errs by its position times the error of its frequency: beyond the positions at which noise was
+# measured, and not before this one, errors may grow with the position.
+_DISTANCE = 1024
+# Where the noise is none at all.
+_TINY = 1e-300
+# Fewer tokens of a prompt have no median worth judging.
+_FEWEST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One number of ours beside the same number of the noise; `factor` is how often the noise it may be."""
+
+    metric: str
+    statistic: str
+    error: float
+    noise: float
+    factor: float
+
+    @property
+    def ratio(self) -> float:
+        return self.error / self.noise if self.error > 0.0 else 0.0
+
+    @property
+    def passed(self) -> bool:
+        return self.ratio <= self.factor
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a rule makes of the errors.
+
+    `failing` marks for each result the tokens that fail on their own. `excused` counts the tokens whose experts nearly
+    tie and that would fail, `following` the tokens after them that only the median over all tokens counts, `swapped`
+    the tokens that rank another token first although the reference's lead is clear.
+    """
+
+    rule: str
+    tolerance: float
+    checks: tuple[Check, ...]
+    failing: tuple[Bools, ...]
+    excused: int
+    following: int
+    swapped: int
+
+    @property
+    def within_rounding(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+    @property
+    def worst(self) -> Check | None:
+        """The check that exceeds its factor most, or comes nearest to it."""
+        return max(self.checks, key=lambda check: check.ratio / check.factor, default=None)
+
+    def ratio_of(self, title: str) -> float | None:
+        """The median relative L2 error of the results called `title`, as a multiple of the noise."""
+        wanted = ("relative L2", median_of(title))
+        return next((check.ratio for check in self.checks if (check.metric, check.statistic) == wanted), None)
+
+    @property
+    def passed(self) -> bool:
+        return (
+            any(len(tokens) for tokens in self.failing)
+            and not any(tokens.any() for tokens in self.failing)
+            and self.within_rounding
+        )
+
+
+def judge(
+    results: Sequence[PromptResult],
+    prompts: Sequence[Prompt],
+    noise: Noise | None,
+    tolerance: float,
+    undecided: Mapping[int, Bools] | None = None,
+) -> Judgement:
+    """Judges the errors of `results` by `noise`, or by the tolerance alone if that is None.
+
+    `noise` was measured on the beginnings of `prompts`, in their order. `undecided` marks the tokens of a prompt, by
+    its number, whose experts nearly tie in some layer, bool ``[tokens]``.
+    """
+    numbers = {prompt: number for number, prompt in enumerate(prompts)}
+    entries = [_Entry(result, numbers[result.prompt], undecided or {}) for result in results]
+    bounds = None if noise is None else _Bounds(noise)
+    failing, excused, swapped = [], 0, 0
+    for entry in entries:
+        beyond = ~(entry.errors.relative_l2 <= tolerance)
+        if bounds is None:
+            unexplained = lost = np.zeros(len(beyond), bool)
+        else:
+            unexplained, lost = bounds.unexplained(entry), bounds.lost(entry)
+        finite, judged = entry.errors.finite, ~entry.undecided if bounds is None else entry.judged
+        failing.append(~finite | ((beyond | unexplained | lost) & judged))
+        excused += int((finite & entry.undecided & (beyond | unexplained | lost)).sum())
+        swapped += int((finite & lost & entry.judged).sum())
+    following = sum(int(entry.following.sum()) for entry in entries)
+    checks = () if bounds is None else tuple(bounds.checks(entries))
+    return Judgement(
+        rule="tolerance" if bounds is None else "rounding",
+        tolerance=tolerance,
+        checks=checks,
+        failing=tuple(failing),
+        excused=excused,
+        following=0 if bounds is None else following,
+        swapped=swapped,
+    )
+
+
+class _Entry:
+    """One result with the tokens that near ties excuse."""
+
+    def __init__(self, result: PromptResult, number: int, undecided: Mapping[int, Bools]) -> None:
+        tokens = slice(result.start, result.start + len(result.errors))
+        marked = undecided.get(number)
+        empty = np.zeros(len(result.errors), bool)
+        self.result = result
+        self.title = BATCHED if result.path == BATCHED else result.title  # a batch is judged as a whole
+        self.number = number
+        self.errors = result.errors
+        self.positions = np.arange(tokens.start, tokens.stop)
+        self.undecided = empty if marked is None else marked[tokens]
+        self.following = empty if marked is None else _after_first(marked)[tokens] & ~self.undecided
+        self.judged = ~self.undecided & ~self.following
+
+    def field(self, name: str) -> Floats:
+        return np.asarray(getattr(self.errors, name))
+
+
+class _Bounds:
+    """What the noise allows."""
+
+    def __init__(self, noise: Noise) -> None:
+        self._noise = noise
+        self._measured = [len(tokens) for tokens in noise.tokens]
+        # Rounding moves a logit by some units in its last place, even where a small sample showed nothing.
+        size = float(np.median(noise.of("size"))) if sum(self._measured) else 0.0
+        least = unit("float32")
+        self._floors = {"relative_l2": least} | dict.fromkeys(("root_kl", "max_abs", "margin_error"), least * size)
+
+    def unexplained(self, entry: _Entry) -> Bools:
+        """The tokens whose error no rounding explains."""
+        found = np.zeros(len(entry.errors), bool)
+        for field in METRICS.values():
+            found |= ~(self._scaled(entry, field) <= LARGEST_FACTOR * self._largest(field))
+        return found
+
+    def lost(self, entry: _Entry) -> Bools:
+        """The tokens that lost a top-1 whose lead rounding does not explain."""
+        return np.asarray(~(self._scaled(entry, "regret") <= LARGEST_FACTOR * self._largest("margin_error")))
+
+    def checks(self, entries: Sequence[_Entry]) -> Iterator[Check]:
+        titles = dict.fromkeys(entry.title for entry in entries)
+        for metric, field in METRICS.items():
+            same = [self._scaled(entry, field)[self._measured_too(entry)] for entry in entries]
+            yield Check(metric, "median", _median(np.concatenate(same)), self._median(field), MEDIAN_FACTOR)
+            judged = [self._scaled(entry, field)[entry.judged] for entry in entries]
+            yield Check(metric, "largest", _largest(judged), self._largest(field), LARGEST_FACTOR)
+            for title in titles:
+                own = [number for number, entry in enumerate(entries) if entry.title == title]
+                errors = np.concatenate([judged[number] for number in own])
+                if len(errors) >= min(_FEWEST, sum(len(entries[number].errors) for number in own)):
+                    noise = self._median(field, None if title == BATCHED else entries[own[0]].number)
+                    yield Check(metric, median_of(title), _median(errors), noise, PROMPT_FACTOR)
+        regrets = [self._scaled(entry, "regret")[entry.judged] for entry in entries]
+        yield Check(LEAD, "largest", _largest(regrets), self._largest("margin_error"), LARGEST_FACTOR)
+
+    def _scaled(self, entry: _Entry, field: str) -> Floats:
+        """Errors as they would be at the positions where noise was measured."""
+        reach = max(_DISTANCE, self._measured[entry.number])
+        return np.asarray(entry.field(field) / np.maximum(1.0, (entry.positions + 1) / reach))
+
+    def _measured_too(self, entry: _Entry) -> Bools:
+        """The tokens of the prefill whose noise was measured, excused ones left out."""
+        if entry.result.path != "prefill":
+            return np.zeros(len(entry.errors), bool)
+        return np.asarray((entry.positions < self._measured[entry.number]) & ~entry.undecided)
+
+    def _largest(self, field: str) -> float:
+        return self._floored(field, float(self._noise.of(field).max(initial=0.0)))
+
+    def _median(self, field: str, number: int | None = None) -> float:
+        return self._floored(field, _median(self._noise.of(field, number)))
+
+    def _floored(self, field: str, measured: float) -> float:
+        return max(measured, self._floors[field], _TINY)
+
+
+def median_of(title: str) -> str:
+    """The statistic of one result."""
+    return f"median of '{title}'"
+
+
+def _after_first(marked: Bools) -> Bools:
+    """The tokens after the first one that is marked."""
+    return np.asarray(np.cumsum(marked) > 0)
+
+
+def _largest(pieces: Sequence[Floats]) -> float:
+    return float(np.concatenate(pieces).max(initial=0.0))
+
+
+def _median(values: Floats) -> float:
+    return float(np.median(values)) if len(values) else 0.0

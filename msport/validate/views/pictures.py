@@ -1,0 +1,141 @@
+"""What a report shows as pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from msport.report import chart
+from msport.report.frame import Limit, Point
+from msport.report.layout import exact_percent, percent, power_of_ten
+from msport.report.scale import Scale, decades, linear, places
+from msport.validate.compare.layers import LayerError
+from msport.validate.compare.metrics import DIFFERENCE_EDGES
+from msport.validate.compare.results import PromptResult
+from msport.validate.findings import Findings
+from msport.validate.verdict.tolerance import rounding
+from msport.validate.views.tables import error_text
+
+_SHORT = {"embed_tokens": "embed", "lm_head": "head"}
+
+
+def layers_picture(report: Findings) -> str:
+    """Drift of our own trajectory, and the error of each isolated half, station by station."""
+    names = [_SHORT.get(error.name, error.name.removeprefix("layers.")) for error in report.layers]
+    series = [
+        _of_layers(report, "drift of our own trajectory", [error.largest for error in report.layers], line=True),
+        _of_layers(report, "attention alone", [error.attention for error in report.layers]),
+        _of_layers(report, "feed-forward alone; last, the head", [error.feed_forward for error in report.layers]),
+    ]
+    limits = [(report.setup.tolerance, "tolerance of the logits"), (_departs_from(report), "a block alone departs")]
+    return _errors(series, places(len(names) - 1, names), limits, across="layer")
+
+
+def _of_layers(report: Findings, title: str, errors: Sequence[float | None], line: bool = False) -> chart.Series:
+    layers = zip(report.layers, errors, strict=True)
+    points = [Point.single(at, layer.name, error) for at, (layer, error) in enumerate(layers) if error is not None]
+    return chart.Series(title, points, line=line, dots=not line)
+
+
+def positions_picture(report: Findings) -> str:
+    """The error of every token: a colour for each prompt, a line for its prefill and dots for the other paths."""
+    prompts = list(dict.fromkeys(each.prompt for each in report.results))
+    series = [
+        chart.Series(
+            each.title,
+            [
+                Point.single(position, f"position {position}", error)
+                for position, error in enumerate(each.errors.relative_l2.tolist(), each.start)
+            ],
+            line=each.path == "prefill",
+            dots=each.path != "prefill",
+            colour=prompts.index(each.prompt),
+        )
+        for each in report.results
+    ]
+    last = max((each.start + len(each.errors) - 1 for each in report.results), default=1)
+    limits = [(report.setup.tolerance, "tolerance")]
+    return _errors(
+        series, places(last), limits, across="position in the prompt (lines: prefill; dots: decoding and batches)"
+    )
+
+
+def _errors(series: Sequence[chart.Series], x: Scale, limits: Sequence[Limit], *, across: str) -> str:
+    y = decades([point.value for one in series for point in one.points] + [limit for limit, _ in limits])
+    return chart.line_chart(series, x, y, across=across, up="relative L2 error", show=error_text, limits=limits)
+
+
+def operations_picture(report: Findings, error: LayerError) -> str:
+    """The operations of one isolated layer, in the order in which they run."""
+    rows = [
+        chart.Row(
+            each.name,
+            [
+                chart.Mark(
+                    each.largest,
+                    f"{each.name}: {error_text(each.largest)}",
+                    "bad" if each.departs else "s0",
+                    note="" if math.isfinite(each.largest) else error_text(each.largest),
+                )
+            ],
+            bad=each.departs,
+        )
+        for each in error.operations
+    ]
+    limit = _departs_from(report)
+    x = decades([each.largest for each in error.operations] + [limit])
+    across = "relative L2 error, given the reference's own input"
+    return chart.row_chart(rows, x, across=across, limits=[(limit, "departs")])
+
+
+def routing_picture(report: Findings) -> str:
+    """The share of tokens whose experts are not the reference's, layer by layer."""
+    checks = [(error.name, error.routing) for error in report.layers if error.routing is not None]
+    shares = [
+        Point.single(at, f"{name}, {check.tokens - check.agreeing} of {check.tokens} tokens", 1.0 - check.agreement)
+        for at, (name, check) in enumerate(checks)
+    ]
+    y = linear(0.0, 1.05 * max(point.value for point in shares), exact_percent)
+    names = [name.removeprefix("layers.") for name, _ in checks]
+    title, up = "other experts", "share of tokens with other experts"
+    return chart.bar_chart(names, [(title, shares)], y, up=up, show=percent, across="layer")
+
+
+def differences_picture(report: Findings) -> str:
+    """A histogram of the differences of single logits; those of tokens that are not finite stand apart."""
+    counts = sum(result.errors.differences.sum(axis=0) for result in report.results)
+    tokens, lost = (sum(map(count, report.results)) for count in (_tokens, _lost))
+    share = lost / max(1, tokens)  # every token has as many logits as another
+    total = max(1, int(counts.sum())) / (1.0 - share or 1.0)
+    used = [number for number, count in enumerate(counts) if count]
+    bins = [_bin(number, int(counts[number]), counts[number] / total) for number in used]
+    first = DIFFERENCE_EDGES[0]  # where the bin begins that holds everything less, equal logits too
+    low, high = math.floor(bins[0].low if bins else first), math.ceil(bins[-1].high if bins else first + 1)
+    ticks = ((float(at), "less" if at == first else power_of_ten(at)) for at in range(low, high + 1))
+    apart = chart.Bin(0.0, 0.0, share, f"not finite: the logits of {lost} of {tokens} tokens", "not finite")
+    return chart.distribution(
+        bins,
+        Scale(low, high, tuple(ticks)),
+        linear(0.0, max([share, *(each.value for each in bins)]), exact_percent),
+        across="difference of a logit, as a share of the logits' root mean square",
+        up="share of all logits",
+        apart=apart if lost else None,
+    )
+
+
+def _bin(number: int, count: int, share: float) -> chart.Bin:
+    edge = DIFFERENCE_EDGES[number]
+    said = f"from {10**edge:.1e}" if number else "less, or equal"
+    return chart.Bin(edge, edge + 0.25, share, f"{said}: {count:,} logits, {share:.2%}")
+
+
+def _tokens(result: PromptResult) -> int:
+    return len(result.errors)
+
+
+def _lost(result: PromptResult) -> int:
+    return int((~result.errors.finite).sum())
+
+
+def _departs_from(report: Findings) -> float:
+    return rounding("float32") if report.threshold is None else report.threshold

@@ -1,0 +1,125 @@
+"""One layer at a time gives the verdict of the model as a whole, in graphs that are compiled once a kind of layer."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from msport.architectures import load_config
+from msport.convert import convert_checkpoint
+from msport.sample import write_sample
+from msport.validate import memory, validate_model
+from msport.validate.memory import too_large, weight_dtype, weight_nbytes
+from msport.validate.operations import ATTENDED, CHOSEN, MLP_NORM, OUTPUT
+from msport.validate.port.choice import Ours
+from msport.validate.port.streamed import Streamed
+from validate.tampering import change_tensor
+
+PROMPTS = [list(range(3, 203)), list(range(50, 60))]
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(
+    "family",
+    ["gpt-oss", *(pytest.param(name, marks=pytest.mark.slow) for name in ("Gemma2", "Mixtral", "Qwen3-MoE", "Qwen2"))],
+)
+def test_streaming_passes_where_the_whole_model_does(family: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    hub = write_sample(family, tmp_path / "hub", overrides={"num_hidden_layers": 4})
+    convert_checkpoint(hub, tmp_path / "ms")
+    report = validate_model(tmp_path / "ms", tol=1e-4, level="layers", stream=True, prompts=PROMPTS)
+    print(report)
+    assert report.passed
+    assert report.setup.streamed
+    assert [result.title for result in report.results] == [
+        "prompt 1",
+        "prompt 1, decode",
+        "prompt 2",
+        "prompt 2, decode",
+    ]
+    assert len(report.layers) == 6
+    assert "peak memory" in str(report)
+
+
+@pytest.mark.reference
+def test_a_fault_is_located_by_streaming_too(converted: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    folder = change_tensor(converted, tmp_path / "ms", "model.layers.1.mlp.router.bias", lambda values: values * 0)
+    report = validate_model(folder, level="layers", stream=True, prompts=PROMPTS[:1])
+    assert report.departure is not None
+    assert report.departure.first_operation is not None
+    print(report)
+    assert (report.departure.name, report.departure.first_operation.name) == ("layers.1", "router")
+    assert "as of a bias" in report.departure.first_operation.how
+
+
+def test_layers_that_differ_in_weights_alone_share_a_graph_and_kinds_share_weights(tmp_path: Path) -> None:
+    hub = write_sample("gpt-oss", tmp_path / "hub", overrides={"num_hidden_layers": 4})
+    convert_checkpoint(hub, tmp_path / "ms")
+    config = load_config(tmp_path / "ms")
+    blocks = Streamed(Ours(tmp_path / "ms", config, "float32"), 40, 16)
+    runners, outputs = [], []
+    states = np.random.default_rng(0).standard_normal((20, config.hidden_size)).astype(np.float32)
+    for index in range(4):
+        with blocks.layer(index, {}) as runner:
+            runners.append(runner)
+            outputs.append(runner.run(states)[0]["layer output"])
+    assert runners[0] is runners[2], "both slide"
+    assert runners[1] is runners[3]
+    assert runners[0] is not runners[1]
+    assert runners[0].layer.mlp.experts.down_proj is runners[1].layer.mlp.experts.down_proj
+    assert all(np.abs(outputs[0] - other).max() > 0.1 for other in outputs[1:]), "each had weights of its own"
+    blocks.close()
+
+
+def test_streaming_is_chosen_where_the_larger_side_does_not_fit(converted: Path) -> None:
+    config = load_config(converted)
+    nbytes = weight_nbytes(config, "float32")
+    assert nbytes == 2 * weight_nbytes(config, "bfloat16")
+    assert nbytes > weight_nbytes(dataclasses.replace(config, packed_experts=True), "float32")
+    assert not too_large(nbytes, available=10**11)
+    assert too_large(nbytes, available=2 * 10**9), "beside the weights stand caches, activations and the compiler"
+
+
+def test_a_container_s_limit_counts_as_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: 5 * 10**9)
+    assert too_large(4 * 10**9)
+    assert not too_large(2 * 10**9)
+
+
+def test_the_dtype_of_weights_is_that_of_most_of_them(sample: Path) -> None:
+    assert weight_dtype(sample) == "bfloat16"
+
+
+def test_an_operation_of_another_size_than_the_reference_s_is_not_there(converted: Path) -> None:
+    config = load_config(converted)
+    blocks = Streamed(Ours(converted, config, "float32"), 40, 16)
+    states = np.random.default_rng(0).standard_normal((20, config.hidden_size)).astype(np.float32)
+    chosen = config.num_experts_per_tok  # type: ignore[attr-defined]
+    with blocks.layer(0, {CHOSEN: chosen + 1, MLP_NORM: config.hidden_size}) as runner:
+        found, present = runner.run(states)
+    blocks.close()
+    assert CHOSEN not in found
+    assert present == found.keys() == {ATTENDED, MLP_NORM, OUTPUT}
+
+
+def test_the_feed_forward_alone_reads_what_it_is_given_and_attention_what_the_layer_is(converted: Path) -> None:
+    config = load_config(converted)
+    hidden = config.hidden_size
+    blocks = Streamed(Ours(converted, config, "float32"), 40, 16)
+    generator = np.random.default_rng(0)
+    states, given = (generator.standard_normal((20, hidden)).astype(np.float32) for _ in range(2))
+    with blocks.layer(0, {MLP_NORM: hidden, OUTPUT: hidden}) as runner:
+        own, _ = runner.run(states)
+        alone, _ = runner.run(states, given)
+        again, _ = runner.run(states)
+        weight = runner.layer.post_attention_layernorm.weight.asnumpy()
+    blocks.close()
+    normed = given / np.sqrt(np.square(given).mean(-1, keepdims=True) + config.rms_norm_eps) * weight
+    np.testing.assert_allclose(alone[MLP_NORM], normed, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(alone[ATTENDED], own[ATTENDED], "attention is the same either way")
+    assert np.abs(alone[OUTPUT] - own[OUTPUT]).max() > 1.0
+    np.testing.assert_array_equal(again[OUTPUT], own[OUTPUT], "and nothing is left behind")

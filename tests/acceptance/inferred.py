@@ -10,8 +10,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
-from acceptance import operators
-from msport.msmodels.ops.ascend import contracts, signatures
+from acceptance import contracts, operators
+from msport.msmodels.ops.ascend import signatures
 from msport.progress import Progress
 
 

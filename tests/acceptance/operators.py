@@ -1,4 +1,4 @@
-"""Each fused operator on the device against what its documents promise (``ops.ascend.contracts``)."""
+"""Each fused operator on the device against what its documents promise (``contracts``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 from mindspore.common import np_dtype
 
-from msport.msmodels.ops.ascend import contracts, signatures
+from acceptance import contracts
+from msport.msmodels.ops.ascend import signatures
 from msport.progress import Progress, Step
 
 _NUMPY = {"bfloat16": np_dtype.bfloat16, "float16": np.float16}

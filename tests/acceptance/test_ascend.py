@@ -15,11 +15,11 @@ import pytest
 from docs.documents import ROOT
 
 from acceptance import ascend
+from acceptance.contracts import CONTRACTS
 from acceptance.golden import FAMILIES, KEPT, load, path
 from acceptance.operators import _CASES
 from msport.child import call_in_child
 from msport.errors import UsageError
-from msport.msmodels.ops.ascend.contracts import CONTRACTS
 
 SCRIPT = ROOT / "tests" / "acceptance" / "ascend.py"
 

@@ -5,7 +5,7 @@ The functions of ``mindspore.ops`` change: `rms_norm` is announced to get anothe
 with every argument stated. Read from the wheel of 2.10, which msport requires; the published documents of 2.7 to 2.11
 differ in announcements only where they were compared (rms_norm, fused_infer_attention_score).
 
-What each operator promises is written down as NumPy in ``contracts``.
+What each operator promises is written down as NumPy in ``tests/acceptance/contracts.py``.
 """
 
 from __future__ import annotations

@@ -13,9 +13,10 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 import pytest
+from acceptance import contracts
 
 from msport.msmodels.ops import ascend, mxfp4, portable
-from msport.msmodels.ops.ascend import contracts, signatures
+from msport.msmodels.ops.ascend import signatures
 
 _INTEGERS = (ms.int32, ms.int64)
 

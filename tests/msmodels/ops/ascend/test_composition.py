@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from acceptance import contracts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,7 @@ from msmodels.ops.ascend.arrays import Array, array, ascend, portable, put_array
 from msport.checkpoint import mxfp4
 from msport.checkpoint.dtypes import FLOAT32
 from msport.msmodels.ops import mxfp4 as packed
-from msport.msmodels.ops.ascend import contracts, signatures
+from msport.msmodels.ops.ascend import signatures
 
 # Of values around 1, in float64.
 TOLERANCE = 1e-6

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import mindspore
 import pytest
-
-from msport.msmodels.ops.ascend.contracts import CONTRACTS
+from acceptance.contracts import CONTRACTS
 
 PLUGIN = Path(mindspore.__file__).parent / "lib" / "plugin" / "libmindspore_ops_ascend.so"
 

@@ -77,7 +77,7 @@ def load_model(
         device: str = ms.get_context("device_target")
         cache = CacheShape(batch_size, max_length, min(prefill_chunk, max_length), DTYPES[dtype])
         configure(device)
-        operators = ops.bind(device)
+        operators = ops.bind(device, cache.dtype)
         with no_init_parameters():
             network = build_network(config, cache)
         with open_checkpoint(folder) as checkpoint:

@@ -58,7 +58,7 @@ def build_graphs(
         config = replace(config, packed_experts=True)
     cache = CacheShape(batch, max_length, chunk, DTYPES[dtype])
     ms.set_context(mode=ms.GRAPH_MODE, jit_syntax_level=ms.STRICT)
-    operators = ops.bind("Ascend")
+    operators = ops.bind("Ascend", cache.dtype)
     with no_init_parameters():
         network = build_network(config, cache)
     graphs = {}

@@ -121,7 +121,7 @@ class Graphs:
         with TURN:
             if name in self.compiled:
                 return
-            bound.use(self.operators)
+            bound.use(self.operators, self.cache.dtype)
             self.compiled[name] = compile_graph(cell, _tensors(inputs), self.operators)
 
     def _chunks(self, prompts: Sequence[Array]) -> Iterator[tuple[Array, Array]]:

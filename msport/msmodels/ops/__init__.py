@@ -13,74 +13,38 @@ from __future__ import annotations
 import os
 from importlib import import_module
 
+import mindspore as ms
+
 from msport.errors import UsageError
 from msport.msmodels import chips
-from msport.msmodels.ops.portable import (
-    add_rms_norm,
-    apply_rotary,
-    arrange_gate_up,
-    attention,
-    attention_mask,
-    cache_slots,
-    clamped_swiglu,
-    embedding,
-    experts,
-    gelu_tanh,
-    linear,
-    packed_experts,
-    rms_norm,
-    silu,
-    soft_cap,
-    softmax_top_k,
-    swiglu,
-    top_k_softmax,
-    update_cache,
-)
-
-__all__ = [
-    "add_rms_norm",
-    "apply_rotary",
-    "arrange_gate_up",
-    "attention",
-    "attention_mask",
-    "cache_slots",
-    "clamped_swiglu",
-    "embedding",
-    "experts",
-    "gelu_tanh",
-    "linear",
-    "packed_experts",
-    "rms_norm",
-    "silu",
-    "soft_cap",
-    "softmax_top_k",
-    "swiglu",
-    "top_k_softmax",
-    "update_cache",
-]
+from msport.msmodels.ops import portable
+from msport.msmodels.ops.portable import *  # noqa: F403 (every operator, and no list of them beside portable's own)
 
 # Device target to the module of its operators; a device without an entry gets the definitions.
 _IMPLEMENTATIONS = {"CPU": "cpu", "Ascend": "ascend"}
 _NAMES = ("portable", "cpu", "ascend")
 
 
-def bind(device: str) -> str:
-    """Makes the names of this package those of the operators for `device`; returns the implementation's name.
+def bind(device: str, dtype: ms.Type) -> str:
+    """Makes the names of this package those of the operators for a model of `dtype` on `device`.
 
-    Raises `UsageError` if ``MSPORT_OPS`` names none.
+    Returns the implementation's name. Raises `UsageError` if ``MSPORT_OPS`` names none.
     """
     name = os.environ.get("MSPORT_OPS") or default(device)
     if name not in _NAMES:
         raise UsageError(f"MSPORT_OPS={name}: no such operators; choose one of: {', '.join(_NAMES)}")
-    use(name)
+    use(name, dtype)
     return name
 
 
-def use(name: str) -> None:
-    """Makes the names of this package those of the implementation `name`, for every graph compiled from now on."""
-    module = import_module(f"{__name__}.{name}")
+def use(name: str, dtype: ms.Type) -> None:
+    """Makes the names of this package those of `name` for a model of `dtype`, in every graph compiled from now on.
+
+    An operator that the implementation does not have is the portable one.
+    """
+    fused = {} if name == "portable" else import_module(f"{__name__}.{name}").fused(dtype)
     # The graph compiler reads a module's dictionary and calls no __getattr__: the names must really be there.
-    globals().update({operator: getattr(module, operator) for operator in __all__})
+    globals().update({operator: fused.get(operator, getattr(portable, operator)) for operator in portable.__all__})
 
 
 def default(device: str) -> str:

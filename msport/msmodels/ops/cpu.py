@@ -1,54 +1,33 @@
 """The CPU's fused forms, in C++ (``msport.native``): MindSpore would make ten passes of them, or copy weights.
 
-They compute in float32; for another dtype, and where there is no C++ compiler, the portable definition answers.
+They take float32 tensors alone: `fused` says which of them a model of another dtype can use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import mindspore as ms
 from mindspore import Tensor, ops
 
 from msport.msmodels.ops import portable
-from msport.msmodels.ops.portable import (
-    arrange_gate_up,
-    cache_slots,
-    embedding,
-    softmax_top_k,
-    top_k_softmax,
-    update_cache,
-)
 from msport.native import library
-
-__all__ = [
-    "add_rms_norm",
-    "apply_rotary",
-    "arrange_gate_up",
-    "attention",
-    "attention_mask",
-    "cache_slots",
-    "clamped_swiglu",
-    "embedding",
-    "experts",
-    "gelu_tanh",
-    "linear",
-    "packed_experts",
-    "rms_norm",
-    "silu",
-    "soft_cap",
-    "softmax_top_k",
-    "swiglu",
-    "top_k_softmax",
-    "update_cache",
-]
 
 _LIBRARY = library()
 _NATIVE = _LIBRARY is not None
 # Up to here a linear layer waits for the weights; beyond, reusing what is in the caches pays.
 _FEW_TOKENS = 8
 Shape = list[int]
+
+
+def fused(dtype: ms.Type) -> Mapping[str, Callable[..., Any]]:
+    """The operators of this module that a model of `dtype` uses, by name; none where there is no C++ compiler."""
+    if not _NATIVE:
+        return {}
+    if dtype != ms.float32:
+        return {"soft_cap": soft_cap}  # of logits, which are float32 in every model
+    return {name: globals()[name] for name in portable.__all__ if name in globals()}
 
 
 def _kernel(name: str, shape: Callable[..., Shape]) -> Any:
@@ -99,7 +78,7 @@ _packed_matmul = _kernel("packed_matmul", _packed_row_per_group)
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """As ``portable.linear``; few tokens stream the weight once, many are MindSpore's own matrix product."""
-    if not _NATIVE or x.dtype != ms.float32 or x.shape[0] > _FEW_TOKENS:
+    if x.shape[0] > _FEW_TOKENS:
         return portable.linear(x, weight, bias)
     if bias is None:
         return _linear(x, weight)
@@ -108,8 +87,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """As ``portable.rms_norm``."""
-    if not _NATIVE or x.dtype != ms.float32:
-        return portable.rms_norm(x, weight, epsilon)
     return _rms_norm(x, weight, Tensor([epsilon], ms.float32))
 
 
@@ -121,50 +98,36 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, epsilon: float) ->
 
 def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """As ``portable.apply_rotary``."""
-    if not _NATIVE or x.dtype != ms.float32:
-        return portable.apply_rotary(x, cos, sin)
     return _apply_rotary(x, cos, sin)
 
 
 def silu(x: Tensor) -> Tensor:
     """As ``portable.silu``."""
-    if not _NATIVE or x.dtype != ms.float32:
-        return portable.silu(x)
     return _silu(x)
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
     """As ``portable.gelu_tanh``."""
-    if not _NATIVE or x.dtype != ms.float32:
-        return portable.gelu_tanh(x)
     return _gelu_tanh(x)
 
 
 def swiglu(x: Tensor) -> Tensor:
     """As ``portable.swiglu``."""
-    if not _NATIVE or x.dtype != ms.float32:
-        return portable.swiglu(x)
     return _swiglu(x)
 
 
 def clamped_swiglu(x: Tensor, limit: float, alpha: float) -> Tensor:
     """As ``portable.clamped_swiglu``."""
-    if not _NATIVE or x.dtype != ms.float32:
-        return portable.clamped_swiglu(x, limit, alpha)
     return _clamped_swiglu(x, Tensor([limit, alpha], ms.float32))
 
 
 def soft_cap(x: Tensor, cap: float) -> Tensor:
     """As ``portable.soft_cap``."""
-    if not _NATIVE or x.dtype != ms.float32:
-        return portable.soft_cap(x, cap)
     return _soft_cap(x, Tensor([cap], ms.float32))
 
 
 def attention_mask(positions: Tensor, length: int, window: int | None, dtype: ms.Type) -> Any:
     """The positions themselves, with window and length: the kernel computes what a query sees."""
-    if not _NATIVE or dtype != ms.float32:
-        return portable.attention_mask(positions, length, window, dtype)
     return positions, 0 if window is None else window, length
 
 
@@ -178,8 +141,6 @@ def attention(
     softcap: float | None,
 ) -> Tensor:
     """As ``portable.attention``; it reads the slots that are seen, and no others."""
-    if not _NATIVE or query.dtype != ms.float32:
-        return portable.attention(query, keys, values, mask, scale, sinks, softcap)
     positions, window, length = mask
     constants = Tensor([scale, 0.0 if softcap is None else softcap, window, length], ms.float32)
     if sinks is None:
@@ -198,8 +159,6 @@ def experts(
     activation: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """As ``portable.experts``; every expert that has tokens is read once, in place, and no other."""
-    if not _NATIVE or x.dtype != ms.float32:
-        return portable.experts(x, indices, weights, gate_up, gate_up_bias, down, down_bias, activation)
     group = indices.astype(ms.int32).reshape(-1)
     projected = _grouped(x, group, gate_up, gate_up_bias)  # [tokens * k, 2 * intermediate]
     return _weighted(_grouped(activation(projected), group, down, down_bias), weights)
@@ -219,8 +178,6 @@ def packed_experts(
 ) -> Tensor:
     """As ``portable.packed_experts``; weights are decoded in registers, and only those of experts that have tokens."""
     gate_up, down = (gate_up_blocks, gate_up_scales, gate_up_bias), (down_blocks, down_scales, down_bias)
-    if not _NATIVE or x.dtype != ms.float32:
-        return portable.packed_experts(x, indices, weights, *gate_up, *down, activation)
     group = indices.astype(ms.int32).reshape(-1)
     projected = _packed_matmul(x, group, *gate_up)
     return _weighted(_packed_matmul(activation(projected), group, *down), weights)

@@ -13,7 +13,30 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, ops
 
 from msport.checkpoint.dtypes import Array
-from msport.msmodels.ops.mxfp4 import packed_experts as packed_experts
+from msport.msmodels.ops.mxfp4 import packed_experts
+
+# Every operator that layers call; a device's module has its own forms of some of them.
+__all__ = [
+    "add_rms_norm",
+    "apply_rotary",
+    "arrange_gate_up",
+    "attention",
+    "attention_mask",
+    "cache_slots",
+    "clamped_swiglu",
+    "embedding",
+    "experts",
+    "gelu_tanh",
+    "linear",
+    "packed_experts",
+    "rms_norm",
+    "silu",
+    "soft_cap",
+    "softmax_top_k",
+    "swiglu",
+    "top_k_softmax",
+    "update_cache",
+]
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -40,7 +40,7 @@ class Streamed:
         self._dtype = dtypes.by_name(ours.dtype)
         self._checkpoint = open_checkpoint(ours.folder)
         configure(self.device)
-        self.operators = ops.bind(self.device)
+        self.operators = ops.bind(self.device, self.cache.dtype)
         with no_init_parameters():
             self._network = build_network(config, self.cache)
         self._weights = {weight.name: weight for weight in ARCHITECTURES[config.architecture].weights(config)}

@@ -359,13 +359,3 @@ def test_an_expert_that_does_not_exist_stops_the_graph(expert: int) -> None:
     weights = (normal(6, 8, 16), normal(6, 16), normal(6, 8, 8), normal(6, 8))
     with pytest.raises(RuntimeError, match="grouped_matmul"):
         Experts(cpu, bias=True)(*(Tensor(a) for a in (*arrays, *weights))).asnumpy()
-
-
-@needs_kernels
-def test_other_dtypes_go_the_portable_way() -> None:
-    x, weight = normal(3, 8).astype(np.float16), normal(5, 8, seed=1).astype(np.float16)
-
-    def linear(x: Tensor, weight: Tensor) -> Tensor:
-        return cpu.linear(x, weight, None)
-
-    assert run(linear, x, weight).dtype == np.float16

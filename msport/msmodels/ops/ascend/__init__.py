@@ -10,22 +10,17 @@ The 910A has no fused attention and no grouped matrix product (CANN's documents 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import mindspore as ms
+
 from msport.msmodels.ops.ascend.activation import arrange_gate_up, clamped_swiglu, swiglu
 from msport.msmodels.ops.ascend.attention import attention, attention_mask
 from msport.msmodels.ops.ascend.cache import update_cache
 from msport.msmodels.ops.ascend.experts import experts, softmax_top_k
 from msport.msmodels.ops.ascend.norm import add_rms_norm, rms_norm
 from msport.msmodels.ops.ascend.rotary import apply_rotary
-from msport.msmodels.ops.portable import (
-    cache_slots,
-    embedding,
-    gelu_tanh,
-    linear,
-    packed_experts,
-    silu,
-    soft_cap,
-    top_k_softmax,
-)
 
 __all__ = [
     "add_rms_norm",
@@ -33,18 +28,15 @@ __all__ = [
     "arrange_gate_up",
     "attention",
     "attention_mask",
-    "cache_slots",
     "clamped_swiglu",
-    "embedding",
     "experts",
-    "gelu_tanh",
-    "linear",
-    "packed_experts",
     "rms_norm",
-    "silu",
-    "soft_cap",
     "softmax_top_k",
     "swiglu",
-    "top_k_softmax",
     "update_cache",
 ]
+
+
+def fused(dtype: ms.Type) -> Mapping[str, Callable[..., Any]]:
+    """The operators of this module, by name; each looks at `dtype` itself."""
+    return {name: globals()[name] for name in __all__}

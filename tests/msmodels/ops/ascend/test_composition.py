@@ -87,7 +87,7 @@ class Caches:
         self.ops, self.groups, self.length, self.window = ops, groups, length, window
 
     def attend(self, positions: Array, query: Array, key: Array, value: Array, sinks: Any, softcap: Any) -> Array:
-        slots = self.ops.cache_slots(positions, self.groups, self.length)
+        slots = portable.cache_slots(positions, self.groups, self.length)
         mask = self.ops.attention_mask(positions, self.length, self.window, np.dtype(np.float64))
         keys, values = self.ops.update_cache(self.key, self.value, slots, key, value)
         return self.ops.attention(query, keys, values, mask, 0.3, sinks, softcap)
@@ -223,5 +223,7 @@ def test_packed_experts(seed: int, tokens: int, count: int, data: Any) -> None:
     )
     for ops in (portable, ascend):
         arranged = [array(ops.arrange_gate_up(each, 1)) for each in (up_blocks, up_scales, up_bias)]
-        found = ops.packed_experts(x, indices, shares, *arranged, down_blocks, down_scales, down_bias, activation(ops))
+        found = portable.packed_experts(
+            x, indices, shares, *arranged, down_blocks, down_scales, down_bias, activation(ops)
+        )
         assert_equal(found, expected)

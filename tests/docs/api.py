@@ -42,7 +42,7 @@ def exported() -> dict[str, Any]:
 
 
 def raised() -> list[str]:
-    return [name for name, value in vars(errors).items() if inspect.isclass(value)]
+    return [name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception)]
 
 
 def members(owner: type) -> list[str]:

@@ -9,8 +9,9 @@ from typing import Any
 
 from msport.cli.tensor_patterns import pattern_name, summarise
 from msport.convert import Conversion, Plan
-from msport.convert.output_folder import free_space, occupied_space
+from msport.convert.output_folder import occupied_space
 from msport.report.layout import counted, table
+from msport.sizing.free import free_disk
 from msport.sizing.units import format_size
 
 
@@ -58,7 +59,7 @@ def plan_document(conversion: Conversion, done_nbytes: int) -> dict[str, Any]:
     return {
         **summary(conversion),
         "disk_nbytes": conversion.disk_nbytes,
-        "disk_free_nbytes": free_space(conversion.output),
+        "disk_free_nbytes": free_disk(conversion.output),
         "disk_occupied_nbytes": occupied_space(conversion.output),
         "done_nbytes": done_nbytes,
         "memory_nbytes": conversion.budget.nbytes,
@@ -105,7 +106,7 @@ def _rounded_lines(plan: Plan) -> list[str]:
 
 def _disk_line(conversion: Conversion) -> str:
     needed, occupied = conversion.disk_nbytes, occupied_space(conversion.output)
-    free = format_size(free_space(conversion.output))
+    free = format_size(free_disk(conversion.output))
     line = f"disk    {format_size(needed)} needed, {free} free"
     return f"{line}, {format_size(occupied)} taken by an unfinished conversion" if occupied else line
 

@@ -19,6 +19,7 @@ from types import TracebackType
 from msport.checkpoint.atomic import sync_folder
 from msport.checkpoint.manifest import FILE_NAME
 from msport.errors import OutputError, parameter
+from msport.sizing.free import free_disk
 from msport.sizing.units import format_size
 
 SUFFIX = ".msport-partial"
@@ -141,19 +142,13 @@ def check_space(folder: Path, nbytes: int, occupied: int = 0) -> None:
 
     `occupied` of these are there already.
     """
-    free, needed = free_space(folder), max(nbytes - occupied, 0)
+    free, needed = free_disk(folder), max(nbytes - occupied, 0)
     if free < needed:
         more = " more" if occupied else ""
         raise OutputError(
             f"{folder}: needs {format_size(needed)}{more}, and the disk has {format_size(free)} free;"
             " free space, or choose a folder on another disk"
         )
-
-
-def free_space(folder: Path) -> int:
-    """Free bytes on the disk of `folder`, which may not exist yet."""
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    return shutil.disk_usage(existing).free
 
 
 def occupied_space(output: Path) -> int:

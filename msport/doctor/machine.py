@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 from pathlib import Path
 
 from msport.child import ChildError, call_in_child
 from msport.doctor.check import Check, passed, warned
 from msport.progress import Progress
+from msport.sizing.free import free_disk
 from msport.sizing.units import format_size
 
 # The start of MindSpore and the compilation of a graph need most of a gigabyte before any weight is loaded.
@@ -25,7 +25,7 @@ def check_memory(available: int) -> Check:
 
 
 def check_disk(folder: Path) -> Check:
-    free = shutil.disk_usage(folder).free
+    free = free_disk(folder)
     finding = f"{format_size(free)} free in {folder.resolve()}"
     if free < LITTLE_DISK:
         return warned("disk", finding, "free space, or work in another folder")

@@ -1,30 +1,96 @@
-"""How much memory this process may still take."""
+"""How much memory and disk this process may still take."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 import psutil
 
-_CGROUP = Path("/sys/fs/cgroup")
+
+@dataclass(frozen=True, slots=True)
+class _Hierarchy:
+    """A tree of Linux's control groups below `mount`, and the files that say what a group may take and takes.
+
+    `inherited` and `cached` name lines of ``memory.stat``: the tightest limit of the group and all above it, and the
+    bytes of files that give way to others.
+    """
+
+    mount: str
+    limits: tuple[str, ...]
+    usage: str
+    inherited: str
+    cached: str
 
 
-def available_memory(cgroup: Path = _CGROUP) -> int:
-    """Bytes that this process may still take: the machine's, or what a container's limit leaves of them."""
-    free = int(psutil.virtual_memory().available)
-    for limit, usage, cached, folder in (
-        ("memory.max", "memory.current", "inactive_file", cgroup),
-        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", cgroup / "memory"),
-    ):
-        try:
-            free = min(free, _left(folder, limit, usage, cached))
-        except (OSError, ValueError):  # no such controller, or no limit: "max"
-            continue
-    return free
+_VERSION_1 = _Hierarchy(
+    "sys/fs/cgroup/memory",
+    ("memory.limit_in_bytes",),
+    "memory.usage_in_bytes",
+    "hierarchical_memory_limit",
+    "total_inactive_file",
+)
+_VERSION_2 = _Hierarchy("sys/fs/cgroup", ("memory.max", "memory.high"), "memory.current", "", "inactive_file")
 
 
-def _left(folder: Path, limit: str, usage: str, cached: str) -> int:
-    """What the control group in `folder` leaves; files that it has cached count as free, for they give way."""
-    allowed, used = (int((folder / name).read_text(encoding="ascii")) for name in (limit, usage))
-    stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
-    return max(0, allowed - used + int(stat.get(cached, 0)))
+def available_memory(root: Path = Path("/"), machine: int | None = None) -> int:
+    """Bytes that this process may still take: the machine's, or what the tightest control group leaves of them.
+
+    The limits of all groups above the process's own count, as far as they can be seen from where it runs. `root` is the
+    folder of ``proc`` and ``sys``, `machine` the bytes that the machine has available (None: ask it).
+    """
+    free = int(psutil.virtual_memory().available) if machine is None else machine
+    for hierarchy, path in _memberships(root):
+        for group in _with_ancestors(root / hierarchy.mount, path):
+            free = min(free, _left(group, hierarchy, free))
+    return max(0, free)
+
+
+def free_disk(folder: Path) -> int:
+    """Free bytes on the disk of `folder`, which may not exist yet."""
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return shutil.disk_usage(existing).free
+
+
+def _memberships(root: Path) -> Iterator[tuple[_Hierarchy, str]]:
+    """Each hierarchy that may limit memory, and the path of this process's group there; the topmost if nothing says."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = ["1:memory:/", "0::/"]
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            yield _VERSION_2, path
+        elif "memory" in controllers.split(","):
+            yield _VERSION_1, path
+
+
+def _with_ancestors(mount: Path, path: str) -> Iterator[Path]:
+    """The folder of the group `path`, and of those above it.
+
+    In a container the first parts of `path` may name groups outside, which are not there: `mount` stands for the last
+    of them.
+    """
+    parts = [part for part in PurePosixPath(path).parts[1:] if part != ".."]
+    known = next((parts[skip:] for skip in range(len(parts)) if mount.joinpath(*parts[skip:]).is_dir()), [])
+    for depth in range(len(known), -1, -1):
+        yield mount.joinpath(*known[:depth])
+
+
+def _left(group: Path, hierarchy: _Hierarchy, unlimited: int) -> int:
+    """Bytes that the limits of `group` leave; `unlimited` without one, or where the system does not tell."""
+    try:
+        used = int(_read(group / hierarchy.usage))
+        stat = dict(line.split() for line in _read(group / "memory.stat").splitlines())
+        limits = [_read(group / name).strip() for name in hierarchy.limits if (group / name).exists()]
+        allowed = [int(limit) for limit in (*limits, stat.get(hierarchy.inherited, "max")) if limit != "max"]
+        return min(allowed) - used + int(stat.get(hierarchy.cached, 0)) if allowed else unlimited
+    except (OSError, ValueError):  # the topmost group of version 2 has none of these files
+        return unlimited
+
+
+def _read(file: Path) -> str:
+    return file.read_text(encoding="ascii")

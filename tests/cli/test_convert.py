@@ -114,7 +114,7 @@ def test_a_dry_run_shows_which_files_are_kept(msport: Run, tmp_path: Path, outpu
 def test_a_dry_run_says_when_the_disk_is_too_small(
     msport: Run, model: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msport.convert.output_folder.free_space", lambda folder: 1000)
+    monkeypatch.setattr("msport.convert.output_folder.free_disk", lambda folder: 1000)
     result = msport("convert", model, "-o", output, "--dry-run")
     assert result.status == 2
     assert "disk has 1.00 kB free" in result.err

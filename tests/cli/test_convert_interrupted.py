@@ -116,7 +116,7 @@ def test_a_disk_that_is_full_of_the_unfinished_conversion_itself_is_large_enough
     msport: Run, model: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt(model, output)
-    monkeypatch.setattr("msport.convert.output_folder.free_space", lambda folder: 200_000)
+    monkeypatch.setattr("msport.convert.output_folder.free_disk", lambda folder: 200_000)
     assert msport("convert", model, "-o", output, "--dry-run").status == 0
     fresh = output.with_name("elsewhere")
     assert msport("convert", model, "-o", fresh, "--dry-run").status == 2

@@ -48,7 +48,7 @@ def test_an_option_out_of_range_is_refused(
 def test_a_disk_that_is_full_from_the_start(
     msport: Run, model: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msport.convert.output_folder.free_space", lambda folder: 1000)
+    monkeypatch.setattr("msport.convert.output_folder.free_disk", lambda folder: 1000)
     assert_refused(msport("convert", model, "-o", output), output, "disk has 1.00 kB free", "another disk")
 
 

@@ -211,7 +211,7 @@ def test_float16_does_not_overflow_silently(wide_sample: Path, tmp_path: Path, c
 def test_a_disk_too_small_is_known_before_a_byte_is_written(
     packed_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msport.convert.output_folder.free_space", lambda folder: 10_000)
+    monkeypatch.setattr("msport.convert.output_folder.free_disk", lambda folder: 10_000)
     monkeypatch.setattr(os, "pwrite", None)
     with pytest.raises(OutputError, match=r"needs .* MB, and the disk has 10\.0 kB free"):
         convert_checkpoint(packed_sample, tmp_path / "out")

@@ -142,7 +142,7 @@ def test_bad_requests_write_nothing(tmp_path: Path) -> None:
 def test_a_disk_that_is_too_small_is_said_of_the_folder_that_was_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msport.convert.output_folder.free_space", lambda folder: 1000)
+    monkeypatch.setattr("msport.convert.output_folder.free_disk", lambda folder: 1000)
     with pytest.raises(OutputError, match=f"^{tmp_path}/sample: needs .+ choose a folder on another disk$"):
         write_sample("gpt-oss", tmp_path / "sample")
     assert list(tmp_path.iterdir()) == []

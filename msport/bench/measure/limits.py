@@ -16,9 +16,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import psutil
 
 from msport.progress import Progress, Step
+from msport.sizing.free import available_memory
 
 _BUFFER_NBYTES = 1 << 29  # beyond the share of the last-level cache that one process can hope for
 _ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -128,7 +128,7 @@ def measure(dtype: str, threads: int, seconds: float = _SECONDS, *, progress: Pr
 
 def _read_with_numpy(threads: int, seconds: float) -> Probe:
     """The maximum of a large array, a part a thread: no arithmetic to speak of, and NumPy lets threads run freely."""
-    nbytes = min(_BUFFER_NBYTES, psutil.virtual_memory().available // 4)
+    nbytes = min(_BUFFER_NBYTES, available_memory() // 4)
     buffer = np.ones(nbytes // 4, np.float32)
     parts = np.array_split(buffer, threads)
     with ThreadPoolExecutor(threads) as pool:

@@ -15,7 +15,7 @@ from msport.bench.measurements import Startup
 from msport.bench.suites import Group, Unavailable
 from msport.child import ChildError
 from msport.errors import MsportError, UsageError, parameter
-from msport.sizing.fit import Need, make_costs
+from msport.sizing.fit import estimate, make_costs, only_portable
 from msport.sizing.free import available_memory
 from msport.sizing.units import format_size
 
@@ -161,8 +161,10 @@ class Execution:
         """
         costs = make_costs(self._config, self._computed_in(dtype), packed=dtype == PACKED)
         on_device = self._device.target != "CPU"
-        portable = before is not None and before.details.get("operators") == "portable"
-        need = Need.of(costs, group.max_length, group.batch, portable=portable, on_device=on_device)
+        portable = only_portable(on_device=on_device) or (
+            before is not None and before.details.get("operators") == "portable"
+        )
+        need = estimate(costs, group.max_length, group.batch, portable=portable, on_device=on_device)
         available = self._device.free if on_device else available_memory()  # None: the device does not tell
         if available is not None and need.caches > available:  # the others are estimates, and weights may be mapped
             raise UsageError(

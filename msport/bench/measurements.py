@@ -10,7 +10,7 @@ from msport.bench.measure.limits import Limits
 from msport.bench.measure.session import Compilation, Session
 from msport.bench.suites import Unavailable
 from msport.sizing.costs import Costs
-from msport.sizing.fit import Need, make_costs
+from msport.sizing.fit import Need, estimate, make_costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Measurements:
     def need(self, session: Session) -> Need:
         """What was expected that the model of `session` would need in memory."""
         on_device, portable = self.setup.device != "CPU", session.details.get("operators") == "portable"
-        return Need.of(self.costs(session), session.max_length, session.batch, portable=portable, on_device=on_device)
+        return estimate(self.costs(session), session.max_length, session.batch, portable=portable, on_device=on_device)
 
     def limits_of(self, session: Session) -> Limits | None:
         """The machine's speed in the dtype of `session`; None for a peer on another device than was measured."""

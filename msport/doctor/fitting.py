@@ -11,7 +11,7 @@ from msport.architectures import ModelConfig, load_config
 from msport.doctor.check import Check, failed, passed, warned
 from msport.errors import MsportError
 from msport.sizing.costs import Costs
-from msport.sizing.fit import Need, make_costs, most_that_fits
+from msport.sizing.fit import Need, estimate, make_costs, most_that_fits
 from msport.sizing.units import format_size
 
 # A context that most uses are content with, and the most sequences that are looked at together.
@@ -40,7 +40,7 @@ class Memory:
 
     def need(self, costs: Costs, length: int, batch: int) -> Need:
         """What the model of `costs` needs here."""
-        return Need.of(costs, length, batch, portable=self.portable, on_device=self.on_device)
+        return estimate(costs, length, batch, portable=self.portable, on_device=self.on_device)
 
     def longest(self, costs: Costs, most: int, batch: int, room: int) -> int:
         """The longest context up to `most` for which `room` bytes are enough; 0 if none is."""

@@ -1,12 +1,14 @@
-"""What a model must move and multiply, for honest percentages of a machine's limits."""
+"""What a model must hold, read and multiply: bytes and operations from its config and its table of weights alone."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 
 from msport.architectures import ARCHITECTURES, ModelConfig, Weight
+from msport.checkpoint.dtypes import by_name
 
 
 def cache_length(window: int | None, max_length: int, chunk: int) -> int:
@@ -19,27 +21,26 @@ def cache_length(window: int | None, max_length: int, chunk: int) -> int:
     return context if window is None else min(context, window + chunk)
 
 
-_ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
+@dataclass(frozen=True, slots=True)
+class _Sum:
+    """Some weights together: parameters, how many of them stay packed, and the bytes that those take in any dtype."""
+
+    parameters: int
+    packed: int
+    packed_bytes: int
+
+    def nbytes(self, itemsize: int) -> int:
+        return (self.parameters - self.packed) * itemsize + self.packed_bytes
 
 
 @dataclass(frozen=True, slots=True)
-class _Size:
-    """Of some weights: their bytes as they are stored, and how many parameters they hold."""
+class _Table:
+    """The table of weights, summed by how much of it a token needs: all, the part of its experts, or one row."""
 
-    nbytes: int = 0
-    parameters: int = 0
-
-    def __add__(self, other: _Size) -> _Size:
-        return _Size(self.nbytes + other.nbytes, self.parameters + other.parameters)
-
-
-@dataclass(frozen=True, slots=True)
-class _Weights:
-    """The weights of a model by how many of them a token needs: all, those of its experts, or one row."""
-
-    always: _Size
-    routed: _Size
-    looked_up: _Size
+    always: _Sum
+    routed: _Sum
+    looked_up: _Sum
+    widest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,20 @@ class Costs:
     dtype: str
 
     @property
+    def itemsize(self) -> int:
+        """Bytes of an element in `dtype`."""
+        return by_name(self.dtype).itemsize
+
+    @property
     def weight_bytes(self) -> int:
         """All parameters."""
-        weights = _weights(self.config, self.dtype)
-        return (weights.always + weights.routed + weights.looked_up).nbytes
+        table = _table(self.config)
+        return sum(weights.nbytes(self.itemsize) for weights in (table.always, table.routed, table.looked_up))
+
+    @property
+    def widest(self) -> int:
+        """The most elements that multiplying one token with a weight between embedding and head makes."""
+        return _table(self.config).widest
 
     def kv_bytes_per_token(self) -> int:
         """Keys and values that one token adds over all layers."""
@@ -70,15 +81,15 @@ class Costs:
         Of the experts it counts as many as the batch touches when tokens are routed evenly.
         """
         seen = sum(_visible(position, window) for window in self.config.windows)
-        weights = _weights(self.config, self.dtype)
-        read = weights.always.nbytes + int(weights.routed.nbytes * self._touched(batch))
+        table = _table(self.config)
+        read = table.always.nbytes(self.itemsize) + int(table.routed.nbytes(self.itemsize) * self._touched(batch))
         return read + batch * seen * self._kv_bytes
 
     def prefill_flops(self, tokens: int) -> int:
         """Multiplications and additions for a prompt of `tokens` with the logits of its last token."""
         head = self.config.vocab_size * self.config.hidden_size
-        weights = _weights(self.config, self.dtype)
-        active = weights.always.parameters + int(weights.routed.parameters * self._touched(1))
+        table = _table(self.config)
+        active = table.always.parameters + int(table.routed.parameters * self._touched(1))
         products = 2 * (active - head) * tokens + 2 * head
         pairs = sum(_visible_pairs(tokens, window) for window in self.config.windows)
         return products + 4 * pairs * self.config.num_attention_heads * self.config.head_dim
@@ -86,7 +97,7 @@ class Costs:
     @property
     def _kv_bytes(self) -> int:
         """A key and a value in every head of one layer."""
-        return 2 * self.config.num_key_value_heads * self.config.head_dim * _ITEMSIZE[self.dtype]
+        return 2 * self.config.num_key_value_heads * self.config.head_dim * self.itemsize
 
     def _touched(self, tokens: int) -> float:
         """The share of the experts that `tokens` are routed to."""
@@ -95,27 +106,35 @@ class Costs:
         return 1.0 - (1.0 - active / experts) ** tokens
 
 
-# A bench asks at every position, and the table of a mixture has thousands of rows.
+# A benchmark asks at every position, and the table of a mixture has thousands of rows.
 @lru_cache(maxsize=8)
-def _weights(config: ModelConfig, dtype: str) -> _Weights:
-    always = routed = looked_up = _Size()
+def _table(config: ModelConfig) -> _Table:
+    always, routed, looked_up = list[Weight](), list[Weight](), list[Weight]()
     for row in ARCHITECTURES[config.architecture].weights(config):
-        size = _size(row, _ITEMSIZE[dtype])
         if ".experts." in row.name:
-            routed += size
+            routed.append(row)
         elif row.name.endswith("embed_tokens.weight") and not config.tie_word_embeddings:
-            looked_up += size
+            looked_up.append(row)
         else:
-            always += size
-    return _Weights(always, routed, looked_up)
+            always.append(row)
+    between = [row for row in always + routed if "embed_tokens" not in row.name and "lm_head" not in row.name]
+    return _Table(_sum(always), _sum(routed), _sum(looked_up), max(_width(row, config) for row in between))
 
 
-def _size(row: Weight, itemsize: int) -> _Size:
-    """Of packed weights, blocks hold two parameters a byte."""
-    elements = prod(row.shape)
-    if row.packed:
-        return _Size(elements, 2 * elements if row.name.endswith("_blocks") else 0)
-    return _Size(elements * itemsize, elements)
+def _sum(rows: Sequence[Weight]) -> _Sum:
+    """Of packed weights, blocks hold two parameters a byte, and scales none."""
+    packed = [row for row in rows if row.packed]
+    parameters = sum(2 * prod(row.shape) for row in packed if row.name.endswith("_blocks"))
+    plain = sum(prod(row.shape) for row in rows if not row.packed)
+    return _Sum(plain + parameters, parameters, sum(prod(row.shape) for row in packed))
+
+
+def _width(row: Weight, config: ModelConfig) -> int:
+    """Elements that multiplying one token with this weight makes; one token multiplies with several experts."""
+    if ".experts." not in row.name or len(row.shape) < 3:
+        return row.shape[0]
+    outputs = row.shape[1] if row.name.endswith("_blocks") else row.shape[2]  # packed [out, in], others [in, out]
+    return outputs * int(getattr(config, "num_experts_per_tok", 1))
 
 
 def _visible(position: int, window: int | None) -> int:

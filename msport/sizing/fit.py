@@ -1,12 +1,17 @@
-"""What a model needs in memory before it has run: weights, caches, and the room to compile and compute in."""
+"""What a model needs in memory before it has run: weights, caches, and the room to compile and compute in.
+
+One estimate for all: ``doctor`` advises by it, ``bench`` leaves out what it says cannot run, and ``validate`` streams
+what it says would not fit as a whole.
+"""
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from msport.architectures import ARCHITECTURES, ModelConfig
+from msport.architectures import ModelConfig
 from msport.architectures.gpt_oss import GptOssConfig
 from msport.sizing.costs import Costs, cache_length
 
@@ -48,29 +53,35 @@ class Need:
     def total(self) -> int:
         return self.weights + self.caches + self.workspace
 
-    @classmethod
-    def of(cls, costs: Costs, max_length: int, batch: int, *, portable: bool = False, on_device: bool = False) -> Need:
-        """What the model of `costs` needs for `batch` sequences of `max_length` positions.
 
-        `portable`: none but portable operators are used, as with MSPORT_OPS=portable. `on_device`: not on the CPU.
-        """
-        chunk = min(PREFILL_CHUNK, max_length)
-        config, rows = costs.config, batch * chunk
-        portable = portable or (costs.dtype != "float32" and not on_device)
-        wide = max(_width(name, shape, costs) for name, shape in _shapes(costs))
-        activations = rows * (_HIDDEN_COPIES * config.hidden_size + _WIDE_COPIES * wide) + 2 * batch * config.vocab_size
-        if on_device and (portable or _caps_scores(config)):
-            activations += 2 * rows * config.num_attention_heads * max_length  # the fused attention knows no soft-cap
-        if portable and not on_device:
-            slots = sum(cache_length(window, max_length, chunk) for window in config.windows)
-            activations += _score_copies(config) * rows * config.num_attention_heads * slots
-            fixed = PORTABLE_RUNTIME_NBYTES + config.num_hidden_layers * PORTABLE_LAYER_NBYTES
-        else:
-            fixed = RUNTIME_NBYTES + config.num_hidden_layers * LAYER_NBYTES
-        if costs.dtype == "float16" and not on_device:
-            fixed += _HALF_COPIES * costs.weight_bytes
-        caches = costs.cache_bytes(max_length, batch, chunk)
-        return cls(costs.weight_bytes, caches, fixed + _ACTIVATION_SIZE * activations)
+def estimate(costs: Costs, max_length: int, batch: int, *, portable: bool = False, on_device: bool = False) -> Need:
+    """What the model of `costs` needs to run `batch` sequences whose caches hold `max_length` positions each.
+
+    `portable`: none but portable operators are used, see `only_portable`. `on_device`: it runs in a device's own
+    memory, else in the host's, where it is computed on the CPU.
+    """
+    chunk = min(PREFILL_CHUNK, max_length)
+    config, rows = costs.config, batch * chunk
+    portable = portable or (costs.dtype != "float32" and not on_device)
+    activations = rows * (_HIDDEN_COPIES * config.hidden_size + _WIDE_COPIES * costs.widest)
+    activations += 2 * batch * config.vocab_size
+    if on_device and (portable or _caps_scores(config)):
+        activations += 2 * rows * config.num_attention_heads * max_length  # the fused attention knows no soft-cap
+    if portable and not on_device:
+        slots = sum(cache_length(window, max_length, chunk) for window in config.windows)
+        activations += _score_copies(config) * rows * config.num_attention_heads * slots
+        fixed = PORTABLE_RUNTIME_NBYTES + config.num_hidden_layers * PORTABLE_LAYER_NBYTES
+    else:
+        fixed = RUNTIME_NBYTES + config.num_hidden_layers * LAYER_NBYTES
+    if costs.dtype == "float16" and not on_device:
+        fixed += _HALF_COPIES * costs.weight_bytes
+    caches = costs.cache_bytes(max_length, batch, chunk)
+    return Need(costs.weight_bytes, caches, fixed + _ACTIVATION_SIZE * activations)
+
+
+def only_portable(*, on_device: bool = False, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the environment leaves a model nothing but the portable operators."""
+    return environ.get("MSPORT_OPS") == "portable" or (environ.get("MSPORT_NATIVE") == "0" and not on_device)
 
 
 def make_costs(config: ModelConfig, dtype: str, *, packed: bool) -> Costs:
@@ -93,16 +104,3 @@ def _score_copies(config: ModelConfig) -> int:
     if _caps_scores(config):
         return _CAP_COPIES
     return _SINK_COPIES if isinstance(config, GptOssConfig) else _SCORE_COPIES
-
-
-def _shapes(costs: Costs) -> list[tuple[str, tuple[int, ...]]]:
-    rows = ARCHITECTURES[costs.config.architecture].weights(costs.config)
-    return [(row.name, row.shape) for row in rows if "embed_tokens" not in row.name and "lm_head" not in row.name]
-
-
-def _width(name: str, shape: tuple[int, ...], costs: Costs) -> int:
-    """Elements that multiplying one token with this weight makes; one token multiplies with several experts."""
-    if ".experts." in name and len(shape) > 2:
-        width = shape[1] if name.endswith("_blocks") else shape[2]  # packed rows are [out, in], others [in, out]
-        return width * int(getattr(costs.config, "num_experts_per_tok", 1))
-    return shape[0]

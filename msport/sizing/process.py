@@ -53,23 +53,19 @@ class Memory:
         return cls(**{**document, "device": None if device is None else DeviceMemory(**device)})
 
 
-def read_memory(device: DeviceMemory | None = None) -> Memory:
-    """The memory of this process."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return Memory(peak_memory(), device=device)
-    fields = (line.partition(":") for line in lines)
-    sizes = {name: int(value.split()[0]) * 1024 for name, _, value in fields if value.endswith("kB")}
-    return Memory(sizes["VmHWM"], sizes.get("RssAnon"), sizes.get("RssFile"), device)
-
-
-def peak_memory(status: Path = _STATUS) -> int:
-    """The most bytes that this process ever held."""
+def read_memory(device: DeviceMemory | None = None, status: Path = _STATUS) -> Memory:
+    """The memory of this process, from its file `status` where the system has one."""
     try:
         lines = status.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return Memory(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, device=device)
+    fields = (line.partition(":") for line in lines)
+    sizes = {name: int(value.split()[0]) * 1024 for name, _, value in fields if value.endswith("kB")}
     # Not `ru_maxrss`, which begins at what the parent has, even after exec.
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    return Memory(sizes["VmHWM"], sizes.get("RssAnon"), sizes.get("RssFile"), device)
+
+
+def peak_memory() -> int:
+    """The most bytes that this process ever held."""
+    return read_memory().peak_resident

@@ -22,7 +22,7 @@ from msport.bench.measure.workload import Workload, make_prompts
 from msport.bench.report import SCHEMA
 from msport.errors import CheckpointError, UsageError
 from msport.sizing.costs import Costs
-from msport.sizing.fit import Need
+from msport.sizing.fit import estimate
 
 
 @pytest.fixture(params=[pytest.param("report", marks=pytest.mark.ahead("bench.measured:report"))])
@@ -45,7 +45,7 @@ def test_every_time_is_positive_and_percentiles_are_in_order(report: BenchReport
 
 def test_a_process_that_ran_held_less_than_was_expected(report: BenchReport) -> None:
     for session in report.sessions:
-        need = Need.of(report.costs(session), session.max_length, session.batch)
+        need = estimate(report.costs(session), session.max_length, session.batch)
         assert session.memory.peak_resident < need.total
 
 
@@ -54,7 +54,7 @@ def test_a_process_that_ran_in_float16_held_less_than_was_expected(tiny_checkpoi
     bench = make_bench(tiny_checkpoint, [Workload(200, 2)], dtype="float16", warmup=0, repeats=1)
     session = bench.measure_subject()
     costs = Costs(load_config(tiny_checkpoint), "float16")
-    assert session.memory.peak_resident < Need.of(costs, 202, 1).total
+    assert session.memory.peak_resident < estimate(costs, 202, 1).total
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from msport.architectures import load_config
 from msport.doctor.check import Check, Status
 from msport.doctor.fitting import Choice, Memory, advise, check_fit, choose
 from msport.sizing.costs import Costs
-from msport.sizing.fit import Need
+from msport.sizing.fit import estimate
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def _fits(folder: Path, max_length: int, batch: int, available: int) -> Check:
 
 
 def _needed(costs: Costs, max_length: int, batch: int) -> int:
-    return Need.of(costs, max_length, batch).total
+    return estimate(costs, max_length, batch).total
 
 
 def test_an_architecture_that_is_not_supported_fails(copied: Path) -> None:
@@ -78,7 +78,7 @@ def test_every_part_of_what_is_needed_is_said(converted: Path) -> None:
 
 
 def test_each_dtype_that_fits_is_advised_with_a_length_and_a_batch_that_do_fit(costs: Costs) -> None:
-    room = Need.of(costs, 4096, 5).total
+    room = estimate(costs, 4096, 5).total
     memory = Memory(-(-10 * room // 9), ("float32", "float16"))  # float16 takes more on the CPU
     single, several = choose(costs.config, "float32", 1, memory)
     assert (single.dtype, single.batch) == ("float32", 1)
@@ -92,7 +92,7 @@ def test_each_dtype_that_fits_is_advised_with_a_length_and_a_batch_that_do_fit(c
 
 def test_a_model_that_fits_a_card_in_half_precision_only_is_told_so(costs: Costs) -> None:
     large = replace(costs.config, vocab_size=4_000_000)
-    available = int(1.2 * Need.of(Costs(large, "float16"), 4096, 1, on_device=True).total)
+    available = int(1.2 * estimate(Costs(large, "float16"), 4096, 1, on_device=True).total)
     memory = Memory(available, ("float32", "float16"), on_device=True)
     assert {choice.dtype for choice in choose(large, "float32", 1, memory)} == {"float16"}
     assert advise((), large, 10**8).status is Status.FAIL

@@ -9,6 +9,7 @@ import pytest
 
 from msport.architectures import ARCHITECTURES, ModelConfig, Weight
 from msport.sizing.costs import Costs, cache_length
+from msport.sizing.fit import estimate, most_that_fits
 
 FAMILY = ARCHITECTURES["GptOssForCausalLM"]
 SIZES = {
@@ -77,7 +78,9 @@ def test_a_prompt_of_any_length_counts_the_pairs_one_by_one(costs: Costs) -> Non
         assert costs.prefill_flops(tokens) == products + 4 * pairs(tokens) * 4 * 16
 
 
-def test_the_table_of_weights_is_built_once_for_all_positions(costs: Costs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_of_weights_is_built_once_for_all_positions_and_dtypes(
+    costs: Costs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     built = []
 
     def build(config: ModelConfig) -> list[Weight]:
@@ -90,4 +93,5 @@ def test_the_table_of_weights_is_built_once_for_all_positions(costs: Costs, monk
         counted.decode_bytes(position)
         counted.prefill_flops(position + 1)
     assert counted.weight_bytes == replace(counted, dtype="bfloat16").weight_bytes
-    assert len(built) == 2
+    assert most_that_fits(lambda length: estimate(counted, length, 1).total, 10**6, 10**9) > 4096
+    assert built == [counted.config]

@@ -9,7 +9,7 @@ from bench.made_reports import CONFIG
 
 from msport.architectures import ARCHITECTURES
 from msport.sizing.costs import Costs
-from msport.sizing.fit import Need, make_costs, most_that_fits
+from msport.sizing.fit import estimate, make_costs, most_that_fits
 
 COSTS = Costs(CONFIG, "float32")
 
@@ -17,22 +17,22 @@ COSTS = Costs(CONFIG, "float32")
 def test_caches_are_counted_by_window_and_batch() -> None:
     # 2 layers see 24 tokens beside a chunk of 128, 2 see all 512; keys and values of 2 heads of 32 float32 numbers.
     slots = 2 * (24 + 128) + 2 * 512
-    need = Need.of(COSTS, 512, 3)
+    need = estimate(COSTS, 512, 3)
     assert need.caches == 3 * slots * 2 * 2 * 32 * 4
     assert need.weights == COSTS.weight_bytes
     assert need.total == need.weights + need.caches + need.workspace
 
 
 def test_the_workspace_grows_with_layers_batch_and_vocabulary() -> None:
-    workspace = Need.of(COSTS, 512, 1).workspace
-    assert Need.of(COSTS, 512, 8).workspace > workspace
+    workspace = estimate(COSTS, 512, 1).workspace
+    assert estimate(COSTS, 512, 8).workspace > workspace
     for change in ({"vocab_size": 200_000}, {"hidden_size": 4096}):
-        assert Need.of(Costs(replace(CONFIG, **change), "float32"), 512, 1).workspace > workspace
+        assert estimate(Costs(replace(CONFIG, **change), "float32"), 512, 1).workspace > workspace
 
 
 def _by_length(costs: Costs, **where: bool) -> float:
     """Bytes of workspace that each of a thousand positions more takes."""
-    short, long = (Need.of(costs, length, 1, **where).workspace for length in (128, 128 + 1024))
+    short, long = (estimate(costs, length, 1, **where).workspace for length in (128, 128 + 1024))
     return (long - short) / 1024
 
 
@@ -51,8 +51,8 @@ def test_portable_operators_hold_scores_for_every_position_in_every_full_layer_a
     # 48 kB a position with two full layers and neither sinks nor soft-cap, 459 kB with a soft-cap.
     assert 48e3 <= _by_length(_costs("Qwen2ForCausalLM", "float16")) < 58e3
     assert 459e3 <= _by_length(_costs("Gemma2ForCausalLM", "float16")) < 550e3
-    assert Need.of(COSTS, 2132, 1, portable=True).total > 954e6
-    assert Need.of(COSTS, 130, 1, portable=True).total > 740e6
+    assert estimate(COSTS, 2132, 1, portable=True).total > 954e6
+    assert estimate(COSTS, 130, 1, portable=True).total > 740e6
 
 
 def test_on_a_device_only_attention_with_a_soft_cap_or_a_portable_one_holds_its_scores() -> None:
@@ -69,8 +69,8 @@ def test_packed_experts_need_less() -> None:
 
 def test_half_precision_keeps_copies_on_the_cpu_and_none_on_a_device() -> None:
     half = Costs(CONFIG, "float16")
-    assert Need.of(half, 512, 1).workspace > Need.of(half, 512, 1, on_device=True).workspace + 2 * half.weight_bytes
-    assert Need.of(half, 512, 1, on_device=True).total < Need.of(COSTS, 512, 1, on_device=True).total
+    assert estimate(half, 512, 1).workspace > estimate(half, 512, 1, on_device=True).workspace + 2 * half.weight_bytes
+    assert estimate(half, 512, 1, on_device=True).total < estimate(COSTS, 512, 1, on_device=True).total
 
 
 def test_what_fits_is_the_most_that_fits() -> None:

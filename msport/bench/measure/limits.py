@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from msport.checkpoint.dtypes import by_name
 from msport.progress import Progress, Step
 from msport.sizing.free import available_memory
 
 _BUFFER_NBYTES = 1 << 29  # beyond the share of the last-level cache that one process can hope for
-_ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
 _ROUNDS = 5
 _SECONDS = 0.5
 
@@ -113,7 +113,7 @@ def measure(dtype: str, threads: int, seconds: float = _SECONDS, *, progress: Pr
     def run(product: Product, amount: int) -> Probe:
         return _probe(product.method, multiply(product, dtype, finish), amount, seconds)
 
-    probes: list[Callable[[], Probe]] = [partial(run, reading, reading.elements * _ITEMSIZE[dtype])]
+    probes: list[Callable[[], Probe]] = [partial(run, reading, reading.elements * by_name(dtype).itemsize)]
     if on_cpu:
         probes.insert(0, partial(_read_with_numpy, threads, seconds))
     probes += [partial(run, product, product.flops) for product in multiplying]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -16,3 +18,16 @@ def utc_now() -> str:
 def to_json(document: Mapping[str, Any]) -> str:
     """`document` as one JSON text, strict: raises ValueError for a number that is not finite."""
     return json.dumps(document, ensure_ascii=False, allow_nan=False)
+
+
+def json_values(value: Any) -> Any:
+    """`value` as JSON has it: a dataclass as its fields, an array as lists, a number that is not finite as None."""
+    if is_dataclass(value):
+        return {field.name: json_values(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: json_values(each) for key, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [json_values(each) for each in value]
+    if hasattr(value, "tolist"):
+        return json_values(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -49,6 +49,18 @@ def number(value: float, digits: int = 4) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def scientific(value: float, digits: int = 2) -> str:
+    """`value` with `digits` decimals and an exponent: ``1.23e-05``."""
+    return f"{value:.{digits}e}" if math.isfinite(value) else "not finite"
+
+
+def times(ratio: float) -> str:
+    """How many times as large: ``2.3``, or two significant digits from a hundred on."""
+    if not math.isfinite(ratio):
+        return "not finite"
+    return f"{ratio:.1f}" if ratio < 100.0 else f"{float(f'{ratio:.1e}'):,.0f}"
+
+
 def power_of_ten(exponent: int) -> str:
     """10 to the power of `exponent`."""
     return "10" + str(exponent).translate(_SUPERSCRIPTS)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from msport import __version__
-from msport.validate.compare.layers import LayerError
+from msport.validate.compare.layers import LayerError, OperationError, stands_out
 from msport.validate.compare.results import PromptResult
 from msport.validate.compare.weights import TensorCheck
 from msport.validate.reference.noise import Noise
@@ -96,4 +96,22 @@ class Findings:
     @property
     def worst(self) -> PromptResult | None:
         """The result with the largest relative L2 error."""
-        return max(self.results, key=lambda result: result.errors.relative_l2.max(initial=-1.0), default=None)
+        return max(self.results, key=lambda result: result.largest, default=None)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens were compared."""
+        return sum(len(result.errors) for result in self.results)
+
+    @property
+    def not_finite(self) -> int:
+        """How many of them have logits that are not finite."""
+        return sum(int((~result.errors.finite).sum()) for result in self.results)
+
+    @property
+    def fault(self) -> OperationError | None:
+        """The operation to blame at `departure`: the first that departs, else one that stands out from other layers."""
+        if self.departure is None:
+            return None
+        found = stands_out(self.layers, self.departure)
+        return self.departure.first_operation or (found and found[0])

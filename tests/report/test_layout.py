@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from msport.report.layout import counted, display_width, number, percent, power_of_ten, shortened, table, utc
+from msport.report.layout import (
+    counted,
+    display_width,
+    number,
+    percent,
+    power_of_ten,
+    scientific,
+    shortened,
+    table,
+    times,
+    utc,
+)
 
 
 def test_columns_are_straight_beside_chinese_text() -> None:
@@ -53,3 +64,8 @@ def test_a_number_has_no_exponent_and_no_idle_digits() -> None:
 
 def test_powers_of_ten_are_written_as_people_do() -> None:
     assert [power_of_ten(exponent) for exponent in (4, -12)] == ["10⁴", "10⁻¹²"]
+
+
+def test_an_error_has_an_exponent_and_a_ratio_has_none() -> None:
+    assert [scientific(1.234e-5), scientific(0.5, 1), scientific(float("inf"))] == ["1.23e-05", "5.0e-01", "not finite"]
+    assert [times(2.345), times(99.94), times(12_345.0), times(float("nan"))] == ["2.3", "99.9", "12,000", "not finite"]

@@ -29,6 +29,11 @@ class PromptResult:
         return self.prompt.name if self.path == "prefill" else f"{self.prompt.name}, {self.path}"
 
     @property
+    def largest(self) -> float:
+        """The largest relative L2 error of a token; 0 where there is none."""
+        return float(self.errors.relative_l2.max(initial=0.0))
+
+    @property
     def worst(self) -> int:
         """The index of the token with the largest relative L2 error."""
         return int(self.errors.relative_l2.argmax())

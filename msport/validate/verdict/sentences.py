@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msport.report.layout import scientific, times
 from msport.validate.compare.departure import NOT_FINITE_THERE
 from msport.validate.compare.layers import LayerError, stands_out
 from msport.validate.compare.logits import BATCHED
@@ -11,7 +12,6 @@ from msport.validate.compare.results import PromptResult
 from msport.validate.findings import Findings
 from msport.validate.operations import ATTENDED, HEAD, OUTPUT, tensors_of
 from msport.validate.verdict.rules import LEAD, Judgement
-from msport.validate.views.tables import error_text, ratio_text
 
 # What level logits knows of a layer: the residual stream after each half.
 _HALVES = {ATTENDED: "attention", OUTPUT: "feed-forward"}
@@ -62,23 +62,23 @@ def _of_logits(report: Findings) -> str:
 
 def _passed(report: Findings, judgement: Judgement, worst: PromptResult) -> str:
     tokens = sum(len(result.errors) for result in report.results)
-    said = f"relative L2 error at most {error_text(worst.errors.relative_l2.max())} over {tokens:,} tokens"
+    said = f"relative L2 error at most {scientific(worst.errors.relative_l2.max())} over {tokens:,} tokens"
     tolerance = f"tolerance {judgement.tolerance:g}"
     if judgement.rule == "tolerance":
         return f"{said} ({tolerance}, the only thing that was judged)"
-    times = ratio_text(judgement.checks[0].ratio)
+    ratio = times(judgement.checks[0].ratio)
     weights = f"; {len(report.weights)} tensors are what their source makes them" if report.weights else ""
-    return f"within rounding: {said} ({tolerance}), {times} times the reference's own noise{weights}"
+    return f"within rounding: {said} ({tolerance}), {ratio} times the reference's own noise{weights}"
 
 
 def _reasons(report: Findings, judgement: Judgement, worst: PromptResult) -> Iterator[str]:
     """What broke the rule, the most telling first."""
     tokens = sum(len(result.errors) for result in report.results)
-    largest = error_text(worst.errors.relative_l2.max())
+    largest = scientific(worst.errors.relative_l2.max())
     infinite = sum(int((~result.errors.finite).sum()) for result in report.results)
     beyond = sum(int((r.failing & ~(r.errors.relative_l2 <= judgement.tolerance)).sum()) for r in report.results)
     check = judgement.worst
-    unexplained = "" if check is None or check.passed else f"{ratio_text(check.ratio)} times what rounding explains"
+    unexplained = "" if check is None or check.passed else f"{times(check.ratio)} times what rounding explains"
     if infinite:
         yield f"{infinite:,} of {tokens:,} tokens have logits that are not finite"
     elif beyond:
@@ -87,7 +87,7 @@ def _reasons(report: Findings, judgement: Judgement, worst: PromptResult) -> Ite
     elif unexplained and check is not None and check.metric != LEAD:
         yield (
             f"within {judgement.tolerance:g}, but {unexplained}: {check.metric}, {check.statistic},"
-            f" is {error_text(check.error)}, the reference's own noise {error_text(check.noise)};"
+            f" is {scientific(check.error)}, the reference's own noise {scientific(check.noise)};"
             f" the worst token has {largest}, {_token(worst, worst.worst)}"
         )
     if judgement.swapped:
@@ -160,7 +160,7 @@ def _where(report: Findings) -> str:
         said = f"first to depart: {error.name}, along our own trajectory; no operation of it does alone"
         said += _standing_out(report, error)
         return said + (_ties(error) or _adds_up(report))
-    found = f"first to depart: {error.name}, {first.name} ({error_text(first.largest, 1)}): {first.how}"
+    found = f"first to depart: {error.name}, {first.name} ({scientific(first.largest, 1)}): {first.how}"
     if first.how.startswith(NOT_FINITE_THERE):
         return f"{found}\nthe original is damaged, or overflows in {report.setup.reference_dtype or 'float32'}"
     if first.name in _HALVES and report.setup.level == "logits":
@@ -172,9 +172,9 @@ def _standing_out(report: Findings, error: LayerError) -> str:
     found = stands_out(report.layers, error)
     if found is None:
         return ""
-    operation, times = found
+    operation, ratio = found
     return (
-        f"\nits {operation.name} ({error_text(operation.largest, 1)}) errs {ratio_text(times)} times as much as in any"
+        f"\nits {operation.name} ({scientific(operation.largest, 1)}) errs {times(ratio)} times as much as in any"
         " other layer"
     )
 

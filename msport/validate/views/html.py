@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from msport.report.layout import Row, utc
-from msport.report.page import Banner, cards, heading, paragraph, remarks, render, section, table
+from msport.report.layout import scientific, times, utc
+from msport.report.page import Banner, cards, heading, paragraph, remarks, render, section
+from msport.report.table import Table
 from msport.validate.findings import Findings
 from msport.validate.verdict.sentences import describe_sides, verdict
 from msport.validate.views.pictures import (
@@ -15,17 +16,7 @@ from msport.validate.views.pictures import (
     positions_picture,
     routing_picture,
 )
-from msport.validate.views.tables import (
-    alignment,
-    error_text,
-    layer_rows,
-    operation_rows,
-    ratio_text,
-    result_groups,
-    result_rows,
-    text_rows,
-    weight_rows,
-)
+from msport.validate.views.tables import layer_table, operation_table, result_table, text_table, weight_table
 
 _TEXT_WIDTH = 110
 
@@ -35,66 +26,50 @@ def render_html(report: Findings) -> str:
     headline, *details = verdict(report).splitlines()
     word, _, said = headline.partition(": ")
     banner = Banner("good" if report.passed else "bad", word, (said, *details))
-    body = [
-        cards(_cards(report)),
-        *_layers(report),
-        *_routing(report),
-        *_logits(report),
-        *_weights(report),
-        *(section(title, remarks(lines)) for title, lines in _remarks(report) if lines),
-        section("Setup", _table(_setup_rows(report))),
-    ]
+    body = [cards(list(_cards(report)))]
+    if report.layers:
+        body += [section("Error by layer", *_layers(report)), *_routing(report)]
+    if report.results:
+        body += _logits(report)
+    if report.weights:
+        body.append(section("Weights", *_weights(report)))
+    if report.rounding:
+        body.append(section("Rounding", remarks(report.rounding)))
+    if report.notes:
+        body.append(section("What this run could not show", remarks(report.notes)))
+    body.append(section("Setup", _setup_table(report).html()))
     sides = f"{describe_sides(report)}; {utc(report.setup.date)}"
     return render("msport validate", report.setup.folder, sides, [banner], body)
 
 
-def _cards(report: Findings) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
+def _cards(report: Findings) -> Iterator[tuple[str, str]]:
     if report.worst is not None:
-        tokens = sum(len(result.errors) for result in report.results)
-        top1 = sum(float(result.errors.top1.sum()) for result in report.results) / max(1, tokens)
-        kl = max(float(result.errors.kl.max()) for result in report.results)
-        found += [
-            ("largest relative L2 error", error_text(report.worst.errors.relative_l2.max())),
-            *_noise_card(report),
-            ("tolerance", f"{report.setup.tolerance:g}"),
-            ("tokens compared", f"{tokens:,}"),
-            ("top-1 agrees", f"{top1:.2%}"),
-            ("largest KL, nats", error_text(kl)),
-        ]
+        top1 = sum(int(result.errors.top1.sum()) for result in report.results) / max(1, report.tokens)
+        yield "largest relative L2 error", scientific(report.worst.largest)
+        if report.judgement is not None and report.judgement.worst is not None:
+            yield "times what rounding explains", times(report.judgement.worst.ratio)
+        yield "tolerance", f"{report.setup.tolerance:g}"
+        yield "tokens compared", f"{report.tokens:,}"
+        yield "top-1 agrees", f"{top1:.2%}"
+        yield "largest KL, nats", scientific(max(result.errors.kl.max(initial=0.0) for result in report.results))
     if report.setup.level == "weights":
-        found.append(("tensors", f"{len(report.weights):,}"))
-        found.append(("elements", f"{sum(check.elements for check in report.weights):,}"))
+        yield "tensors", f"{len(report.weights):,}"
+        yield "elements", f"{sum(check.elements for check in report.weights):,}"
     if report.seconds:
-        found.append(("time", f"{sum(report.seconds.values()):,.0f} s"))
+        yield "time", f"{sum(report.seconds.values()):,.0f} s"
     if report.peak_bytes is not None:
-        found.append(("peak memory", f"{report.peak_bytes / 1e9:.1f} GB"))
-    return found
-
-
-def _noise_card(report: Findings) -> Iterator[tuple[str, str]]:
-    """The error that exceeds its bound most, or comes nearest to it."""
-    worst = None if report.judgement is None else report.judgement.worst
-    if worst is not None:
-        yield "times what rounding explains", ratio_text(worst.ratio)
+        yield "peak memory", f"{report.peak_bytes / 1e9:.1f} GB"
 
 
 def _layers(report: Findings) -> Iterator[str]:
-    if not report.layers:
-        return
-    parts = [
-        paragraph("The line is our own trajectory, the dots are blocks that were given the reference's own input."),
-        layers_picture(report),
-        _table(layer_rows(report), [error.layer == report.first_departure for error in report.layers]),
-    ]
+    yield paragraph("The line is our own trajectory, the dots are blocks that were given the reference's own input.")
+    yield layers_picture(report)
+    yield layer_table(report).html()
     departure = report.departure
     if departure is not None and len(departure.operations) > 1:
-        parts += [
-            heading(f"Inside {departure.name}, operation by operation"),
-            operations_picture(report, departure),
-            _table(operation_rows(departure), [operation.departs for operation in departure.operations]),
-        ]
-    yield section("Error by layer", *parts)
+        yield heading(f"Inside {departure.name}, operation by operation")
+        yield operations_picture(report, departure)
+        yield operation_table(departure).html()
 
 
 def _routing(report: Findings) -> Iterator[str]:
@@ -109,49 +84,28 @@ def _routing(report: Findings) -> Iterator[str]:
 
 
 def _logits(report: Findings) -> Iterator[str]:
-    if not report.results:
-        return
-    if texts := text_rows(report, _TEXT_WIDTH):
-        yield section("Prompts", _table([("prompt", "text"), *texts]))
-    yield section(
-        "Error by position",
-        paragraph("Relative L2 error of each token's logits."),
-        positions_picture(report),
-        _table(result_rows(report), [any(result.failed for result in group) for group in result_groups(report)]),
-    )
+    texts = text_table(report, _TEXT_WIDTH)
+    if texts.rows:
+        yield section("Prompts", texts.html())
+    said = paragraph("Relative L2 error of each token's logits.")
+    yield section("Error by position", said, positions_picture(report), result_table(report).html())
     yield section("Distribution of logit differences", differences_picture(report))
 
 
 def _weights(report: Findings) -> Iterator[str]:
-    if not report.weights:
-        return
-    wrong = [check for check in report.weights if not check.passed]
-    of_one = None if report.setup.level == "weights" else report.departure
-    said = "" if of_one is None else paragraph(f"The tensors of {of_one.name} against their source.")
-    yield section("Weights", said, _table(weight_rows(report.weights), [True] * len(wrong)))
+    if report.setup.level != "weights" and report.departure is not None:
+        yield paragraph(f"The tensors of {report.departure.name} against their source.")
+    yield weight_table(report.weights).html()
 
 
-def _remarks(report: Findings) -> Iterator[tuple[str, Sequence[str]]]:
-    yield "Rounding", report.rounding
-    yield "What this run could not show", report.notes
-
-
-def _setup_rows(report: Findings) -> list[Row]:
+def _setup_table(report: Findings) -> Table:
     setup = report.setup
     stated = [(name, getattr(setup, name)) for name in type(setup).__slots__ if name not in ("versions", "date")]
     seconds = [(phase, f"{value:.1f} s") for phase, value in (report.seconds or {}).items()]
-    rows = [("began", utc(setup.date)), *stated, *setup.versions.items(), *seconds]
-    return [
-        ("setting", "value"),
-        *((name.replace("_", " "), _said(value)) for name, value in rows if value is not None),
-    ]
+    values = [("began", utc(setup.date)), *stated, *setup.versions.items(), *seconds]
+    rows = [(name.replace("_", " "), _said(value)) for name, value in values if value is not None]
+    return Table(("setting", "value"), rows, "<<")
 
 
 def _said(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-
-
-def _table(rows: Sequence[Row], bad: Sequence[bool] = ()) -> str:
-    """`bad` marks rows of the body, from the first on."""
-    marks = ["bad" if number < len(bad) and bad[number] else "" for number in range(len(rows) - 1)]
-    return table(rows, alignment(rows[0]), marks)

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 
 from msport.report import chart
 from msport.report.frame import Limit, Point
-from msport.report.layout import exact_percent, percent, power_of_ten
+from msport.report.layout import exact_percent, percent, power_of_ten, scientific
 from msport.report.scale import Scale, decades, linear, places
 from msport.validate.compare.layers import LayerError
 from msport.validate.compare.metrics import DIFFERENCE_EDGES
-from msport.validate.compare.results import PromptResult
 from msport.validate.findings import Findings
 from msport.validate.verdict.tolerance import rounding
-from msport.validate.views.tables import error_text
 
 _SHORT = {"embed_tokens": "embed", "lm_head": "head"}
 
@@ -62,7 +60,7 @@ def positions_picture(report: Findings) -> str:
 
 def _errors(series: Sequence[chart.Series], x: Scale, limits: Sequence[Limit], *, across: str) -> str:
     y = decades([point.value for one in series for point in one.points] + [limit for limit, _ in limits])
-    return chart.line_chart(series, x, y, across=across, up="relative L2 error", show=error_text, limits=limits)
+    return chart.line_chart(series, x, y, across=across, up="relative L2 error", show=scientific, limits=limits)
 
 
 def operations_picture(report: Findings, error: LayerError) -> str:
@@ -73,9 +71,9 @@ def operations_picture(report: Findings, error: LayerError) -> str:
             [
                 chart.Mark(
                     each.largest,
-                    f"{each.name}: {error_text(each.largest)}",
+                    f"{each.name}: {scientific(each.largest)}",
                     "bad" if each.departs else "s0",
-                    note="" if math.isfinite(each.largest) else error_text(each.largest),
+                    note="" if math.isfinite(each.largest) else scientific(each.largest),
                 )
             ],
             bad=each.departs,
@@ -104,7 +102,7 @@ def routing_picture(report: Findings) -> str:
 def differences_picture(report: Findings) -> str:
     """A histogram of the differences of single logits; those of tokens that are not finite stand apart."""
     counts = sum(result.errors.differences.sum(axis=0) for result in report.results)
-    tokens, lost = (sum(map(count, report.results)) for count in (_tokens, _lost))
+    tokens, lost = report.tokens, report.not_finite
     share = lost / max(1, tokens)  # every token has as many logits as another
     total = max(1, int(counts.sum())) / (1.0 - share or 1.0)
     used = [number for number, count in enumerate(counts) if count]
@@ -127,14 +125,6 @@ def _bin(number: int, count: int, share: float) -> chart.Bin:
     edge = DIFFERENCE_EDGES[number]
     said = f"from {10**edge:.1e}" if number else "less, or equal"
     return chart.Bin(edge, edge + 0.25, share, f"{said}: {count:,} logits, {share:.2%}")
-
-
-def _tokens(result: PromptResult) -> int:
-    return len(result.errors)
-
-
-def _lost(result: PromptResult) -> int:
-    return int((~result.errors.finite).sum())
 
 
 def _departs_from(report: Findings) -> float:

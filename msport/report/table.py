@@ -1,0 +1,48 @@
+"""A table that a terminal and a page show alike."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
+
+from msport.report import layout, page
+from msport.report.layout import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """`rows` of cells below `head`; a cell may have several lines.
+
+    `align` holds ``<`` for each column of words and ``>`` for each of numbers, which those that it lacks are. `classes`
+    are the styles of the rows on a page, such as ``bad``; no styles at all where it is empty.
+    """
+
+    head: Row
+    rows: Sequence[Row]
+    align: str = "<"
+    classes: Sequence[str] = ()
+
+    def without(self, titles: Collection[str]) -> Table:
+        """The table without the columns that have these titles."""
+        return self._keep([title not in titles for title in self.head])
+
+    def without_empty(self) -> Table:
+        """The table without columns that have nothing below their title."""
+        return self._keep([any(row[number] for row in self.rows) for number in range(len(self.head))])
+
+    def lines(self, indent: str = "") -> Iterator[str]:
+        """For a terminal."""
+        return layout.table([self.head, *self.rows], self._sides, indent)
+
+    def html(self) -> str:
+        """For a page."""
+        return page.table([self.head, *self.rows], self._sides, self.classes)
+
+    @property
+    def _sides(self) -> str:
+        return self.align.ljust(len(self.head), ">")
+
+    def _keep(self, kept: Sequence[bool]) -> Table:
+        head, *rows = (tuple(compress(row, kept)) for row in (self.head, *self.rows))
+        return replace(self, head=head, rows=rows, align="".join(compress(self._sides, kept)))

@@ -20,20 +20,20 @@ from msport.cli.interruption import Interruption
 from msport.cli.streams import open_closed_streams
 from msport.errors import MsportError
 
-# Name and one-line help of each command, so that `msport --help` imports none of them.
+# Name and one-line help of each command. `msport --help` reads these and imports no command.
 COMMANDS = {
     "convert": "Stream a Hub checkpoint into a MindSpore checkpoint.",
-    "inspect": "Show what a checkpoint holds, from its headers alone.",
-    "validate": "Compare logits with PyTorch and say where they part.",
+    "inspect": "Show what a checkpoint holds; reads only headers.",
+    "validate": "Compare a converted model with PyTorch.",
     "generate": "Generate text with a converted model.",
     "bench": "Measure loading, compilation, prefill and decoding.",
-    "doctor": "Check this machine: versions, device, memory, a small model step.",
+    "doctor": "Check this machine: versions, device, memory, a small training step.",
     "sample": "Write a tiny random checkpoint in the Hub's exact layout.",
 }
 
 EPILOG = """\b
 Example: msport convert openai/gpt-oss-20b && msport validate --tol 1e-2
-Completion with Tab: eval "$(_MSPORT_COMPLETE=bash_source msport)"; also zsh_source, fish_source
+Tab completion: eval "$(_MSPORT_COMPLETE=bash_source msport)"; also zsh_source, fish_source
 """
 
 _SHORT_HELP_WIDTH = 80
@@ -53,7 +53,7 @@ class CommandGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Ends quietly where the reader of stdout went away, as `| head` does; click's exit code 1 is a verdict."""
+        """Ends quietly if the reader of stdout goes away, as `| head` does; click's exit code 1 means "failed" here."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -88,7 +88,7 @@ def cli(debug: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line; every error a user can cause ends here as one line on stderr and exit code 2."""
+    """Runs the command line. Every error that a user can cause becomes one line on stderr and exit code 2."""
     open_closed_streams()
     own_process = arguments is None
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -97,12 +97,12 @@ def main(arguments: list[str] | None = None) -> None:
         status = _run(arguments, debug, interruption)
     if own_process and interruption.number is not None and any(name.startswith("mindspore.") for name in sys.modules):
         sys.stdout.flush()
-        os._exit(status)  # MindSpore, half imported or in the middle of a graph, aborts where Python shuts down
+        os._exit(status)  # a half imported MindSpore, or one that runs a graph, aborts when Python shuts down
     sys.exit(status)
 
 
 def _run(arguments: list[str], debug: bool, interruption: Interruption) -> int:
-    """The exit code."""
+    """Runs the command and returns its exit code."""
     try:
         status: Any = cli.main(args=arguments, prog_name="msport", standalone_mode=False, obj=interruption)
         return status if isinstance(status, int) else 0
@@ -112,7 +112,7 @@ def _run(arguments: list[str], debug: bool, interruption: Interruption) -> int:
     except (click.Abort, KeyboardInterrupt):
         return interruption.tell()
     except Exception as error:
-        if interruption.number is not None:  # what MindSpore, or a worker, made of it
+        if interruption.number is not None:  # MindSpore or a worker raised it because of the interruption
             return interruption.tell()
         if debug:
             traceback.print_exc()
@@ -121,7 +121,7 @@ def _run(arguments: list[str], debug: bool, interruption: Interruption) -> int:
 
 
 def _show(error: click.ClickException) -> None:
-    """A wrong command line in one line as well; `msport` without a command is answered by the help."""
+    """Shows a wrong command line as one line; for `msport` without a command, shows the help."""
     message = error.format_message()
     if "\n" in message:
         error.show()
@@ -147,6 +147,6 @@ def describe(error: Exception) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    """The message without line breaks, and without what a hostile file could make a terminal do."""
+    """The message without line breaks and without control characters, which a hostile file may contain."""
     line = " ".join(str(error).split())
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in line)

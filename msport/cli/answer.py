@@ -1,4 +1,4 @@
-"""What ``msport generate`` prints while tokens come, and the line after them."""
+"""What ``msport generate`` prints while it generates, and the line after that."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import click
 from msport.msmodels.channels import Piece
 from msport.msmodels.tokenizer import Tokenizer
 
-# The channel of what is meant for the user; where text has no channel, all of it is.
+# The channel of the answer to the user. Text without channels is all answer.
 FINAL = "final"
 
 
 class Answer:
-    """Prints tokens as text: the answer on stdout; reasoning, and other channels, on stderr under their names.
+    """Prints tokens as text: the answer on stdout, reasoning and other channels on stderr under their names.
 
-    Without a tokenizer it prints ids. `times` are when the tokens came, `channel` is that of the text last shown.
+    Without a tokenizer it prints ids. `times` holds the time of each token in seconds, `channel` is the channel of the
+    last text.
     """
 
     def __init__(self, tokenizer: Tokenizer | None, prompt: Sequence[int]) -> None:
@@ -30,11 +31,11 @@ class Answer:
         self._message: int | None = None
         self._ended = True  # the last line shown
         for screen in (sys.stdout, sys.stderr):
-            if isinstance(screen, io.TextIOWrapper):  # GBK, the encoding of many a Chinese terminal, has no emoji
+            if isinstance(screen, io.TextIOWrapper):  # GBK, the encoding of many Chinese terminals, has no emoji
                 screen.reconfigure(errors="replace")
 
     def show(self, generated: Iterable[int], stop_ids: Collection[int]) -> None:
-        """Prints all tokens but a stop id; ends the line also where it is interrupted."""
+        """Prints all tokens except a stop id. Ends the line even if it is interrupted."""
         try:
             for token in generated:
                 self.times.append(time.perf_counter())
@@ -60,7 +61,7 @@ class Answer:
         first = self._message is None
         self._end_line()
         self.channel = channel
-        # Where stdout is a file of its own, nothing there needs to be set apart.
+        # If stdout is a file of its own, the answer needs no line break before it.
         shown = not first and sys.stdout.isatty() if self._is_answer else True
         if shown and channel is not None:
             click.secho(f"[{channel}]", dim=True, err=True)

@@ -34,7 +34,7 @@ _DTYPES = ("float32", "float16", "bfloat16", "mxfp4")
 
 
 class Several(click.ParamType):  # type: ignore[type-arg]
-    """One value or more, separated by commas."""
+    """One or more values, separated by commas."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
         self.name = name
@@ -64,30 +64,28 @@ def _dtype(text: str) -> str:
 @click.option(
     "--suite",
     type=click.Choice(["mixed", "grid", "prefill-decode", "memory"]),
-    help="A set of workloads that others publish; the options below change it.",
+    help="A set of workloads; the options below change it.",
 )
 @click.option(
     "--prompt", "prompt_tokens", type=Several("N,...", _number), help="Tokens of each prompt.  [default: 128]"
 )
 @click.option("--new-tokens", type=int, metavar="N", help="Tokens generated after each prompt.  [default: 64]")
-@click.option("--batch", type=Several("N,...", _number), help="Sequences that run together.  [default: 1]")
+@click.option("--batch", type=Several("N,...", _number), help="Sequences in a batch.  [default: 1]")
 @click.option(
     "--dtype",
     type=Several("DTYPE,...", _dtype),
-    help="What DIR computes in; mxfp4: experts packed.  [default: mxfp4 if DIR is, or the device's best]",
+    help="Dtype of computation; mxfp4: packed experts.  [default: mxfp4 if DIR is packed, else the device's best]",
 )
 @click.option(
     "--max-length",
     type=int,
     metavar="N",
-    help="Positions the caches hold, or the longest context of --suite memory.  [default: as many as needed]",
+    help="Length of the KV caches, or the longest context of --suite memory.  [default: as needed]",
 )
-@click.option("--warmup", type=int, metavar="N", help="Runs before the measured ones, in each process.  [default: 2]")
+@click.option("--warmup", type=int, metavar="N", help="Warm-up runs in each process.  [default: 2]")
 @click.option("--repeats", type=int, metavar="N", help="Measured runs; two or more show the spread.  [default: 5]")
 @click.option("--processes", type=int, metavar="N", help="Processes that share the measured runs.  [default: 2]")
-@click.option(
-    "--threads", type=int, metavar="N", help="Processors that every process may use.  [default: all it may use]"
-)
+@click.option("--threads", type=int, metavar="N", help="Processors that each process may use.  [default: all]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random prompts.")
 @click.option(
     "--baseline",
@@ -100,7 +98,7 @@ def _dtype(text: str) -> str:
     shell_complete=folders,
     help="Folder or Hub id for --baseline.  [default: what DIR was made from]",
 )
-@click.option("--published", is_flag=True, help="Print what others published about such models beside it.")
+@click.option("--published", is_flag=True, help="Also print figures that others published about this model.")
 @click.option("--compare", is_flag=True, help="Compare two or more JSON reports instead: --compare A.json B.json ...")
 @json_option
 @click.option(
@@ -128,10 +126,10 @@ def command(
 ) -> None:
     """Measure the converted checkpoint in DIR: loading, compiling, prefill, decoding, memory.
 
-    Every figure is measured, in processes of their own, and set beside the machine's memory bandwidth and speed of
-    matrix products from the same run. Options take several values, separated by commas, and measure all combinations.
-    docs/benchmarking.md says what each figure means.
-    DIR is the current folder if that is a converted checkpoint, else the newest one directly below it.
+    Each figure is measured in separate processes, and compared with the memory bandwidth and the speed of matrix
+    products that the same run measures. Options with several values, separated by commas, measure all combinations.
+    docs/benchmarking.md explains each figure. DIR defaults to the current folder if that is a converted checkpoint,
+    else to the newest one directly below it.
     """
     outputs = {"--json": json_file, "--csv": csv_file, "--html": html_file}
     check_outputs(outputs, printable=("--json", "--csv"), read=paths if compare else ())

@@ -1,4 +1,4 @@
-"""What a shell offers after Tab: folders, files and families; commands and options click offers by itself."""
+"""What a shell offers after Tab: folders, files and families. click itself offers commands and options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def files(context: Context, parameter: Parameter, incomplete: str) -> list[Compl
 
 
 def families(context: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
-    """The families that there are samples of."""
+    """The families that `msport sample` can write."""
     from msport.architectures import ARCHITECTURES
 
     titles = (family.title.lower() for family in ARCHITECTURES.values())

@@ -35,15 +35,15 @@ Examples:
     "--output",
     metavar="DIR",
     shell_complete=folders,
-    help="Folder to write; absent or empty.  [default: MODEL's name with -ms]",
+    help="Folder to write; new or empty.  [default: MODEL's name with -ms]",
 )
 @click.option(
     "--dtype",
     type=click.Choice(list(DTYPES)),
     default=AUTO,
     show_default=True,
-    help="What floating tensors become. auto: nothing else, but MXFP4 and FP8 are decoded to bfloat16. mxfp4: packed"
-    " experts stay packed, the rest becomes bfloat16.",
+    help="Dtype of floating-point tensors. auto: unchanged; MXFP4 and FP8 are decoded to bfloat16. mxfp4: packed"
+    " experts stay packed, everything else becomes bfloat16.",
 )
 @click.option(
     "--format",
@@ -51,7 +51,7 @@ Examples:
     type=click.Choice(list(FORMATS)),
     default="safetensors",
     show_default=True,
-    help="Of the files of weights. MindSpore maps safetensors, and reads a .ckpt file whole.",
+    help="Format of the weights. MindSpore memory-maps safetensors, but reads a whole .ckpt file.",
 )
 @click.option(
     "--max-shard-size",
@@ -59,7 +59,7 @@ Examples:
     callback=size,
     default=MAX_SHARD_SIZE,
     show_default=True,
-    help="Bytes of tensors in a file.",
+    help="Largest size of the tensors in one file.",
 )
 @click.option(
     "--max-memory",
@@ -67,20 +67,20 @@ Examples:
     callback=size,
     default=MAX_MEMORY,
     show_default=True,
-    help="Bound of the process's resident memory.",
+    help="Largest resident memory of the process.",
 )
-@click.option("--workers", type=int, help="Tensors converted at once.  [default: one a core, at most 4]")
+@click.option("--workers", type=int, help="Tensors converted at the same time.  [default: one per core, at most 4]")
 @click.option("--revision", help="Branch, tag or commit of a Hub repository.")
-@click.option("--source", type=click.Choice(HUBS), help=f"Hub that has MODEL.  [default: {DEFAULT_HUB}]")
+@click.option("--source", type=click.Choice(HUBS), help=f"Hub to get MODEL from.  [default: {DEFAULT_HUB}]")
 @click.option("--keep-source", is_flag=True, help="Download MODEL into the Hub's cache first, instead of streaming it.")
 @click.option(
     "--verify",
     is_flag=True,
-    help="Read the result back, and compute it again from the source (a streamed one is fetched again), before it"
+    help="Read the result back and compute it again from the source (a streamed one is downloaded again) before it"
     " appears.",
 )
-@click.option("--restart", is_flag=True, help="Discard what an interrupted conversion has left, and begin anew.")
-@click.option("--dry-run", is_flag=True, help="Print the plan, the disk and the memory it needs; write nothing.")
+@click.option("--restart", is_flag=True, help="Discard what an interrupted conversion left, and start over.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and the disk and memory that it needs; write nothing.")
 @click.option(
     "--json",
     "as_json",
@@ -105,12 +105,12 @@ def command(
 ) -> None:
     """Convert MODEL, a folder or a Hub id, to a checkpoint that MindSpore loads.
 
-    Weights stream through a bounded amount of memory, from a Hub without being stored. The folder appears under its
+    Weights stream through a bounded amount of memory; weights from a Hub are not stored. The folder appears under its
     name when it is complete.
 
-    Until then it is written as a hidden sibling, .NAME.msport-partial. Whatever ends the command before its time (an
-    error, a full disk, Ctrl-C, kill -9, a power failure) leaves that, and the same command again goes on from there.
-    Remove it, or add --restart, to begin anew.
+    Until then msport writes to a hidden folder next to it, .NAME.msport-partial. After an interruption (an error, a
+    full disk, Ctrl-C, kill -9, a power failure), run the same command again to resume. To start over, add --restart or
+    remove the hidden folder.
     """
     if dry_run:
         refuse_given("--dry-run writes nothing", "verify", "keep_source")

@@ -1,4 +1,4 @@
-"""What ``msport convert`` prints: the plan of a conversion, and what became of it."""
+"""What ``msport convert`` prints: the plan of a conversion, and its result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from msport.sizing.units import format_size
 
 
 def summary(conversion: Conversion) -> dict[str, Any]:
-    """What is known before and after alike, for JSON."""
+    """The part of the JSON document that plan and result share."""
     plan = conversion.plan
     return {
         "source": conversion.source.id,
@@ -39,7 +39,7 @@ def summary(conversion: Conversion) -> dict[str, Any]:
 
 
 def plan_document(conversion: Conversion, done_nbytes: int) -> dict[str, Any]:
-    """The whole plan for JSON; `done_nbytes` of its tensors are there already."""
+    """The whole plan for JSON. `done_nbytes` bytes of its tensors exist already."""
     tensors = [
         {
             "name": tensor.name,
@@ -69,7 +69,7 @@ def plan_document(conversion: Conversion, done_nbytes: int) -> dict[str, Any]:
 
 
 def plan_text(conversion: Conversion, done_nbytes: int) -> str:
-    """The plan for people; `done_nbytes` of its tensors are there already."""
+    """The plan as text. `done_nbytes` bytes of its tensors exist already."""
     plan, budget = conversion.plan, conversion.budget
     source = conversion.source.id if conversion.source.revision else conversion.source.folder
     lines = [f"{source}: {plan.architecture} to {_dtypes(plan)}, {plan.format}", "", "tensors"]
@@ -90,7 +90,7 @@ def plan_text(conversion: Conversion, done_nbytes: int) -> str:
 
 
 def _dtypes(plan: Plan) -> str:
-    """The dtype of the output, and what else there is."""
+    """The dtype of the output, and other dtypes in it."""
     others = Counter(tensor.dtype.name for tensor in plan.tensors if tensor.dtype.name != plan.dtype)
     if plan.dtype == "mxfp4" or not others:  # whose blocks and scales are bytes
         return plan.dtype
@@ -99,7 +99,7 @@ def _dtypes(plan: Plan) -> str:
 
 
 def _rounded_lines(plan: Plan) -> list[str]:
-    """What loses digits, in a sentence; nothing where every value stays what it is."""
+    """A line about the tensors that are rounded; no line if every value stays the same."""
     parts = [f"{counted(each.count, 'tensor')} from {each.source} to {each.target}" for each in plan.rounded]
     return [f"rounded: {', '.join(parts)}; --dtype float32 keeps every value"] if parts else []
 
@@ -145,7 +145,7 @@ def _shard_rows(plan: Plan) -> list[tuple[str, ...]]:
 
 
 def result_text(conversion: Conversion, seconds: float, verified: bool, resumed_nbytes: int) -> str:
-    """What was made, in `seconds`, for people; `resumed_nbytes` of it by earlier runs."""
+    """The result as text, converted in `seconds`; earlier runs wrote `resumed_nbytes` bytes of it."""
     plan = conversion.plan
     rate = format_size(int((plan.nbytes - resumed_nbytes) / seconds))
     resumed = f", {format_size(resumed_nbytes)} of it earlier" if resumed_nbytes else ""

@@ -31,7 +31,7 @@ Exit status: 0 nothing failed, 1 a check failed.
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16", "mxfp4"]),
-    help="What DIR would compute in; mxfp4: experts packed.  [default: mxfp4 if DIR is, or the device's best]",
+    help="Dtype of computation; mxfp4: packed experts.  [default: mxfp4 if DIR is packed, else the device's best]",
 )
 @click.option(
     "--max-length",
@@ -39,16 +39,16 @@ Exit status: 0 nothing failed, 1 a check failed.
     default=4096,
     show_default=True,
     metavar="N",
-    help="Tokens that DIR's caches would hold.",
+    help="Length of the KV caches, in tokens.",
 )
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Sequences that run together.")
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Sequences in a batch.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     default=120,
     show_default=True,
     metavar="SECONDS",
-    help="After which a check that hangs has failed.",
+    help="Time after which a check that hangs fails.",
 )
 @click.option("--ascend", is_flag=True, help="Only build the Ascend graphs of DIR's config.json, on any machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
@@ -57,9 +57,9 @@ def command(
 ) -> int:
     """Check this machine: versions, device, CANN, memory, disk, compiler, and a small step of training.
 
-    With DIR, a converted checkpoint, also whether that is whole and fits this machine. Each line passes, warns or
-    fails, and says what to do. With --ascend, whether MindSpore accepts the graphs that an Ascend NPU would run, and
-    which of their parts are fused operators; that needs no NPU, reads no weights and measures nothing.
+    With DIR, a converted checkpoint, also check that it is complete and fits this machine. Each line passes, warns or
+    fails, and says what to do. With --ascend, check instead that MindSpore accepts the graphs that an Ascend NPU would
+    run, and print which of their parts are fused operators. This needs no NPU, reads no weights and measures nothing.
     """
     from msport.doctor import diagnose
 

@@ -1,4 +1,4 @@
-"""DIR of the commands that run a converted checkpoint."""
+"""The argument DIR of the commands that run a converted checkpoint."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from msport.errors import CheckpointError, UsageError
 def find_folder(given: str | None, current: Path | None = None) -> Path:
     """The converted checkpoint that a command works on.
 
-    `given`, if it is; else the current folder if it holds a converted checkpoint, else the newest one directly below.
-    Raises `CheckpointError` if `given` is none, and `UsageError` if there is none to be found.
+    This is `given` if it is not None; else the current folder if it is a converted checkpoint; else the newest one
+    directly below. Raises `CheckpointError` if `given` is no converted checkpoint, and `UsageError` if none is found.
     """
     if given is not None:
         return _checked(Path(given))

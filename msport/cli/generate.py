@@ -34,7 +34,7 @@ Examples:
   msport generate --ids 1,2,3
 """
 
-# Caches come in steps of this length, so that prompts of about one size share one compiled graph.
+# Lengths of KV caches are multiples of this, so that prompts of similar length share a compiled graph.
 _LENGTH_STEP = 512
 
 
@@ -44,26 +44,35 @@ _LENGTH_STEP = 512
     "-p",
     "--prompt",
     "prompts",
-    multiple=True,  # so that a second one is refused, not taken in place of the first
+    multiple=True,  # so that a second one is refused; click would let it replace the first
     metavar="TEXT",
-    help="What to continue or answer; - reads it from stdin.",
+    help="Prompt; - reads it from stdin.",
 )
-@click.option("--ids", metavar="1,2,3", help="Token ids instead of text.")
+@click.option("--ids", metavar="1,2,3", help="Prompt as token ids.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="0: always the likeliest token.")
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="0: always the most likely token.")
 @click.option(
-    "--top-p", type=float, default=1.0, show_default=True, help="Draw from the likeliest tokens that reach it."
+    "--top-p",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Sample from the most likely tokens whose probabilities add up to it.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Equal seeds draw equal tokens.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of sampling.")
 @click.option(
-    "--chat/--raw", default=None, help="Through the chat template, or as it is.  [default: --chat if there is one]"
+    "--chat/--raw", default=None, help="Use the chat template, or the text as it is.  [default: --chat if there is one]"
 )
-@click.option("--system", metavar="TEXT", help="System message of the chat.")
-@click.option("--max-length", type=click.IntRange(min=1), metavar="N", help="Tokens of prompt and answer together.")
+@click.option("--system", metavar="TEXT", help="System message for the chat template.")
+@click.option(
+    "--max-length",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Length of the KV caches: tokens of prompt and answer together.",
+)
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16", "mxfp4"]),
-    help="What DIR computes in; mxfp4: experts packed.  [default: mxfp4 if DIR is, or the device's best]",
+    help="Dtype of computation; mxfp4: packed experts.  [default: mxfp4 if DIR is packed, else the device's best]",
 )
 def command(
     folder: str | None,
@@ -80,10 +89,10 @@ def command(
 ) -> None:
     """Generate text with the converted checkpoint in DIR, token by token, on stdout.
 
-    Where a model writes in channels, as gpt-oss does, only the final one goes to stdout; its reasoning (analysis) and
-    the others go to stderr under their names, as do statistics and the reason why the text ended.
+    If a model writes in channels, as gpt-oss does, only the channel final goes to stdout. Its reasoning (analysis) and
+    other channels go to stderr under their names. Statistics and the reason why the text ended go to stderr too.
 
-    DIR is the current folder if that is a converted checkpoint, else the newest one directly below it.
+    DIR defaults to the current folder if that is a converted checkpoint, else to the newest one directly below it.
     """
     SamplingConfig(temperature=temperature, top_p=top_p)  # refuses bad values before anything is loaded
     _check_options(prompts, ids, chat, temperature)
@@ -116,7 +125,7 @@ def command(
 
 
 def _load(checkpoint: Path, dtype: str | None, length: int, phases: Phases) -> LanguageModel:
-    """The model, with the graphs that generating needs: no word waits for one."""
+    """The loaded model, with the graphs for generating compiled, so that no token waits for a compilation."""
     with phases.phase("starting"):
         from msport.msmodels.loading import load_model
     model = load_model(checkpoint, dtype=dtype, max_length=length, phases=phases)
@@ -125,7 +134,7 @@ def _load(checkpoint: Path, dtype: str | None, length: int, phases: Phases) -> L
 
 
 def _check_options(prompts: Sequence[str], ids: str | None, chat: bool | None, temperature: float) -> None:
-    """Raises `UsageError` where one option would leave another without effect; says so of a seed."""
+    """Raises `UsageError` if an option makes another one useless; for a seed, only prints a note."""
     if len(prompts) > 1:
         raise UsageError(f"generate takes one prompt, not {len(prompts)}; run it once for each")
     if not prompts and ids is None:
@@ -134,11 +143,11 @@ def _check_options(prompts: Sequence[str], ids: str | None, chat: bool | None, t
         refuse_given("--ids goes to the model as it is", "prompts", "system", *(["chat"] if chat else []))
     if temperature == 0.0 and (ignored := given("top_p", "seed")):
         options = " and ".join(ignored)
-        click.echo(f"note: without effect at --temperature 0, where nothing is drawn: {options}", err=True)
+        click.echo(f"note: no effect at --temperature 0, which does not sample: {options}", err=True)
 
 
 def _choose_length(prompt: int, new: int, stated: int | None, limit: int) -> int:
-    """How long the caches must be; raises `UsageError` if the prompt leaves no room for a single token."""
+    """The length of the KV caches, in tokens. Raises `UsageError` if the prompt leaves no room for a single token."""
     if stated is None:
         length = min(limit, -(-(prompt + new) // _LENGTH_STEP) * _LENGTH_STEP)
         remedy = "the model was made for no more; shorten the prompt"
@@ -162,7 +171,7 @@ def _why_it_ended(answer: Answer, stop_ids: frozenset[int], max_new_tokens: int,
 
 
 def _spent(before: Mapping[str, float], times: Sequence[float], *reason: str) -> str:
-    """All of the time: the seconds of the phases `before` the model got the prompt, and when each token came after."""
+    """Where the time went: seconds of the phases `before` the model got the prompt, and of the tokens after that."""
     rate = f", {(len(times) - 1) / (times[-1] - times[0]):.1f} tokens/s" if len(times) > 1 else ""
     spent = {**before, "first token": times[0]} if times else dict(before)
     spent["total"] = sum(before.values()) + (times[-1] if times else 0.0)

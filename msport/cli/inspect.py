@@ -33,13 +33,15 @@ _MAX_PATH = 4096
 
 @click.command(epilog=EXAMPLES)
 @click.argument("path", shell_complete=files)
-@click.option("--tensors", "every_tensor", is_flag=True, help="List every tensor instead of one row a layer pattern.")
-@click.option("--verify", is_flag=True, help="Also read a converted folder whole and check each tensor's SHA-256.")
+@click.option("--tensors", "every_tensor", is_flag=True, help="List every tensor instead of one row per pattern.")
+@click.option(
+    "--verify", is_flag=True, help="Also read all bytes of a converted folder and check each tensor's SHA-256."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 def command(path: str, every_tensor: bool, verify: bool, as_json: bool) -> None:
     """Show what PATH holds: a folder in the Hub's layout, a converted folder, or one .safetensors or .ckpt file.
 
-    Only headers are read, unless --verify is given.
+    Reads only headers, unless --verify is given.
     """
     if as_json:
         refuse_given("--json lists every tensor", "every_tensor")

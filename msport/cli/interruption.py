@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM: a command stops in good order, and its last line says what was done.
+"""Ctrl-C and SIGTERM stop a command cleanly; its last line says what was done.
 
-MindSpore puts its own handler of SIGINT in the place of Python's whenever a graph is compiled or run; that one ends the
-process by SIGTERM. Therefore SIGINT is blocked in every thread, which no handler overrides, and a thread waits for it.
+Whenever MindSpore compiles or runs a graph, it replaces Python's handler of SIGINT by its own, which ends the process
+by SIGTERM. Therefore SIGINT is blocked in every thread, which no handler can override, and one thread waits for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import click
 if TYPE_CHECKING:
     from typing_extensions import Self  # Python 3.10 has none
 
-# A second Ctrl-C ends the process at once, but not what is the same impatient push of the keys.
+# A second Ctrl-C ends the process at once, but only after this time: before, it may be the same push of the keys.
 _PATIENCE_SECONDS = 1.0
 _SECONDS_BETWEEN_KNOCKS = 0.05
 _STDERR = 2
@@ -30,8 +30,8 @@ _STDERR = 2
 class Interruption:
     """Within this context SIGINT and SIGTERM raise `KeyboardInterrupt` in the main thread, once.
 
-    `number` is the signal that came, None before; `quiet` hides what others write to stderr from then on. Outside the
-    main thread, which alone may set handlers, nothing is changed.
+    `number` is the signal that came, or None. `quiet` hides what other code writes to stderr after the signal. Only the
+    main thread can set handlers; in other threads this context does nothing.
     """
 
     def __init__(self, *, quiet: bool = True) -> None:
@@ -44,18 +44,19 @@ class Interruption:
         self._waiter: threading.Thread | None = None
 
     def tell(self) -> int:
-        """Prints the last line; returns the exit code, as shells have it."""
+        """Prints the last line and returns the exit code, 128 plus the signal's number, as in shells."""
         self._show_stderr()
         word = "stopped by SIGTERM" if self.number == signal.SIGTERM else "interrupted"
         line = f"msport: {word}{self.done or ': nothing was written'}"
-        click.echo(f"\n{line}" if sys.stderr.isatty() else line, err=True)  # a terminal shows a bar, or ^C
+        # A terminal may show a bar or ^C in this line.
+        click.echo(f"\n{line}" if sys.stderr.isatty() else line, err=True)
         return 128 + (self.number or signal.SIGINT)
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             self._before = signal.signal(signal.SIGTERM, self._stop)
-            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as the shell has it for `msport ... &`
+            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell ignores it for `msport ... &`
                 self._waiter = threading.Thread(target=self._wait, name="msport-interruption", daemon=True)
                 self._waiter.start()
         return self
@@ -70,7 +71,7 @@ class Interruption:
         if self._waiter is not None and self._waiter.ident is not None:
             signal.pthread_kill(self._waiter.ident, signal.SIGINT)
             self._waiter.join()
-        signal.sigtimedwait({signal.SIGINT}, 0)  # one that nobody has waited for
+        signal.sigtimedwait({signal.SIGINT}, 0)  # discards one that came late
         signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))  # which MindSpore may have replaced
         signal.signal(signal.SIGTERM, signal.SIG_DFL if self._before is None else self._before)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
@@ -80,8 +81,8 @@ class Interruption:
         pressed, self._pressed = time.monotonic(), True
         while not self._over:
             if self.number is None:
-                # It interrupts what the main thread waits for, and MindSpore leaves its handler alone. Once may be too
-                # early: the main thread may be about to wait.
+                # SIGTERM interrupts what the main thread waits for, and MindSpore does not replace its handler. It is
+                # sent repeatedly, because the first one may come just before the main thread begins to wait.
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
             again = signal.sigtimedwait({signal.SIGINT}, _SECONDS_BETWEEN_KNOCKS)
             if again and not self._over and time.monotonic() - pressed > _PATIENCE_SECONDS:
@@ -89,14 +90,14 @@ class Interruption:
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None:
-            return  # on the way out already
+            return  # already stopping
         self.number = signal.SIGINT if self._pressed else signal.SIGTERM
         if self._quiet:
             self._hide_stderr()
         raise KeyboardInterrupt
 
     def _hide_stderr(self) -> None:
-        """MindSpore takes an exception in the middle of a compilation for an error of the graph, and prints pages."""
+        """Hides stderr, because MindSpore reports an exception during compilation on several pages."""
         with suppress(OSError, ValueError):
             sys.stderr.flush()
             saved = os.dup(_STDERR)
@@ -115,7 +116,7 @@ class Interruption:
 
 @contextmanager
 def telling(done: Callable[[], str]) -> Iterator[None]:
-    """Has the last line of a command that is stopped in this context go on with `done()`: " after 17 tokens"."""
+    """If a command is stopped in this context, its last line ends with `done()`, for example " after 17 tokens"."""
     try:
         yield
     except BaseException as error:

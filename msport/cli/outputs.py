@@ -1,4 +1,4 @@
-"""Report files that a command writes at its end, and checks at its beginning."""
+"""Report files: a command checks them before it runs and writes them at its end."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ STDOUT = "-"
 def check_outputs(
     outputs: Mapping[str, str | None], printable: Sequence[str] = ("--json",), read: Sequence[str] = ()
 ) -> None:
-    """Raises `UsageError` or `OutputError` for files that could not be written, before anything has run for minutes.
+    """Raises `UsageError` or `OutputError` for files that cannot be written, before a long run begins.
 
-    `outputs` are by option, None where it was not given; the options `printable` take ``-`` too, one at a time. `read`
-    are files that must not be overwritten.
+    `outputs` maps options to files, or to None if not given. One of the options in `printable` may be ``-`` (stdout).
+    `read` lists files that must not be overwritten.
     """
     given = {option: path for option, path in outputs.items() if path is not None}
     printed = [option for option, path in given.items() if path == STDOUT]
@@ -38,13 +38,13 @@ def check_outputs(
 
 
 def write_output(path: str | None, render: Callable[[], str]) -> None:
-    """Writes what `render` gives to the file `path`, whole or not at all; None and ``-`` write nothing here."""
+    """Writes the result of `render` to the file `path`, completely or not at all. Does nothing for None and ``-``."""
     if path is None or path == STDOUT:
         return
     if _is_channel(Path(path)):
         Path(path).write_text(render(), encoding="utf-8")
     else:
-        write_atomically(Path(path).resolve(), render())  # a link stays one
+        write_atomically(Path(path).resolve(), render())  # a symbolic link stays a link
 
 
 def _is_channel(path: Path) -> bool:

@@ -18,7 +18,7 @@ json_option = click.option(
 
 
 def size(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """Callback of an option that is a size, such as 5GB or 400MB."""
+    """Click callback for a size such as 5GB or 400MB; returns bytes."""
     return None if value is None else parse_size(value)
 
 
@@ -31,24 +31,24 @@ def parse_ids(text: str) -> list[int]:
 
 
 def token_ids(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> list[list[int]]:
-    """Callback of an option of token ids that may be repeated."""
+    """Click callback for a repeatable option of token ids."""
     return [parse_ids(text) for text in value]
 
 
 def refuse_given(why: str, *names: str) -> None:
-    """Raises `UsageError` if one of the parameters `names` of this call was given, for it would be ignored."""
+    """Raises `UsageError` if one of the parameters `names` was given in this call, because it would be ignored."""
     if options := given(*names):
         raise UsageError(f"{why}: {', '.join(options)} would be ignored; leave that out")
 
 
 def refuse_others(why: str, *names: str) -> None:
-    """The same for every parameter of this call but `names`."""
+    """The same for every parameter of this call except `names`."""
     others = [str(parameter.name) for parameter in click.get_current_context().command.params]
     refuse_given(why, *(name for name in others if name not in names))
 
 
 def given(*names: str) -> list[str]:
-    """Those of the parameters `names` that this call was given, as options."""
+    """The parameters in `names` that were given in this call, as options."""
     context = click.get_current_context()
     options = {str(parameter.name): max(parameter.opts, key=len) for parameter in context.command.params}
     default = click.core.ParameterSource.DEFAULT

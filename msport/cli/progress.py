@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar where a person watches, lines of JSON where a program asked for them."""
+"""Progress on stderr: a bar on a terminal, or lines of JSON if asked for."""
 
 from __future__ import annotations
 
@@ -20,21 +20,20 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_LINES = 1.0
 _SECONDS_BETWEEN_TICKS = 0.5
-_SCALED_FROM = 10_000  # from here on a bar counts in thousands and millions
+_SCALED_FROM = 10_000  # above this, a bar shows thousands and millions
 
 
 class ProgressBar:
-    """A bar for each phase, on a terminal alone, of amounts in `unit`; with rate, time left and the tensor in work.
+    """A bar for each phase, only on a terminal, with amounts in `unit`, rate, time left and the current tensor.
 
-    Its clock goes on while a phase has no amounts to tell, or waits for the first. What an earlier run has done counts
-    as done, but not towards the rate.
+    Its clock runs even if a phase has no amounts yet. Work of an earlier run counts as done, but not for the rate.
     """
 
     def __init__(self, unit: str = "it") -> None:
         self._unit = unit
         self._bar: Any = None
         self._step: Step | None = None
-        self._lock = threading.Lock()  # one for the bar, which two threads show
+        self._lock = threading.Lock()  # two threads draw the bar
         self._left = threading.Event()
         self._clock = threading.Thread(target=self._tick, name="msport-progress", daemon=True)
 
@@ -50,7 +49,7 @@ class ProgressBar:
             self._bar.update(step.done - self._bar.n)
 
     def where(self) -> str:
-        """What the last line of a command says that is stopped now, and has written nothing."""
+        """The end of the last line if the command is stopped now, before it wrote anything."""
         if self._step is None:
             return ""
         amount = f", {self._step.done:,} of {self._step.total:,}" if self._step.total > 1 else ""
@@ -75,7 +74,7 @@ class ProgressBar:
             desc=step.phase,
             unit=self._unit,
             unit_scale=self._unit == "B" or step.total >= _SCALED_FROM,
-            bar_format=None if step.total > 1 else "{desc} [{elapsed}]",  # there is nothing to count but time
+            bar_format=None if step.total > 1 else "{desc} [{elapsed}]",  # only time can be shown
             disable=None,
         )
 
@@ -92,7 +91,9 @@ class ProgressBar:
 
 
 class ProgressLines:
-    """Writes one JSON object per line, in bytes: when a phase begins, once a second, and when it ends."""
+    """Writes one JSON object per line, with amounts in bytes: at the beginning of a phase, once per second, and at its
+    end.
+    """
 
     def __init__(self) -> None:
         self._phase = ""
@@ -121,10 +122,10 @@ class ProgressLines:
 
 
 def _of_width(note: str, width: int) -> str:
-    """The end of `note`, in which names differ, in `width` characters: a bar that takes the rest does not jump."""
+    """The end of `note`, where names differ, in exactly `width` characters, so that the bar keeps its width."""
     return note.ljust(width) if len(note) <= width else f"..{note[2 - width :]}"
 
 
 def bytes_on_stderr(as_json: bool) -> AbstractContextManager[Progress]:
-    """Progress in bytes as lines of JSON, or as a bar where stderr is a terminal."""
+    """Progress in bytes: lines of JSON, or a bar if stderr is a terminal."""
     return nullcontext(ProgressLines()) if as_json else ProgressBar("B")

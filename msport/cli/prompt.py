@@ -1,4 +1,4 @@
-"""The prompt of ``msport generate``: read, through the chat template, and as token ids that the model knows."""
+"""The prompt of ``msport generate``: reads it, applies the chat template, and encodes it to valid token ids."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from msport.architectures import ModelConfig
 from msport.errors import UsageError
 from msport.msmodels.tokenizer import Tokenizer, encode
 
-# Beyond it stdin is not read; a context of a million tokens is a third of that.
+# At most this many characters are read from stdin. A context of a million tokens is a third of that.
 _LONGEST_PROMPT = 16_000_000
-# A prompt that has more characters than these for each of the model's positions most likely does not fit.
+# A prompt with more characters per position of the model most likely does not fit.
 _CHARACTERS_PER_TOKEN = 8
-# How many tokens at the end of a part of a text may come together to fewer in the whole.
+# At a cut in a text, up to this many tokens may become fewer in the whole text.
 _UNSETTLED = 64
 
 
 def check_ids(ids: Sequence[int], config: ModelConfig) -> list[int]:
-    """`ids`; raises `UsageError` for one that the model does not know."""
+    """Returns `ids`. Raises `UsageError` for an id outside the vocabulary."""
     for token in ids:
         if not 0 <= token < config.vocab_size:
             raise UsageError(f"--ids: {token} is no token of the model; its ids go from 0 to {config.vocab_size - 1}")
@@ -37,7 +37,7 @@ def encode_prompt(
 ) -> list[int]:
     """Token ids of the prompt for the model in `folder`, through the chat template if `chat`; None: if there is one.
 
-    Raises `UsageError` for a prompt without tokens, and for one that certainly has more than the model has positions.
+    Raises `UsageError` for a prompt without tokens, and for one that is certainly longer than the model's context.
     """
     if not text:
         raise UsageError("the prompt is empty; give some text")
@@ -54,7 +54,7 @@ def encode_prompt(
 
 
 def _encode_bounded(text: str, tokenizer: Tokenizer, config: ModelConfig, **options: bool) -> list[int]:
-    """The ids of `text`. A megabyte takes seconds, so of a text that is far too long only the beginning is encoded."""
+    """The ids of `text`. Of a text that is much too long, only the beginning is encoded: a megabyte takes seconds."""
     limit = config.max_position_embeddings
     beginning = text[: _CHARACTERS_PER_TOKEN * limit]
     ids = encode(tokenizer, beginning, config, **options)
@@ -73,7 +73,7 @@ def _encode_bounded(text: str, tokenizer: Tokenizer, config: ModelConfig, **opti
 
 
 def read_prompt(prompt: str) -> str:
-    """The text given with -p, or for ``-`` that of stdin."""
+    """The text of -p, or that of stdin for ``-``."""
     if prompt != "-":
         return prompt
     if sys.stdin is None or sys.stdin.closed:

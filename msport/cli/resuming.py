@@ -1,4 +1,4 @@
-"""A conversion that ends before its time: what is kept of it, and how to go on."""
+"""A conversion that does not finish: what is kept of it, and how to resume."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from msport.report.layout import counted
 
 @contextmanager
 def resumable(conversion: Conversion) -> Iterator[None]:
-    """Says of every end of `conversion` before its time what is kept, and how to go on.
+    """If `conversion` does not finish, adds to the message what is kept and how to resume.
 
-    Raises OutputError for an error after which something is kept.
+    Raises `OutputError` for an error after which something is kept.
     """
     kept: list[Path] = []
     with telling(lambda: _said(conversion, kept)):

@@ -28,7 +28,7 @@ Examples:
 
 
 def _overrides(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
-    """Fields of config.json from NAME=VALUE, the value in JSON."""
+    """Fields of config.json from NAME=VALUE with the value in JSON."""
     fields: dict[str, Any] = {}
     for value in values:
         name, _, text = value.partition("=")
@@ -51,7 +51,9 @@ FAMILIES = ", ".join(family.title.lower() for family in ARCHITECTURES.values())
 @click.argument("architecture", metavar="FAMILY", shell_complete=families)
 @click.argument("folder", metavar="DIR", shell_complete=folders)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the weights.")
-@click.option("--dtype", type=click.Choice(list(DTYPES)), help="Of the weights.  [default: as the family ships]")
+@click.option(
+    "--dtype", type=click.Choice(list(DTYPES)), help="Dtype of the weights.  [default: as the family ships them]"
+)
 @click.option(
     "--set",
     "overrides",
@@ -61,7 +63,10 @@ FAMILIES = ", ".join(family.title.lower() for family in ARCHITECTURES.values())
     help="Replace a field of config.json, the value in JSON; may be repeated.",
 )
 @click.option(
-    "--max-shard-size", metavar="SIZE", callback=size, help="Bytes of tensors in a file.  [default: a quarter of all]"
+    "--max-shard-size",
+    metavar="SIZE",
+    callback=size,
+    help="Largest size of the tensors in one file.  [default: a quarter of all]",
 )
 def command(
     architecture: str,

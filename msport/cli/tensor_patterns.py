@@ -1,4 +1,4 @@
-"""Tensors summarised by layer: a hundred names that differ in a number are one row."""
+"""Tensors summarised over layers: names that differ only in numbers become one row."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Described(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """`count` tensors, of `nbytes` together, of one dtype and shape, whose names differ in numbers alone (``*``)."""
+    """`count` tensors of one dtype and shape, `nbytes` in total, whose names differ only in numbers (``*``)."""
 
     name: str
     dtype: DType

@@ -38,61 +38,66 @@ Exit status: 0 passed, 1 failed, 2 could not be judged.
     "--reference",
     metavar="MODEL|FILE",
     shell_complete=files,
-    help="Folder or Hub id to compare with, or golden values of --save-reference.  [default: what DIR was made from]",
+    help="Folder or Hub id to compare with, or a file of --save-reference.  [default: what DIR was made from]",
 )
 @click.option(
     "--tol",
     type=float,
-    help="Relative L2 error that a token may have.  [default: 1e-2; 2e-2 in float16, 1e-1 in bfloat16]",
+    help="Largest relative L2 error of a token.  [default: 1e-2; 2e-2 in float16, 1e-1 in bfloat16]",
 )
 @click.option(
     "--rule",
     type=click.Choice(["rounding", "tolerance"]),
     default="rounding",
     show_default=True,
-    help="Rounding must explain the error, and every weight be what its source makes it; or --tol alone decides.",
+    help="rounding: rounding must explain the errors, and every weight must match its source. tolerance: only --tol.",
 )
 @click.option(
     "--level",
     type=click.Choice(["logits", "layers", "weights"]),
     default="logits",
     show_default=True,
-    help="Compare logits; every operation of every layer too; or every tensor with its source, running nothing.",
+    help="Compare logits; or also every operation of every layer; or only every tensor with its source.",
 )
 @click.option(
     "--stream/--no-stream",
     default=None,
-    help="Run both sides one layer at a time.  [default: where the model would not fit in memory]",
+    help="Run both sides one layer at a time.  [default: if the model does not fit in memory]",
 )
 @click.option(
     "--max-length",
     type=int,
     metavar="N",
-    help="Tokens of the longest prompt.  [default: past the window and two chunks]",
+    help="Tokens of the longest prompt.  [default: more than the window and two prefill chunks]",
 )
 @click.option(
-    "-p", "--prompt", "prompts", multiple=True, metavar="TEXT", help="Use this prompt instead; may be repeated."
+    "-p",
+    "--prompt",
+    "prompts",
+    multiple=True,
+    metavar="TEXT",
+    help="Use this prompt instead of the default ones; may be repeated.",
 )
 @click.option(
-    "--ids", multiple=True, metavar="1,2,3", callback=token_ids, help="Use these token ids instead; may be repeated."
+    "--ids", multiple=True, metavar="1,2,3", callback=token_ids, help="Use this prompt of token ids; may be repeated."
 )
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16", "mxfp4"]),
-    help="What DIR computes in; mxfp4: experts packed.  [default: mxfp4 if DIR is, or the device's best]",
+    help="Dtype of computation; mxfp4: packed experts.  [default: mxfp4 if DIR is packed, else the device's best]",
 )
 @click.option(
     "--reference-dtype",
     type=click.Choice(["float32", "float16", "bfloat16", "model"]),
     default="float32",
     show_default=True,
-    help="What the reference computes in; model: what its weights are.",
+    help="Dtype of computation of the reference; model: that of its weights.",
 )
 @click.option(
     "--save-reference",
     metavar="FILE",
     shell_complete=files,
-    help="Keep what the reference computed, for machines that have no torch.",
+    help="Save what the reference computed, for machines without torch.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random prompts.")
 @json_option
@@ -116,9 +121,9 @@ def command(
     json_file: str | None,
     html_file: str | None,
 ) -> int:
-    """Compare the converted checkpoint in DIR with PyTorch, and say where they part.
+    """Compare the converted checkpoint in DIR with PyTorch, and say where they differ.
 
-    DIR is the current folder if that is a converted checkpoint, else the newest one directly below it.
+    DIR defaults to the current folder if that is a converted checkpoint, else to the newest one directly below it.
     """
     from msport.validate import validate_model
 
@@ -148,7 +153,7 @@ def _write(report: Report, json_file: str | None, html_file: str | None) -> None
     from msport.validate.views.html import render_html
     from msport.validate.views.text import render_text
 
-    with ExitStack() as last:  # a file that cannot be written keeps neither the other one nor the verdict back
+    with ExitStack() as last:  # a failed write must not keep back the other file or the verdict
         last.callback(lambda: click.echo(report.to_json() if json_file == STDOUT else render_text(report)))
         last.callback(write_output, html_file, lambda: render_html(report))
         last.callback(write_output, json_file, lambda: report.to_json() + "\n")

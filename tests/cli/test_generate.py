@@ -367,14 +367,11 @@ def test_the_model_that_was_taken_is_named_where_none_was_given(
     assert capsys.readouterr().err.startswith(f"model: {converted}\n")
 
 
-def test_options_of_drawing_are_announced_as_without_effect_where_nothing_is_drawn(
+def test_a_note_names_sampling_options_that_have_no_effect_at_temperature_0(
     converted: Path, calls: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     _run(converted, "-p", "hello", "--seed", "1", "--top-p", "0.5")
-    assert (
-        "note: without effect at --temperature 0, where nothing is drawn: --top-p and --seed\n"
-        in capsys.readouterr().err
-    )
+    assert "note: no effect at --temperature 0, which does not sample: --top-p and --seed\n" in capsys.readouterr().err
     _run(converted, "-p", "hello", "--seed", "1", "--temperature", "1")
     assert "note" not in capsys.readouterr().err
 

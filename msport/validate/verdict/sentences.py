@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from msport.report.layout import scientific, times
+from msport.report.layout import counted, scientific, times
 from msport.validate.compare.departure import NOT_FINITE_THERE
 from msport.validate.compare.layers import LayerError, stands_out
 from msport.validate.compare.logits import BATCHED
 from msport.validate.compare.results import PromptResult
+from msport.validate.compare.weights import TensorCheck
 from msport.validate.findings import Findings
 from msport.validate.operations import ATTENDED, HEAD, OUTPUT, tensors_of
-from msport.validate.verdict.rules import LEAD, Judgement
+from msport.validate.verdict.rules import LEAD, Check, Judgement
 
 # What level logits knows of a layer: the residual stream after each half.
 _HALVES = {ATTENDED: "attention", OUTPUT: "feed-forward"}
-
-
-def verdict(report: Findings) -> str:
-    """The outcome, and below it, if the model failed, what is known of the fault."""
-    return _of_weights(report) if report.setup.level == "weights" else _of_logits(report)
 
 
 def describe_sides(report: Findings) -> str:
@@ -37,98 +33,83 @@ def describe_sides(report: Findings) -> str:
     )
 
 
-def _of_weights(report: Findings) -> str:
-    elements = sum(check.elements for check in report.weights)
-    if report.passed:
-        return f"PASSED: {len(report.weights)} tensors, {elements:,} elements, each what its source makes it"
-    wrong = sum(not check.passed for check in report.weights)
-    return (
-        f"FAILED: {wrong} of {len(report.weights)} tensors are not what their source makes them;"
-        " convert it again with msport convert"
-    )
-
-
-def _of_logits(report: Findings) -> str:
+def verdict(report: Findings) -> str:
+    """The outcome, and below it, if the model failed, what is known of the fault."""
+    if report.setup.level == "weights":
+        return _of_weights(report)
     judgement, worst = report.judgement, report.worst
     if judgement is None or worst is None:
         return "FAILED: nothing was compared"
     if report.passed:
-        return f"PASSED: {_passed(report, judgement, worst)}{_excused(judgement)}"
-    reasons = list(_reasons(report, judgement, worst))
-    if not judgement.passed or report.departure is not None:
-        reasons.append(_where(report))
-    return f"FAILED: {chr(10).join(reasons)}{_excused(judgement)}"
+        lines = [f"PASSED: {_why_it_passed(report, judgement, worst)}"]
+    else:
+        first, *others = _why_it_failed(report, judgement, worst)
+        lines = [f"FAILED: {first}", *others]
+    return "\n".join([*lines, *_excused(judgement)])
 
 
-def _passed(report: Findings, judgement: Judgement, worst: PromptResult) -> str:
-    tokens = sum(len(result.errors) for result in report.results)
-    said = f"relative L2 error at most {scientific(worst.errors.relative_l2.max())} over {tokens:,} tokens"
-    tolerance = f"tolerance {judgement.tolerance:g}"
-    if judgement.rule == "tolerance":
-        return f"{said} ({tolerance}, the only thing that was judged)"
-    ratio = times(judgement.checks[0].ratio)
-    weights = f"; {len(report.weights)} tensors are what their source makes them" if report.weights else ""
-    return f"within rounding: {said} ({tolerance}), {ratio} times the reference's own noise{weights}"
-
-
-def _reasons(report: Findings, judgement: Judgement, worst: PromptResult) -> Iterator[str]:
-    """What broke the rule, the most telling first."""
-    tokens = sum(len(result.errors) for result in report.results)
-    largest = scientific(worst.errors.relative_l2.max())
-    infinite = sum(int((~result.errors.finite).sum()) for result in report.results)
-    beyond = sum(int((r.failing & ~(r.errors.relative_l2 <= judgement.tolerance)).sum()) for r in report.results)
-    check = judgement.worst
-    unexplained = "" if check is None or check.passed else f"{times(check.ratio)} times what rounding explains"
-    if infinite:
-        yield f"{infinite:,} of {tokens:,} tokens have logits that are not finite"
-    elif beyond:
-        said = f"{beyond:,} of {tokens:,} tokens exceed the tolerance {judgement.tolerance:g}; the worst has {largest}"
-        yield f"{said}{unexplained and ', ' + unexplained}, {_token(worst, worst.worst)}"
-    elif unexplained and check is not None and check.metric != LEAD:
-        yield (
-            f"within {judgement.tolerance:g}, but {unexplained}: {check.metric}, {check.statistic},"
-            f" is {scientific(check.error)}, the reference's own noise {scientific(check.noise)};"
-            f" the worst token has {largest}, {_token(worst, worst.worst)}"
-        )
-    if judgement.swapped:
-        yield _swapped(report, judgement)
-    if report.setup.level == "layers" and judgement.passed and report.departure is not None:
-        yield f"the logits agree to {largest}, but an operation departs"
-    yield from _wrong_weights(report, largest, agreeing=judgement.passed)
-
-
-def _swapped(report: Findings, judgement: Judgement) -> str:
-    lost = [(r, int(i)) for r in report.results for i in (r.failing & ~r.errors.top1 & r.errors.finite).nonzero()[0]]
-    result, index = max(lost, key=lambda found: found[0].errors.regret[found[1]])
+def _of_weights(report: Findings) -> str:
+    if report.passed:
+        elements = sum(check.elements for check in report.weights)
+        return f"PASSED: {len(report.weights)} tensors, {elements:,} elements, each what its source makes it"
     return (
-        f"{judgement.swapped:,} tokens rank another token first although the reference is sure: it leads by"
-        f" {result.errors.regret[index]:.3g} {_token(result, index)}"
+        f"FAILED: {len(_wrong(report.weights))} of {len(report.weights)} tensors are not what their source makes them;"
+        " convert it again with msport convert"
     )
 
 
-def _wrong_weights(report: Findings, largest: str, *, agreeing: bool) -> Iterator[str]:
-    """The tensors that are wrong, where no station of the model departs by which they would be told."""
-    wrong = [check for check in report.weights if not check.passed]
-    if wrong and (report.departure is None or report.departure.first_operation is None):
-        first = wrong[0]
-        what = first.fault or f"differs in {first.different:,} of {first.elements:,} elements"
-        said = f"the logits agree to {largest} within rounding, but " if agreeing else ""
+def _why_it_passed(report: Findings, judgement: Judgement, worst: PromptResult) -> str:
+    error = f"relative L2 error at most {scientific(worst.largest)} over {report.tokens:,} tokens"
+    tolerance = f"tolerance {judgement.tolerance:g}"
+    if judgement.rule == "tolerance":
+        return f"{error} ({tolerance}, the only thing that was judged)"
+    noise = f"{times(judgement.checks[0].ratio)} times the reference's own noise"
+    weights = f"; {len(report.weights)} tensors are what their source makes them" if report.weights else ""
+    return f"within rounding: {error} ({tolerance}), {noise}{weights}"
+
+
+def _why_it_failed(report: Findings, judgement: Judgement, worst: PromptResult) -> Iterator[str]:
+    """What broke the rule, the most telling first, and where to look."""
+    beyond = sum(int((r.failing & ~(r.errors.relative_l2 <= judgement.tolerance)).sum()) for r in report.results)
+    check = judgement.worst
+    unexplained = check if check is not None and not check.passed else None
+    if report.not_finite:
+        yield f"{report.not_finite:,} of {report.tokens:,} tokens have logits that are not finite"
+    elif beyond:
+        exceed = f"{beyond:,} of {report.tokens:,} tokens exceed the tolerance {judgement.tolerance:g}"
+        size = scientific(worst.largest) + (f", {_unexplained(unexplained)}" if unexplained else "")
+        yield f"{exceed}; the worst has {size}, {_token(worst, worst.worst)}"
+    elif unexplained and unexplained.metric != LEAD:
         yield (
-            f"{said}{len(wrong)} of {len(report.weights)} tensors are not what their source makes them: {first.name}"
-            f" {what}; convert again, and see --level weights"
+            f"within {judgement.tolerance:g}, but {_unexplained(unexplained)}:"
+            f" {unexplained.metric}, {unexplained.statistic}, is {scientific(unexplained.error)},"
+            f" the reference's own noise {scientific(unexplained.noise)};"
+            f" the worst token has {scientific(worst.largest)}, {_token(worst, worst.worst)}"
         )
+    if judgement.swapped:
+        yield _swapped(report, judgement)
+    if report.setup.level == "layers" and not report.layers:
+        yield "no layer was compared"
+    if report.setup.level == "layers" and judgement.passed and report.departure is not None:
+        yield f"the logits agree to {scientific(worst.largest)}, but an operation departs"
+    if report.departure is None or report.departure.first_operation is None:
+        yield from _wrong_weights(report, judgement, worst)
+    if not judgement.passed or report.departure is not None:
+        yield from _where_to_look(report)
 
 
-def _excused(judgement: Judgement) -> str:
-    said = []
-    if judgement.excused:
-        said.append(f"{judgement.excused:,} tokens are excused: their experts nearly tie, so that rounding decides")
-    if judgement.following:
-        said.append(
-            f"{judgement.following:,} tokens after a near tie of experts, whose keys they see, count in the median of"
-            " all tokens alone"
-        )
-    return "".join(f"\n{line}" for line in said)
+def _unexplained(check: Check) -> str:
+    return f"{times(check.ratio)} times what rounding explains"
+
+
+def _swapped(report: Findings, judgement: Judgement) -> str:
+    """How many tokens swap ranks, and the one of which the reference is surest."""
+    swapped = [(r, int(i)) for r in report.results for i in (r.failing & ~r.errors.top1 & r.errors.finite).nonzero()[0]]
+    result, index = max(swapped, key=lambda found: found[0].errors.regret[found[1]])
+    return (
+        f"{judgement.swapped:,} tokens rank another token first although the reference is sure: it leads by"
+        f" {result.errors.regret[index]:.3g}, {_token(result, index)}"
+    )
 
 
 def _token(result: PromptResult, index: int) -> str:
@@ -143,70 +124,87 @@ def _token(result: PromptResult, index: int) -> str:
     return f"{place}, where we rank token {ours} first, the reference {theirs}"
 
 
-def _where(report: Findings) -> str:
-    paths = {result.path for result in report.results if result.failed}
+def _wrong_weights(report: Findings, judgement: Judgement, worst: PromptResult) -> Iterator[str]:
+    """The tensors that are wrong."""
+    wrong = _wrong(report.weights)
+    if wrong:
+        agreeing = f"the logits agree to {scientific(worst.largest)} within rounding, but " if judgement.passed else ""
+        yield (
+            f"{agreeing}{len(wrong)} of {len(report.weights)} tensors are not what their source makes them:"
+            f" {_how_wrong(wrong[0])}; convert again, and see --level weights"
+        )
+
+
+def _where_to_look(report: Findings) -> Iterator[str]:
     error = report.departure
-    if error is None or error.first_operation is None:
-        if paths == {"decode"}:
-            return "only decoding fails: prefill agrees, so look at the caches and the one-token step"
-        if paths == {BATCHED}:
-            return "only batches fail: each prompt alone agrees, so look at padding and at what rows of a batch share"
-    if error is None:
-        return "no layer departs by more than rounding"
-    first = error.first_operation
-    if first is None and error.name == HEAD:
-        return "no layer departs, alone or along our own trajectory: look at how chunks and positions enter the model"
-    if first is None:
-        said = f"first to depart: {error.name}, along our own trajectory; no operation of it does alone"
-        said += _standing_out(report, error)
-        return said + (_ties(error) or _adds_up(report))
-    found = f"first to depart: {error.name}, {first.name} ({scientific(first.largest, 1)}): {first.how}"
-    if first.how.startswith(NOT_FINITE_THERE):
-        return f"{found}\nthe original is damaged, or overflows in {report.setup.reference_dtype or 'float32'}"
-    if first.name in _HALVES and report.setup.level == "logits":
-        found += f"\nthe fault is in the {_HALVES[first.name]}; --level layers names the operation"
-    return f"{found}{_weights(report, error)}"
+    operation = None if error is None else error.first_operation
+    paths = {result.path for result in report.results if result.failed}
+    if error is not None and operation is not None:
+        yield f"first to depart: {error.name}, {operation.name} ({scientific(operation.largest, 1)}): {operation.how}"
+        if operation.how.startswith(NOT_FINITE_THERE):
+            yield f"the original is damaged, or overflows in {report.setup.reference_dtype or 'float32'}"
+            return
+        if operation.name in _HALVES and report.setup.level == "logits":
+            yield f"the fault is in the {_HALVES[operation.name]}; --level layers names the operation"
+        yield from _weights_of(error, report)
+    elif paths == {"decode"}:
+        yield "only decoding fails: prefill agrees, so look at the caches and the one-token step"
+    elif paths == {BATCHED}:
+        yield "only batches fail: each prompt alone agrees, so look at padding and at what rows of a batch share"
+    elif error is None:
+        yield "no layer departs by more than rounding"
+    elif error.name == HEAD:
+        yield "no layer departs, alone or along our own trajectory: look at how chunks and positions enter the model"
+    else:
+        yield f"first to depart: {error.name}, along our own trajectory; no operation of it departs alone"
+        yield from _behind_the_drift(error, report)
 
 
-def _standing_out(report: Findings, error: LayerError) -> str:
-    found = stands_out(report.layers, error)
-    if found is None:
-        return ""
-    operation, ratio = found
-    return (
-        f"\nits {operation.name} ({scientific(operation.largest, 1)}) errs {times(ratio)} times as much as in any"
-        " other layer"
-    )
-
-
-def _weights(report: Findings, error: LayerError) -> str:
+def _weights_of(error: LayerError, report: Findings) -> Iterator[str]:
     """Whether the weights of the layer that departs are to blame."""
     checks = [check for check in report.weights if check.name.startswith(tensors_of(error.name))]
-    wrong = [check for check in checks if not check.passed]
-    if not checks:
-        return ""
-    if not wrong:
-        return (
-            f"\nthe {len(checks)} tensors of {error.name} are what their source makes them:"
+    wrong = _wrong(checks)
+    if wrong:
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        yield f"its weights are wrong: {_how_wrong(wrong[0])}{more}; convert again, and see --level weights"
+    elif checks:
+        yield (
+            f"the {len(checks)} tensors of {error.name} are what their source makes them:"
             " the fault is in config.json or in the computation"
         )
-    first, more = wrong[0], f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-    what = first.fault or f"has {first.different:,} of {first.elements:,} elements that its source does not make"
-    return f"\nits weights are wrong: {first.name} {what}{more}; convert again, and see --level weights"
 
 
-def _adds_up(report: Findings) -> str:
-    dtypes = {report.setup.dtype, report.setup.reference_dtype} - {"float32", None}
-    if not dtypes:
-        return ""
-    return f"\nrounding to {min(map(str, dtypes))} adds up along the way; float32 on both sides tells it from a fault"
-
-
-def _ties(error: LayerError) -> str:
+def _behind_the_drift(error: LayerError, report: Findings) -> Iterator[str]:
+    """What may have made our own trajectory drift, where no operation departs alone."""
+    found = stands_out(report.layers, error)
+    if found is not None:
+        operation, ratio = found
+        size = scientific(operation.largest, 1)
+        yield f"its {operation.name} ({size}) errs {times(ratio)} times as much as in any other layer"
     routing = error.routing
-    if routing is None or routing.agreeing == routing.tokens:
-        return ""
-    return (
-        f"\n{routing.tokens - routing.agreeing} tokens chose other experts there, where the reference's lead was at"
-        f" most {routing.margin:.1e}: a near tie, which rounding decides"
-    )
+    short = sorted({report.setup.dtype or "float32", report.setup.reference_dtype or "float32"} - {"float32"})
+    if routing is not None and routing.agreeing < routing.tokens:
+        yield (
+            f"{counted(routing.tokens - routing.agreeing, 'token')} chose other experts there, where the reference's"
+            f" lead was at most {routing.margin:.1e}: a near tie, which rounding decides"
+        )
+    elif short:
+        yield f"rounding to {short[0]} adds up along the way; float32 on both sides tells it from a fault"
+
+
+def _excused(judgement: Judgement) -> Iterator[str]:
+    if judgement.excused:
+        yield f"{judgement.excused:,} tokens are excused: their experts nearly tie, so that rounding decides"
+    if judgement.following:
+        yield (
+            f"{judgement.following:,} tokens after a near tie of experts, whose keys they see, count in the median of"
+            " all tokens alone"
+        )
+
+
+def _wrong(checks: Sequence[TensorCheck]) -> list[TensorCheck]:
+    return [check for check in checks if not check.passed]
+
+
+def _how_wrong(check: TensorCheck) -> str:
+    return f"{check.name} {check.fault or f'differs in {check.different:,} of {check.elements:,} elements'}"

@@ -25,7 +25,7 @@ def main() -> None:
     arguments = parse_arguments()
     load = os.getloadavg()[0]
     with checkpoint(arguments.model, arguments.folder) as (_, converted):
-        documents = [
+        reports = [
             benchmark(
                 converted,
                 batch=(1, 2),
@@ -34,10 +34,10 @@ def main() -> None:
                 repeats=arguments.repeats,
                 processes=arguments.processes,
                 progress=print_progress,
-            ).to_document()
+            )
             for _ in range(arguments.runs)
         ]
-    comparison = compare([f"run {number}" for number in range(1, arguments.runs + 1)], documents)
+    comparison = compare([f"run {number}" for number in range(1, arguments.runs + 1)], reports)
     print(render_comparison(comparison))
     changes = [change for several in comparison.changes for change in several if change.noise is not None]
     within_spread = sum(abs(change.change) <= max(SMALLEST, change.spread or 0.0) for change in changes)

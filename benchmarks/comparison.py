@@ -7,6 +7,7 @@ import tempfile
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from synthetic import GPT_OSS_20B
 
 from msport import convert_checkpoint
 from msport.bench.measure.limits import Limits
-from msport.bench.measure.processes import Bench
+from msport.bench.measure.processes import measure_limits, measure_msport, measure_transformers
 from msport.bench.measure.session import Session
+from msport.bench.measure.workload import Job
 from msport.progress import Step
 from msport.sample import write_sample
 
@@ -110,11 +112,12 @@ def checkpoint(
         yield source, converted
 
 
-def measure_in_turn(bench: Bench, source: Path, rounds: int) -> tuple[Limits, Pairs]:
+def measure_in_turn(job: Job, source: Path, rounds: int) -> tuple[Limits, Pairs]:
     """msport and Transformers in turn, `rounds` times; the machine before and after."""
-    limits = bench.measure_limits("float32")
-    pairs = [(bench.measure_subject(), bench.measure_baseline(source)) for _ in range(rounds)]
-    return limits + bench.measure_limits("float32"), pairs
+    theirs = replace(job, folder=str(source))
+    limits = measure_limits("float32", job.cores, print_progress)
+    pairs = [(measure_msport(job, print_progress), measure_transformers(theirs, print_progress)) for _ in range(rounds)]
+    return limits + measure_limits("float32", job.cores, print_progress), pairs
 
 
 def print_progress(step: Step) -> None:

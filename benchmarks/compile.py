@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -21,9 +21,9 @@ import numpy as np
 from comparison import SHAPES, checkpoint, print_progress
 
 from msport.bench.measure.machine import processor
-from msport.bench.measure.processes import make_bench
+from msport.bench.measure.processes import measure_msport, measure_warm_start
 from msport.bench.measure.session import Session
-from msport.bench.measure.workload import Workload
+from msport.bench.measure.workload import Job, Workload
 
 HIDDEN_SIZE = 256
 WORKLOAD = Workload(prompt_tokens=128, new_tokens=4)
@@ -61,8 +61,11 @@ def measure(model: str, layers: int, rounds: int, folder: str | None) -> dict[st
     """Seconds to compile both graphs of a model of so many layers, in each of `KINDS`."""
     overrides = {"hidden_size": HIDDEN_SIZE, "num_hidden_layers": layers}
     with checkpoint(model, folder, overrides) as (_, converted):
-        bench = make_bench(converted, [WORKLOAD], warmup=1, repeats=2, progress=print_progress)
-        started = [(bench.measure_subject(), bench.measure_warm_start()) for _ in range(rounds)]
+        job = Job(str(converted), (WORKLOAD,), WORKLOAD.length, warmup=1, repeats=2)
+        started = [
+            (measure_msport(job, print_progress), measure_warm_start(replace(job, repeats=0), print_progress))
+            for _ in range(rounds)
+        ]
     times = zip(*((cold, start.filling, start.warm) for cold, start in started), strict=True)
     _, first = started[0]
     return {

@@ -18,17 +18,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from comparison import Pairs, add_arguments, checkpoint, measure_in_turn, print_progress
+from comparison import Pairs, add_arguments, checkpoint, measure_in_turn
 
 from msport.architectures import load_config
 from msport.bench.caveats import on_machine
 from msport.bench.measure.limits import Limits
 from msport.bench.measure.machine import processor
-from msport.bench.measure.processes import make_bench
 from msport.bench.measure.session import Session
 from msport.bench.measure.statistics import median
 from msport.bench.measure.transformers_engine import check_installed
-from msport.bench.measure.workload import Workload
+from msport.bench.measure.workload import Job, Workload
 from msport.bench.shares import decode_share
 from msport.sizing.costs import Costs
 from msport.sizing.fit import make_costs
@@ -41,15 +40,8 @@ def main() -> None:
     workload, load = Workload(arguments.prompt, arguments.new_tokens), os.getloadavg()[0]
     dtype = "mxfp4" if arguments.packed else "float32"
     with checkpoint(arguments.model, arguments.folder, dtype=dtype) as (source, converted):
-        bench = make_bench(
-            converted,
-            [workload],
-            dtype=dtype,
-            warmup=arguments.warmup,
-            repeats=arguments.repeats,
-            progress=print_progress,
-        )
-        limits, pairs = measure_in_turn(bench, source, arguments.rounds)
+        job = Job(str(converted), (workload,), workload.length, dtype, arguments.warmup, arguments.repeats)
+        limits, pairs = measure_in_turn(job, source, arguments.rounds)
         costs = make_costs(load_config(converted), "float32", packed=arguments.packed)
     result = {**summarise(arguments.model, workload, limits, pairs, costs), "load_average_before": load}
     result["experts"] = "MXFP4" if arguments.packed else "float32"

@@ -15,16 +15,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from comparison import Pairs, add_arguments, checkpoint, measure_in_turn, print_progress
+from comparison import Pairs, add_arguments, checkpoint, measure_in_turn
 
 from msport.architectures import load_config
 from msport.bench.measure.limits import Limits
 from msport.bench.measure.machine import processor
-from msport.bench.measure.processes import make_bench
 from msport.bench.measure.session import Result
 from msport.bench.measure.statistics import median
 from msport.bench.measure.transformers_engine import check_installed
-from msport.bench.measure.workload import Workload
+from msport.bench.measure.workload import Job, Workload
 from msport.bench.shares import prefill_share
 from msport.sizing.costs import Costs
 
@@ -32,12 +31,11 @@ from msport.sizing.costs import Costs
 def main() -> None:
     arguments = parse_arguments()
     check_installed()
-    workloads = [Workload(prompt, new_tokens=1) for prompt in arguments.prompts]
+    workloads = tuple(Workload(prompt, new_tokens=1) for prompt in arguments.prompts)
     with checkpoint(arguments.model, arguments.folder) as (source, converted):
-        bench = make_bench(
-            converted, workloads, warmup=arguments.warmup, repeats=arguments.repeats, progress=print_progress
-        )
-        limits, pairs = measure_in_turn(bench, source, arguments.rounds)
+        longest = max(workload.length for workload in workloads)
+        job = Job(str(converted), workloads, longest, warmup=arguments.warmup, repeats=arguments.repeats)
+        limits, pairs = measure_in_turn(job, source, arguments.rounds)
         costs = Costs(load_config(converted), pairs[0][0].dtype)
     result = summarise(arguments.model, limits, pairs, costs)
     report(result)

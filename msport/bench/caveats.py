@@ -8,9 +8,8 @@ from itertools import chain
 from msport.bench.measure.limits import Limits
 from msport.bench.measure.loop import agreement
 from msport.bench.measure.machine import last_level_cache_nbytes
-from msport.bench.measure.session import Session
-from msport.bench.measurements import Measurements, Setup, Startup
-from msport.bench.shares import decode_share
+from msport.bench.measure.session import Session, Startup
+from msport.bench.measurements import Measurements, Setup
 from msport.sizing.units import format_size
 
 # A speed of the machine that moves by more than this during a benchmark is that of a busy one.
@@ -70,13 +69,13 @@ def _on_startup(startup: Startup) -> Iterator[str]:
 
 
 def _on_session(report: Measurements, session: Session) -> Iterator[str]:
-    costs, limits = report.costs(session), report.limits_of(session)
+    costs = report.costs(session)
     cache = last_level_cache_nbytes() if session.device == "CPU" else None
     for result in session.results:
         if len({run.tokens for run in result.runs}) > 1:
             yield f"{result.workload.title}: greedy tokens differ between repeats; check the model with msport validate"
-        share = limits and decode_share(result, costs, limits)
-        if share is None:
+        decode_share, _ = report.shares_of(session, result)
+        if decode_share is None:
             yield f"{result.workload.title}: one new token needs no decode step; there is nothing to say about decoding"
             continue
         if cache is not None and costs.weight_bytes < cache:

@@ -7,19 +7,19 @@ where the machine's own speed was another in the second, no less than it differs
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from msport.bench.caveats import UNSTEADY
 from msport.bench.differences import describe_differences
-from msport.bench.figures import KINDS, Cell, Figure, document_cells
-from msport.errors import UsageError
+from msport.bench.document import read_report
+from msport.bench.figures import KINDS, Cell, Figure, make_cells
+from msport.bench.measurements import Measurements
+from msport.report.document import to_json
 
 SCHEMA = "msport.bench.compare/1"
-_REPORT_SCHEMA = "msport.bench/2"
 
 # What is compared; the others follow from these, or have no spread of their own.
 COMPARED = (
@@ -98,7 +98,7 @@ class Comparison:
 
     def to_json(self) -> str:
         """`to_document` as one JSON text."""
-        return json.dumps(self.to_document(), ensure_ascii=False, allow_nan=False)
+        return to_json(self.to_document())
 
 
 def compare_files(paths: Sequence[Path]) -> Comparison:
@@ -106,48 +106,24 @@ def compare_files(paths: Sequence[Path]) -> Comparison:
 
     Raises `UsageError` for a file that is none.
     """
-    documents = [read_report(path) for path in paths]
-    for path, document in zip(paths, documents, strict=True):
-        try:
-            compare([str(path)] * 2, [document, document])
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
-            raise UsageError(
-                f"{path}: not a whole report ({type(error).__name__}: {error}); measure again with msport bench --json"
-            ) from None
-    return compare([str(path) for path in paths], documents)
+    return compare([str(path) for path in paths], [read_report(path) for path in paths])
 
 
-def compare(files: Sequence[str], documents: Sequence[Mapping[str, Any]]) -> Comparison:
-    """The same for documents that are read already."""
-    first, *others = documents
-    cells = [tuple(document_cells(document)) for document in documents]
+def compare(files: Sequence[str], reports: Sequence[Measurements]) -> Comparison:
+    """The same for `reports` that are read already, or were just measured; `files` are their names."""
+    first, *others = reports
+    cells = [tuple(make_cells(report)) for report in reports]
     drifts = [_drift(first, other) for other in others]
     return Comparison(
         tuple(files),
-        tuple(document["setup"]["started"] for document in documents),
+        tuple(report.setup.started for report in reports),
         tuple(cells),
         tuple(tuple(_changes(cells[0], each, drift)) for each, drift in zip(cells[1:], drifts, strict=True)),
         tuple(
-            tuple(describe_differences((files[0], file), (first, other), drift))
-            for file, other, drift in zip(files[1:], others, drifts, strict=True)
+            tuple(describe_differences((files[0], file), (first, other), (cells[0], each), drift))
+            for file, other, each, drift in zip(files[1:], others, cells[1:], drifts, strict=True)
         ),
     )
-
-
-def read_report(path: Path) -> Mapping[str, Any]:
-    """The document in `path`; raises `UsageError` if it is not a report of ``msport bench``."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: cannot be read as JSON ({error}); give reports of msport bench --json") from None
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != _REPORT_SCHEMA:
-        stated = f"'{schema}'" if isinstance(schema, str) else "missing"
-        raise UsageError(
-            f"{path}: its schema is {stated}, not '{_REPORT_SCHEMA}'; measure again with msport bench --json"
-        )
-    found: Mapping[str, Any] = document
-    return found
 
 
 def relative_change(kind: str, before: float, after: float) -> float:
@@ -176,7 +152,7 @@ def _change(cell: str, name: str, before: Figure, after: Figure, drift: float) -
     return Change(cell, name, before.value, after.value, change, spread, noise)
 
 
-def _drift(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
+def _drift(before: Measurements, after: Measurements) -> float:
     """By which share the machine's own speed differs between the two; 0 where it kept it as usual.
 
     What moved it within one of them moved its repeats too, and stands in their spread.
@@ -187,11 +163,11 @@ def _drift(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
     return drift if drift > UNSTEADY else 0.0
 
 
-def _speeds(document: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+def _speeds(report: Measurements) -> dict[tuple[str, str], float]:
     """The best that each probe of the machine reached, by dtype and method."""
     speeds: dict[tuple[str, str], float] = {}
-    for dtype, limits in document["limits"].items():
-        for probe in (*limits["memory"], *limits["arithmetic"]):
-            key = (dtype, probe["method"])
-            speeds[key] = max(speeds.get(key, 0.0), probe["best"])
+    for dtype, limits in report.limits.items():
+        for probe in (*limits.memory, *limits.arithmetic):
+            key = (dtype, probe.method)
+            speeds[key] = max(speeds.get(key, 0.0), probe.best)
     return speeds

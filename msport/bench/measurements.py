@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from msport.architectures import ModelConfig
 from msport.bench.measure.limits import Limits
-from msport.bench.measure.session import Compilation, Session
+from msport.bench.measure.session import Result, Session, Startup
+from msport.bench.shares import Share, decode_share, prefill_share
 from msport.bench.suites import Unavailable
 from msport.sizing.costs import Costs
 from msport.sizing.fit import Need, estimate, make_costs
@@ -41,48 +42,32 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True)
-class Startup:
-    """Bringing a model up, in fresh processes.
-
-    `import_seconds` and `load_seconds` hold one value a process, the first of which may have read from disk. `cold` is
-    compilation without a cache of graphs, `warm` with one that another process had filled; of `graphs`
-    graphs, `cached` came from there, which takes `cache_nbytes` on disk. None: the warm start was not measured.
-    """
-
-    import_seconds: tuple[float, ...]
-    load_seconds: tuple[float, ...]
-    cold: Compilation
-    warm: Compilation | None = None
-    graphs: int = 0
-    cached: int = 0
-    cache_nbytes: int = 0
-
-    @property
-    def cache_was_used(self) -> bool:
-        """Whether every graph of the warm start really came from the cache."""
-        return 0 < self.graphs <= self.cached
-
-
-@dataclass(frozen=True, slots=True)
 class Measurements:
     """The outcome of a benchmark.
 
     `limits` holds the machine's own speed for each dtype that was measured; `sessions` one `Session` of msport for each
-    dtype and batch size, `startups` how each came up, and `baselines` the peer once for each set of workloads, if one
-    was asked for and ran. `unavailable` is what could not be measured. `notes` say what limits what the figures mean.
+    dtype and batch size, and `baselines` the peer once for each set of workloads, if one was asked for and ran.
+    `unavailable` is what could not be measured. `notes` say what limits what the figures mean. `config` is None in a
+    report read from a file: bytes, operations and what was expected cannot be counted again.
     """
 
     setup: Setup
-    config: ModelConfig
     limits: dict[str, Limits]
-    startups: tuple[Startup, ...]
     sessions: tuple[Session, ...]
     baselines: tuple[Session, ...] = ()
     unavailable: tuple[Unavailable, ...] = ()
     notes: tuple[str, ...] = ()
+    config: ModelConfig | None = None
+
+    @property
+    def startups(self) -> tuple[Startup, ...]:
+        """How each of `sessions` came up."""
+        return tuple(session.startup for session in self.sessions if session.startup is not None)
 
     def costs(self, session: Session) -> Costs:
-        """What the model must move and multiply in the dtype of `session`."""
+        """What the model must move and multiply in the dtype of `session`; raises `ValueError` without a config."""
+        if self.config is None:
+            raise ValueError("a report read from a file does not hold the model's config")
         return make_costs(self.config, session.dtype, packed=session.packed)
 
     def need(self, session: Session) -> Need:
@@ -93,6 +78,14 @@ class Measurements:
     def limits_of(self, session: Session) -> Limits | None:
         """The machine's speed in the dtype of `session`; None for a peer on another device than was measured."""
         return self.limits[session.dtype] if session.device == self.setup.device else None
+
+    def shares_of(self, session: Session, result: Result) -> tuple[Share | None, Share | None]:
+        """What decoding and prefill of `result` reached beside the limits, None where that is not known."""
+        limits = None if self.config is None else self.limits_of(session)
+        if limits is None:
+            return None, None
+        costs = self.costs(session)
+        return decode_share(result, costs, limits), prefill_share(result, costs, limits)
 
     def baseline_of(self, session: Session) -> Session | None:
         """The peer on the workloads of `session`."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import asdict
 
 from msport.bench.caveats import is_caution
 from msport.bench.drawing import axis_of, bars, point_of, show_bytes, value_text
-from msport.bench.figures import Cell, document_cells
+from msport.bench.figures import Cell, make_cells
 from msport.bench.measure.workload import Workload
-from msport.bench.measurements import Measurements
+from msport.bench.measurements import Measurements, Setup
 from msport.bench.published import HEADING, published_about
+from msport.bench.tables import limit_rows, ratio_rows, result_rows, startup_rows
 from msport.bench.text import engine_lines
-from msport.bench.text_grid import limit_rows, ratio_rows, result_rows, startup_rows
 from msport.report.chart import Mark, Row, Series, line_chart, row_chart
 from msport.report.frame import Point
 from msport.report.layout import counted, number, percent, utc
@@ -35,12 +35,12 @@ _CARDS = {
 }
 
 
-def render_page(report: Measurements, document: Mapping[str, Any], published: bool = False) -> str:
-    """The page of `report`, whose JSON values are `document`; it opens without a network.
+def render_page(report: Measurements, published: bool = False) -> str:
+    """The page of `report`; it opens without a network.
 
     `published` adds, apart from everything measured, what others published about such models.
     """
-    cells = document_cells(document)
+    cells = make_cells(report)
     setup = report.setup
     cautions, notes = ([note for note in report.notes if is_caution(note) is wanted] for wanted in (True, False))
     processes = counted(setup.processes, "process", "processes")
@@ -65,7 +65,7 @@ def render_page(report: Measurements, document: Mapping[str, Any], published: bo
     if published:
         lines = [(row.model, row.stack, row.figures) for row in published_about(setup.architecture)]
         body.append(section(HEADING, table([("model", "ran on", "figures"), *lines], "<<<")))
-    settings = table([("setting", "value"), *_setup_rows(document["setup"])], "<<")
+    settings = table([("setting", "value"), *_setup_rows(report.setup)], "<<")
     body.append(section("Setup", remarks(engine_lines(report)), settings))
     banners = [Banner("caution", "CAUTION", cautions)] if cautions else []
     return render("msport bench", setup.folder, said, banners, body)
@@ -235,6 +235,6 @@ def _workload(cell: Cell) -> Workload:
     return cell.workload or Workload()
 
 
-def _setup_rows(setup: Mapping[str, Any]) -> list[tuple[str, str]]:
-    said = {**setup, "started": utc(setup["started"])}
+def _setup_rows(setup: Setup) -> list[tuple[str, str]]:
+    said = {**asdict(setup), "started": utc(setup.started)}
     return [(name.replace("_", " "), str(value)) for name, value in said.items() if value is not None]

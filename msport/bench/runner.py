@@ -11,11 +11,11 @@ from typing import Any
 from msport.architectures import load_config
 from msport.arguments import checked
 from msport.bench.caveats import collect_notes
-from msport.bench.execution import Execution, refused
+from msport.bench.execution import Plan, execute
 from msport.bench.measure import transformers_engine as peer
-from msport.bench.measure.machine import processor
+from msport.bench.measure.machine import choose_cores, processor
 from msport.bench.measure.mindspore_device import PACKED
-from msport.bench.measure.processes import ask_device, make_bench
+from msport.bench.measure.processes import ask_device
 from msport.bench.measurements import Setup
 from msport.bench.report import BenchReport
 from msport.bench.suites import choose_shape, plan_groups
@@ -74,37 +74,17 @@ def benchmark(
         processes=processes,
     )
     groups = plan_groups(suite, shape, folder, config, max_length)
-    benches = [
-        make_bench(
-            folder,
-            group.workloads,
-            max_length=group.max_length,
-            warmup=shape.warmup,
-            repeats=shape.repeats,
-            threads=threads,
-            seed=seed,
-            progress=progress,
-        )
-        for group in groups
-    ]
+    if seed < 0:
+        raise UsageError(f"seed ({seed}) must be at least 0")
+    cores = choose_cores(threads)
     source, load = _baseline_folder(manifest, baseline, reference), os.getloadavg()[0]
     started = utc_now()
     asked = _several(dtype)
     device = ask_device(asked or (), progress)
     best = PACKED if manifest.dtype == PACKED else device.dtype  # what load_model takes by itself
-    dtypes = [each for each in asked or (best,) if each not in device.refusals]
+    dtypes = tuple(each for each in asked or (best,) if each not in device.refusals)
     if not dtypes:
         raise UsageError(next(iter(device.refusals.values())))
-    execution = Execution(
-        config,
-        groups,
-        benches,
-        device,
-        processes=shape.processes,
-        source=source,
-        warm_starts=suite != "memory" and device.target == "CPU",  # msport keeps graphs on CPU alone
-    )
-    parts, limits = execution.measure(dtypes)
     setup = Setup(
         folder=str(folder),
         architecture=config.architecture,
@@ -114,7 +94,7 @@ def benchmark(
         device=device.target,
         device_memory=device.memory,
         processor=processor(),
-        threads=len(benches[0].cores),
+        threads=len(cores),
         load_average=load,
         started=started,
         suite=suite,
@@ -123,16 +103,8 @@ def benchmark(
         processes=shape.processes,
         seed=seed,
     )
-    report = BenchReport(
-        setup,
-        config,
-        limits,
-        tuple(part.startup for part in parts),
-        tuple(part.session for part in parts),
-        tuple({id(part.baseline): part.baseline for part in parts if part.baseline is not None}.values()),
-        (*refused(device, groups), *execution.unavailable),
-    )
-    return replace(report, notes=(*collect_notes(report), *execution.notes))
+    report = execute(Plan(setup, config, device, groups, dtypes, cores, source), progress)
+    return replace(report, notes=(*collect_notes(report), *report.notes))
 
 
 def _several(value: object) -> tuple[Any, ...] | None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,9 +24,6 @@ class Share:
     def of_limit(self) -> float:
         return self.achieved / self.limit
 
-    def to_document(self) -> dict[str, Any]:
-        return {**asdict(self), "of_limit": self.of_limit}
-
 
 def decode_share(result: Result, costs: Costs, limits: Limits) -> Share | None:
     """Bytes that a decode step must read over the time it took, in the median step; None without decode steps."""
@@ -36,7 +32,7 @@ def decode_share(result: Result, costs: Costs, limits: Limits) -> Share | None:
     nbytes = np.array([costs.decode_bytes(position, workload.batch) for position in positions])
     if not len(nbytes):
         return None
-    rates = np.concatenate([nbytes / np.array(run.steps) for run in result.runs])
+    rates = np.concatenate([nbytes / np.array(run.step_seconds) for run in result.runs])
     return Share(float(np.median(nbytes)), float(np.median(rates)), limits.bandwidth.best)
 
 
@@ -57,19 +53,3 @@ def ratios(ours: Result, theirs: Result) -> Mapping[str, float]:
     if ours.decode and theirs.decode:
         found["decode"] = theirs.decode.p50 / ours.decode.p50
     return found
-
-
-def result_document(result: Result, costs: Costs, limits: Limits | None) -> dict[str, Any]:
-    """The figures of a result, beside the samples from which they can be computed again."""
-    decode, share = result.decode, limits and decode_share(result, costs, limits)
-    return {
-        **result.to_document(),
-        "prefill_tokens_per_second": result.prefill_rate,
-        "new_tokens_per_second": result.throughput,
-        "prefill_seconds": asdict(result.prefill),
-        "first_token_seconds": asdict(result.first_token),
-        "decode_seconds": decode and asdict(decode),
-        "total_seconds": asdict(result.total),
-        "memory_bandwidth": share and share.to_document(),
-        "arithmetic": limits and prefill_share(result, costs, limits).to_document(),
-    }

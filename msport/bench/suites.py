@@ -80,14 +80,15 @@ def choose_shape(suite: str | None, config: ModelConfig, **asked: Any) -> Shape:
     if suite not in SHAPES:
         raise UsageError(f"suite {suite!r} is none of {', '.join(SUITES)}")
     shape = replace(SHAPES[suite], **{name: value for name, value in asked.items() if value is not None})
+    if shape.warmup < 0 or shape.repeats < 1:
+        raise UsageError(f"warmup ({shape.warmup}) must be at least 0, repeats ({shape.repeats}) at least 1")
     if shape.processes < 1:
         raise UsageError(f"processes is {shape.processes}; at least one must run")
     if asked.get("processes") is not None and shape.processes > shape.repeats:
         raise UsageError(f"processes is {shape.processes}, more than the {shape.repeats} repeats that they share")
     if suite == "memory" and len(shape.prompts) > 1:
         raise UsageError("the suite 'memory' takes one length of prompts; it chooses long contexts by itself")
-    if shape.repeats >= 1:
-        shape = replace(shape, processes=min(shape.processes, shape.repeats))  # each makes a run at least
+    shape = replace(shape, processes=min(shape.processes, shape.repeats))  # each makes a run at least
     if suite == "mixed" and asked.get("prompts") is not None:
         raise UsageError("the prompts of suite 'mixed' are texts: leave their length out, or the suite")
     if suite is not None and asked.get("prompts") is None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 _STATUS = Path("/proc/self/status")
 
@@ -46,11 +44,6 @@ class Memory:
     def resident(self) -> int:
         """What was in memory when it was asked; the peak where the system does not tell."""
         return self.peak_resident if self.private is None or self.mapped is None else self.private + self.mapped
-
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Memory:
-        device = document["device"]
-        return cls(**{**document, "device": None if device is None else DeviceMemory(**device)})
 
 
 def read_memory(device: DeviceMemory | None = None, status: Path = _STATUS) -> Memory:

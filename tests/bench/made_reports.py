@@ -8,9 +8,9 @@ from pathlib import Path
 from msport.architectures import ARCHITECTURES
 from msport.bench.measure.limits import Limits, Probe
 from msport.bench.measure.loop import Run
-from msport.bench.measure.session import Compilation, Result, Session
+from msport.bench.measure.session import Compilation, Result, Session, Startup
 from msport.bench.measure.workload import Workload
-from msport.bench.measurements import Setup, Startup
+from msport.bench.measurements import Setup
 from msport.bench.report import BenchReport
 from msport.bench.suites import Unavailable
 from msport.sizing.process import Memory
@@ -20,6 +20,15 @@ CONFIG = FAMILY.parse(FAMILY.sample_config(), Path("config.json"))
 WORKLOAD = Workload(prompt_tokens=100, new_tokens=4)
 TOKENS = ((1, 2, 3, 4),)
 
+STARTUP = Startup(
+    (2.0, 2.0, 2.0),
+    (1.5, 0.5, 0.5),
+    cold=Compilation(3.0, 1.0),
+    warm=Compilation(0.2, 0.1),
+    graphs=2,
+    cached=2,
+    cache_nbytes=1000,
+)
 SESSION = Session(
     engine="msport",
     versions={"msport": "0.1.0", "mindspore": "2.10.0"},
@@ -43,6 +52,7 @@ SESSION = Session(
             ),
         ),
     ),
+    startup=STARTUP,
 )
 PEER = replace(
     SESSION,
@@ -50,16 +60,8 @@ PEER = replace(
     versions={"torch": "2.13.0", "transformers": "4.57.1"},
     details={"attention": "eager", "threads": 2},
     compilation=None,
+    startup=None,
     results=(Result(WORKLOAD, (Run(0.3, 0.3, (0.05, 0.05, 0.05), ((1, 2, 9, 9),)),)),),
-)
-STARTUP = Startup(
-    (2.0, 2.0, 2.0),
-    (1.5, 0.5, 0.5),
-    cold=Compilation(3.0, 1.0),
-    warm=Compilation(0.2, 0.1),
-    graphs=2,
-    cached=2,
-    cache_nbytes=1000,
 )
 LIMITS = Limits((Probe("reading", 2e10, 1.9e10, 9),), (Probe("multiplying", 2e11, 1.9e11, 9),))
 SETUP = Setup(
@@ -80,7 +82,7 @@ SETUP = Setup(
     processes=2,
     seed=0,
 )
-REPORT = BenchReport(SETUP, CONFIG, {"float32": LIMITS}, (STARTUP,), (SESSION,))
+REPORT = BenchReport(SETUP, {"float32": LIMITS}, (SESSION,), config=CONFIG)
 COMPARED = replace(REPORT, baselines=(PEER,))
 
 # Two batches of two prompts in two dtypes, beside Transformers, and a dtype that the device lacks.
@@ -93,11 +95,11 @@ GRID = replace(
             SESSION,
             dtype=dtype,
             results=tuple(replace(SESSION.results[0], workload=Workload(prompt, 4, batch)) for prompt in (64, 100)),
+            startup=STARTUP if batch == 1 else replace(STARTUP, warm=None, graphs=0, cached=0),
         )
         for dtype in ("float32", "float16")
         for batch in (1, 2)
     ),
-    startups=(STARTUP, replace(STARTUP, warm=None, graphs=0, cached=0)) * 2,
     baselines=tuple(
         replace(
             PEER, results=tuple(replace(PEER.results[0], workload=Workload(prompt, 4, batch)) for prompt in (64, 100))

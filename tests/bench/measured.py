@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,10 +10,11 @@ from unittest.mock import patch
 
 from msport import benchmark, convert_checkpoint
 from msport.bench import BenchReport
+from msport.bench.measure import processes
 from msport.bench.measure.limits import Limits
-from msport.bench.measure.processes import Bench, make_bench
 from msport.bench.measure.session import Session
-from msport.bench.measure.workload import Workload
+from msport.bench.measure.workload import Job, Workload
+from msport.progress import Progress
 from msport.sample import write_sample
 
 WORKLOAD = Workload(prompt_tokens=20, new_tokens=6)
@@ -37,14 +39,14 @@ def make_tiny(folder: Path) -> Path:
 
 def report() -> BenchReport:
     """Two batches of two prompts, and a dtype that the CPU lacks. The machine is measured once, not twice."""
-    measure, known = Bench.measure_limits, dict[str, Limits]()
+    measure, known = processes.measure_limits, dict[str, Limits]()
 
-    def measure_once(bench: Bench, dtype: str) -> Limits:
+    def measure_once(dtype: str, cores: Sequence[int], progress: Progress | None) -> Limits:
         if dtype not in known:
-            known[dtype] = measure(bench, dtype)
+            known[dtype] = measure(dtype, cores, progress)
         return known[dtype]
 
-    with TemporaryDirectory() as folder, patch.object(Bench, "measure_limits", measure_once):
+    with TemporaryDirectory() as folder, patch.object(processes, "measure_limits", measure_once):
         return benchmark(
             make_tiny(Path(folder)),
             batch=(1, 2),
@@ -59,5 +61,6 @@ def report() -> BenchReport:
 
 def transformers() -> Transformers:
     with TemporaryDirectory() as folder:
-        bench = make_bench(make_tiny(Path(folder)), [WORKLOAD], warmup=0, repeats=REPEATS, seed=SEED)
-        return Transformers(bench.measure_baseline(Path(folder) / "source"), len(bench.cores))
+        make_tiny(Path(folder))
+        job = Job(f"{folder}/source", (WORKLOAD,), WORKLOAD.length, warmup=0, repeats=REPEATS, seed=SEED)
+        return Transformers(processes.measure_transformers(job), len(job.cores))

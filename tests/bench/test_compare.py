@@ -18,7 +18,7 @@ from msport.bench.compare import Change, Comparison, compare, compare_files, rel
 from msport.bench.compare_views import render_comparison, render_comparison_page
 from msport.bench.measure.limits import Limits
 from msport.bench.measure.loop import Run
-from msport.bench.measure.session import Result
+from msport.bench.measure.session import Compilation, Result
 from msport.bench.report import BenchReport
 from msport.errors import UsageError
 
@@ -41,7 +41,7 @@ def _simulated(generator: np.random.Generator, factor: float = 1.0) -> BenchRepo
 
 
 def _compare(*reports: BenchReport) -> Comparison:
-    return compare([f"{number}.json" for number in range(len(reports))], [json.loads(r.to_json()) for r in reports])
+    return compare([f"{number}.json" for number in range(len(reports))], reports)
 
 
 def _verdicts(comparison: Comparison) -> dict[str, str]:
@@ -116,10 +116,9 @@ def test_without_a_spread_there_is_no_verdict() -> None:
 
 
 def test_a_compilation_too_short_to_be_measured_has_no_change() -> None:
-    document = json.loads(REPORT.to_json())
     for seconds in (0.0, -0.2):  # reports of earlier versions have negative ones
-        document["sessions"][0]["startup"]["cold"] = {"prefill": seconds, "decode": 0.0}
-        changes = compare(["a.json", "b.json"], [json.loads(REPORT.to_json()), document]).changes[0]
+        startup = replace(STARTUP, cold=Compilation(seconds, 0.0))
+        changes = _compare(REPORT, replace(REPORT, sessions=(replace(SESSION, startup=startup),))).changes[0]
         assert "compile_cold" not in {each.figure for each in changes}
         assert "compile_warm" in {each.figure for each in changes}
 
@@ -129,7 +128,6 @@ def test_what_differs_between_the_runs_is_said() -> None:
         GRID,
         setup=replace(GRID.setup, processor="Another one", checkpoint="1" * 64),
         sessions=(replace(GRID.sessions[0], versions={"msport": "0.2.0", "mindspore": "2.10.0"}),),
-        startups=GRID.startups[:1],
         notes=("memory bandwidth: the machine's speed moved, repeat on an idle machine",),
     )
     (notes,) = _compare(GRID, other).notes
@@ -149,7 +147,7 @@ def test_other_operators_and_longer_caches_are_said_for_they_explain_a_change() 
 
 def test_the_memory_of_each_length_is_compared_with_that_of_the_same_length() -> None:
     long = replace(SESSION, max_length=4096, peaks=(9_000_000_000,) * 2)
-    report = replace(REPORT, sessions=(SESSION, long), startups=REPORT.startups * 2)
+    report = replace(REPORT, sessions=(SESSION, long))
     changes = [each for each in _compare(report, report).changes[0] if each.figure == "peak_resident"]
     assert [each.before for each in changes] == [3e9, 9e9]
     assert "4096 positions, starting up" in changes[1].cell
@@ -210,8 +208,9 @@ def test_a_banner_says_the_outcome_of_a_comparison(factors: tuple[float, ...], k
 
 
 def test_runs_without_a_spread_are_not_judged_and_those_of_other_things_are_marked() -> None:
-    once = replace(REPORT, startups=(replace(STARTUP, import_seconds=(2.0,), load_seconds=(0.5,)),))
-    once = replace(once, sessions=(replace(SESSION, peaks=(1,), results=(_first_run(SESSION.results[0]),)),))
+    startup = replace(STARTUP, import_seconds=(2.0,), load_seconds=(0.5,))
+    session = replace(SESSION, startup=startup, peaks=(1,), results=(_first_run(SESSION.results[0]),))
+    once = replace(REPORT, sessions=(session,))
     page = render_comparison_page(_compare(once, once))
     assert '<div class="banner caution"><strong>NOT JUDGED</strong>' in page
     assert "CAUTION" not in page
@@ -237,12 +236,24 @@ def test_a_file_that_is_no_report_is_refused(tmp_path: Path, content: str, messa
         compare_files([tmp_path / "missing.json", tmp_path / "a.json"])
 
 
+def test_a_report_read_from_its_file_is_compared_as_the_one_that_was_measured(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.json", "b.json")]
+    reports = (GRID, _simulated(np.random.default_rng(3)))
+    for file, report in zip(files, reports, strict=True):
+        file.write_text(report.to_json())
+    read = compare_files(files)
+    assert read.changes == compare([str(file) for file in files], reports).changes
+    assert read.notes == compare([str(file) for file in files], reports).notes
+
+
 def test_a_report_that_lacks_a_part_is_refused_by_name(tmp_path: Path) -> None:
     document = json.loads(REPORT.to_json())
-    del document["sessions"][0]["results"][0]["decode_seconds"]
+    del document["sessions"][0]["results"][0]["runs"]
     for name, content in (("whole.json", REPORT.to_json()), ("part.json", json.dumps(document))):
         (tmp_path / name).write_text(content)
-    with pytest.raises(UsageError, match=r"part\.json: not a whole report \(KeyError: 'decode_seconds'\)"):
+    with pytest.raises(
+        UsageError, match=r"part\.json: not a whole report \(sessions\[0\]\.results\[0\]\.runs is missing\)"
+    ):
         compare_files([tmp_path / "whole.json", tmp_path / "part.json"])
 
 
@@ -257,8 +268,8 @@ def _first_run(result: Result) -> Result:
 
 
 def _halved(run: Run) -> Run:
-    return replace(run, prefill=run.prefill / 2, first_token=run.first_token / 2)
+    return replace(run, prefill_seconds=run.prefill_seconds / 2, first_token_seconds=run.first_token_seconds / 2)
 
 
 def _scaled(run: Run, factor: float) -> Run:
-    return replace(run, steps=tuple(factor * step for step in run.steps))
+    return replace(run, step_seconds=tuple(factor * step for step in run.step_seconds))

@@ -13,12 +13,12 @@ import jsonschema
 import pytest
 from report.drawings import outside
 
-from bench.made_reports import COMPARED, GRID, PEER, REPORT, SESSION
+from bench.made_reports import COMPARED, GRID, PEER, REPORT, SESSION, STARTUP
 from bench.schemas import DOCS, check_schema
 from msport.bench.caveats import collect_notes
 from msport.bench.compare import compare
 from msport.bench.compare_views import render_comparison_page
-from msport.bench.figures import KINDS, document_cells
+from msport.bench.figures import KINDS, make_cells
 from msport.bench.measure.session import Result, Session
 from msport.bench.measure.workload import Workload
 from msport.bench.published import HEADING, PUBLISHED, markdown_table, published_about
@@ -74,7 +74,7 @@ def test_the_csv_has_a_line_for_each_workload_of_each_engine() -> None:
 
 
 def test_figures_lie_between_their_repeats() -> None:
-    cells = document_cells(GRID.to_document())
+    cells = make_cells(GRID)
     assert {name for cell in cells for name in cell.figures} == set(KINDS) - {"peak_device"}
     for cell in cells:
         for figure in cell.figures.values():
@@ -102,7 +102,7 @@ def test_no_text_of_a_chart_leaves_its_paper() -> None:
     mixed = replace(
         COMPARED, sessions=(replace(SESSION, results=results),), baselines=(replace(PEER, results=results),)
     )
-    comparison = compare(["a.json", "b.json"], [json.loads(mixed.to_json())] * 2)
+    comparison = compare(["a.json", "b.json"], [mixed] * 2)
     for page in (REPORT.to_html(), GRID.to_html(), mixed.to_html(), render_comparison_page(comparison)):
         assert list(outside(page)) == []
     assert list(outside(mixed.to_html().replace(">long context 15730<", ">a name that is very long<"))), "it is seen"
@@ -114,7 +114,6 @@ def test_no_two_bars_or_lines_of_a_chart_have_one_colour() -> None:
     report = replace(
         GRID,
         sessions=(*GRID.sessions, *batches),
-        startups=(*GRID.startups, *GRID.startups[1::2]),
         baselines=(*GRID.baselines, *peers),
     )
     figures = re.findall(r"<figure.*?</figure>", report.to_html(), re.DOTALL)
@@ -126,7 +125,7 @@ def test_no_two_bars_or_lines_of_a_chart_have_one_colour() -> None:
 
 
 def test_one_batch_has_one_chart_of_throughput_with_the_prompts_side_by_side() -> None:
-    page = replace(GRID, sessions=GRID.sessions[:1], startups=GRID.startups[:1], baselines=GRID.baselines[:1]).to_html()
+    page = replace(GRID, sessions=GRID.sessions[:1], baselines=GRID.baselines[:1]).to_html()
     (chart,) = (part for part in page.split("<section>") if part.startswith("<h2>Throughput"))
     assert chart.count("<svg") == 1
     for title in ("msport float32, prompt 64: ", "msport float32, prompt 100: ", "transformers float32, prompt 64: "):
@@ -168,7 +167,7 @@ def test_one_length_is_drawn_in_bars_and_several_over_a_logarithmic_axis() -> No
 
 
 def test_a_warm_start_that_was_not_measured_has_no_column() -> None:
-    cold = replace(GRID, startups=tuple(replace(startup, warm=None) for startup in GRID.startups))
+    cold = replace(GRID, sessions=tuple(replace(each, startup=replace(STARTUP, warm=None)) for each in GRID.sessions))
     assert "warm cache" in str(GRID)
     assert "warm cache" not in str(cold)
 
@@ -179,7 +178,7 @@ def _with_batch(session: Session, batch: int) -> tuple[Result, ...]:
 
 def test_a_page_of_one_token_has_no_chart_of_decoding() -> None:
     only = replace(SESSION.results[0], workload=replace(SESSION.results[0].workload, new_tokens=1))
-    runs = tuple(replace(run, steps=(), tokens=((1,),)) for run in only.runs)
+    runs = tuple(replace(run, step_seconds=(), tokens=((1,),)) for run in only.runs)
     report = replace(REPORT, sessions=(replace(SESSION, results=(replace(only, runs=runs),)),))
     assert "Time per output token" not in report.to_html()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -14,6 +14,7 @@ from msport.bench.caveats import collect_notes
 from msport.bench.measure.limits import Limits, Probe
 from msport.bench.measure.loop import Run
 from msport.bench.measure.session import Result, Session
+from msport.bench.measure.typed_json import parse
 from msport.bench.measure.workload import Workload
 from msport.bench.report import BenchReport
 from msport.bench.shares import decode_share, prefill_share, ratios
@@ -61,7 +62,7 @@ def test_ratios_above_one_mean_that_msport_is_faster() -> None:
 
 def test_a_peer_belongs_to_the_session_with_its_workloads() -> None:
     other = replace(SESSION, results=(replace(RESULT, workload=replace(WORKLOAD, batch=2)),))
-    report = replace(REPORT, sessions=(other, SESSION), startups=(STARTUP,) * 2, baselines=(PEER,))
+    report = replace(REPORT, sessions=(other, SESSION), baselines=(PEER,))
     assert list(report.pairs()) == [(SESSION, PEER)]
     assert [len(ratios) for ratios in json.loads(report.to_json())["times_as_fast_as_baseline"]] == [0, 1]
 
@@ -78,13 +79,15 @@ def test_a_peer_on_the_host_has_no_share_of_an_npus_limits(monkeypatch: pytest.M
 
 
 def test_a_session_survives_its_document() -> None:
-    assert Session.from_document(json.loads(json.dumps(SESSION.to_document()))) == SESSION
+    assert parse(Session, json.loads(json.dumps(asdict(SESSION)))) == SESSION
 
 
 def test_the_document_carries_the_ratios_beside_the_baseline() -> None:
     document = json.loads(COMPARED.to_json())
     assert document["times_as_fast_as_baseline"][0][0]["decode"] == pytest.approx(2.5)
     assert document["baselines"][0]["engine"] == "transformers"
+    assert document["limits"]["float32"]["memory_bytes_per_second"] == 2e10
+    assert "startup" not in document["baselines"][0]
     assert json.loads(REPORT.to_json())["times_as_fast_as_baseline"] == []
 
 
@@ -100,7 +103,7 @@ def test_the_text_shows_measured_figures_and_ratios() -> None:
 
 
 def test_a_warm_start_that_missed_the_cache_is_said() -> None:
-    missed = replace(REPORT, startups=(replace(STARTUP, cached=1),))
+    missed = replace(REPORT, sessions=(replace(SESSION, startup=replace(STARTUP, cached=1)),))
     assert "CACHE NOT USED" in str(missed)
     assert any("only 1 of 2 graphs came from" in note for note in collect_notes(missed))
     assert not any("came from the cache" in note for note in collect_notes(REPORT))

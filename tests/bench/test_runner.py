@@ -17,9 +17,9 @@ from bench.schemas import check_schema
 from msport import benchmark, load_model
 from msport.architectures import load_config
 from msport.bench import BenchReport
-from msport.bench.measure.processes import make_bench
-from msport.bench.measure.workload import Workload, make_prompts
-from msport.bench.report import SCHEMA
+from msport.bench.document import SCHEMA
+from msport.bench.measure.processes import measure_msport
+from msport.bench.measure.workload import Job, Workload, make_prompts
 from msport.errors import CheckpointError, UsageError
 from msport.sizing.costs import Costs
 from msport.sizing.fit import estimate
@@ -51,8 +51,7 @@ def test_a_process_that_ran_held_less_than_was_expected(report: BenchReport) -> 
 
 @pytest.mark.slow
 def test_a_process_that_ran_in_float16_held_less_than_was_expected(tiny_checkpoint: Path) -> None:
-    bench = make_bench(tiny_checkpoint, [Workload(200, 2)], dtype="float16", warmup=0, repeats=1)
-    session = bench.measure_subject()
+    session = measure_msport(Job(str(tiny_checkpoint), (Workload(200, 2),), 202, "float16", warmup=0, repeats=1))
     costs = Costs(load_config(tiny_checkpoint), "float16")
     assert session.memory.peak_resident < estimate(costs, 202, 1).total
 

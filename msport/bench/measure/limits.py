@@ -86,24 +86,9 @@ class Limits:
         """The limits of two measurements of one machine."""
         return Limits(self.memory + other.memory, self.arithmetic + other.arithmetic)
 
-    def to_document(self) -> dict[str, Any]:
-        return {
-            "memory_bytes_per_second": self.bandwidth.best,
-            "matmul_flops_per_second": self.matmul.best,
-            "memory": [asdict(probe) for probe in self.memory],
-            "arithmetic": [asdict(probe) for probe in self.arithmetic],
-        }
-
-    @classmethod
-    def from_document(cls, document: dict[str, Any]) -> Limits:
-        return cls(
-            tuple(Probe(**probe) for probe in document["memory"]),
-            tuple(Probe(**probe) for probe in document["arithmetic"]),
-        )
-
 
 def measure(dtype: str, threads: int, seconds: float = _SECONDS, *, progress: Progress) -> dict[str, Any]:
-    """The document of `Limits` for a model in `dtype`; runs in a child. `seconds` is the time for a probe."""
+    """The fields of `Limits` for a model in `dtype`; runs in a child. `seconds` is the time for a probe."""
     import mindspore as ms
 
     on_cpu = ms.get_context("device_target") == "CPU"
@@ -123,7 +108,7 @@ def measure(dtype: str, threads: int, seconds: float = _SECONDS, *, progress: Pr
         measured.append(probe())
     progress(Step("measure machine", len(probes), len(probes)))
     split = len(measured) - len(multiplying)
-    return Limits(tuple(measured[:split]), tuple(measured[split:])).to_document()
+    return asdict(Limits(tuple(measured[:split]), tuple(measured[split:])))
 
 
 def _read_with_numpy(threads: int, seconds: float) -> Probe:

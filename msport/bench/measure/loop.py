@@ -28,42 +28,23 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One generation, in seconds.
+    """One generation.
 
-    `prefill` is from ids to logits, `first_token` from ids to the first token, `steps` from each token to the next one.
-    `tokens` holds those of each sequence: as many as the workload asks for. `process` tells which process
-    made the run.
+    `prefill_seconds` is from ids to logits, `first_token_seconds` from ids to the first token, `step_seconds` from each
+    token to the next one. `tokens` holds those of each sequence: as many as the workload asks for. `process` tells
+    which process made the run.
     """
 
-    prefill: float
-    first_token: float
-    steps: tuple[float, ...]
+    prefill_seconds: float
+    first_token_seconds: float
+    step_seconds: tuple[float, ...]
     tokens: tuple[tuple[int, ...], ...]
     process: int = 0
 
     @property
     def seconds(self) -> float:
         """From the ids to the last token."""
-        return self.first_token + sum(self.steps)
-
-    def to_document(self) -> dict[str, Any]:
-        return {
-            "prefill_seconds": self.prefill,
-            "first_token_seconds": self.first_token,
-            "step_seconds": list(self.steps),
-            "tokens": [list(sequence) for sequence in self.tokens],
-            "process": self.process,
-        }
-
-    @classmethod
-    def from_document(cls, document: dict[str, Any]) -> Run:
-        return cls(
-            document["prefill_seconds"],
-            document["first_token_seconds"],
-            tuple(document["step_seconds"]),
-            tuple(tuple(sequence) for sequence in document["tokens"]),
-            document["process"],
-        )
+        return self.first_token_seconds + sum(self.step_seconds)
 
 
 def generate_once(engine: Engine, ids: Array, workload: Workload) -> Run:

@@ -12,7 +12,7 @@ from msport.errors import UsageError
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
-def choose_cores(threads: int | None) -> tuple[int, ...]:
+def choose_cores(threads: int | None = None) -> tuple[int, ...]:
     """The first `threads` of the processors that this process may use; None: all."""
     count = os.cpu_count() or 1
     usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(count))

@@ -26,10 +26,6 @@ class Device:
     dtype: str
     refusals: Mapping[str, str]
 
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Device:
-        return cls(**document)
-
 
 def describe(dtypes: Sequence[str], *, progress: Progress) -> dict[str, Any]:
     """The fields of `Device`, with refusals among `dtypes`; an unknown dtype is refused, too."""

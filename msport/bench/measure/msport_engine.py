@@ -3,53 +3,40 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from msport import __version__
 from msport.bench.measure.loop import Array, Engine
 from msport.bench.measure.npu import read_device_memory
 from msport.bench.measure.session import Compilation, Session, run_workloads, timed
-from msport.bench.measure.workload import Workload
+from msport.bench.measure.typed_json import parse
+from msport.bench.measure.workload import Job
 from msport.progress import Progress, Step
 from msport.sizing.process import Memory, read_memory
 
 
-def run(
-    folder: str,
-    dtype: str | None,
-    max_length: int,
-    workloads: Sequence[Mapping[str, Any]],
-    warmup: int,
-    repeats: int,
-    seed: int,
-    *,
-    progress: Progress,
-) -> dict[str, Any]:
-    """The document of the `Session` of the converted checkpoint in `folder`; all `workloads` have one batch size."""
-    chosen = [Workload.from_document(workload) for workload in workloads]
+def run(job: Mapping[str, Any], *, progress: Progress) -> dict[str, Any]:
+    """The fields of the `Session` of the converted checkpoint that the `Job` with the fields `job` names."""
+    return asdict(_measure(parse(Job, job), progress))
+
+
+def _measure(job: Job, progress: Progress) -> Session:
+    batch = job.workloads[0].batch
     progress(Step("import"))
     loading, import_seconds = timed(lambda: import_module("msport.msmodels.loading"))
     progress(Step("load"))
     model, load_seconds = timed(
-        lambda: _settled(loading.load_model(Path(folder), dtype, max_length=max_length, batch_size=chosen[0].batch))
+        lambda: _settled(loading.load_model(job.folder, job.dtype, max_length=job.max_length, batch_size=batch))
     )
     loaded = _read_memory(model.device)
     progress(Step("compile"))
     model.warm_up()
     compiled = model.graphs.compiled
-    start, results = run_workloads(
-        _engine(model),
-        chosen,
-        vocab_size=model.config.vocab_size,
-        warmup=warmup,
-        repeats=repeats,
-        seed=seed,
-        progress=progress,
-    )
+    start, results = run_workloads(_engine(model), job, model.config.vocab_size, progress)
     memory = _read_memory(model.device)
     return Session(
         engine="msport",
@@ -76,7 +63,7 @@ def run(
         results=results,
         packed=bool(getattr(model.config, "packed_experts", False)),
         compilation=Compilation(compiled["prefill"].seconds, compiled["decode"].seconds),
-    ).to_document()
+    )
 
 
 class Synchronised:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from msport.bench.measure.loop import Engine, Run, generate_once, measure
 from msport.bench.measure.statistics import Summary, summarise
-from msport.bench.measure.workload import Workload, make_prompts
+from msport.bench.measure.workload import Job, Workload, make_prompts, shortened
 from msport.progress import Progress, Step
 from msport.sizing.process import Memory
 
@@ -24,22 +24,23 @@ class Result:
     @property
     def prefill(self) -> Summary:
         """Seconds from ids to logits."""
-        return _summary([[run.prefill] for run in self.runs])
+        return summarise([[run.prefill_seconds] for run in self.runs])
 
     @property
     def first_token(self) -> Summary:
         """Seconds from ids to the first token."""
-        return _summary([[run.first_token] for run in self.runs])
+        return summarise([[run.first_token_seconds] for run in self.runs])
 
     @property
     def decode(self) -> Summary | None:
         """Seconds from a token to the next; None for a workload of one new token."""
-        return summarise([run.steps for run in self.runs])
+        steps = [run.step_seconds for run in self.runs]
+        return summarise(steps) if any(steps) else None
 
     @property
     def total(self) -> Summary:
         """Seconds from ids to the last token."""
-        return _summary([[run.seconds] for run in self.runs])
+        return summarise([[run.seconds] for run in self.runs])
 
     @property
     def prefill_rate(self) -> float:
@@ -50,14 +51,6 @@ class Result:
     def throughput(self) -> float:
         """New tokens a second, all sequences together, prefill included, in the median run."""
         return self.workload.batch * self.workload.new_tokens / self.total.p50
-
-    def to_document(self) -> dict[str, Any]:
-        return {"workload": asdict(self.workload), "runs": [run.to_document() for run in self.runs]}
-
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Result:
-        runs = tuple(Run.from_document(run) for run in document["runs"])
-        return cls(Workload.from_document(document["workload"]), runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +66,36 @@ class Compilation:
 
 
 @dataclass(frozen=True, slots=True)
+class Startup:
+    """Bringing msport's model up, in fresh processes.
+
+    `import_seconds` and `load_seconds` hold one value for each process, the first of which may have read from disk.
+    `cold` is compilation without a cache of graphs, `warm` with one that another process had filled; of `graphs`
+    graphs, `cached` came from there, which takes `cache_nbytes` on disk. None: the warm start was not measured.
+    """
+
+    import_seconds: tuple[float, ...]
+    load_seconds: tuple[float, ...]
+    cold: Compilation
+    warm: Compilation | None = None
+    graphs: int = 0
+    cached: int = 0
+    cache_nbytes: int = 0
+
+    @property
+    def cache_was_used(self) -> bool:
+        """Whether every graph of the warm start really came from the cache."""
+        return 0 < self.graphs <= self.cached
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """What was measured of one engine with one dtype and batch size, in one process or in several (`merge_sessions`).
 
     `start` is the first generation of all, of two tokens at most: the one that reads mapped weights. `details` tells
     what else describes the engine: its operators, its kind of attention. `loaded` is the memory before anything has
     been compiled or run, `memory` that at the end, and `peaks` the most that each process held. `compilation` is None
-    for an engine without graphs.
+    for an engine without graphs; `startup` is how several processes came up, of msport alone.
     """
 
     engine: str
@@ -97,6 +113,7 @@ class Session:
     results: tuple[Result, ...]
     packed: bool = False
     compilation: Compilation | None = None
+    startup: Startup | None = None
 
     @property
     def kind(self) -> str:
@@ -106,33 +123,6 @@ class Session:
     @property
     def batch(self) -> int:
         return self.results[0].workload.batch
-
-    def to_document(self) -> dict[str, Any]:
-        return {
-            **{field.name: getattr(self, field.name) for field in fields(self)},
-            "versions": dict(self.versions),
-            "details": dict(self.details),
-            "start": self.start.to_document(),
-            "loaded": asdict(self.loaded),
-            "memory": asdict(self.memory),
-            "peaks": list(self.peaks),
-            "compilation": None if self.compilation is None else asdict(self.compilation),
-            "results": [result.to_document() for result in self.results],
-        }
-
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Session:
-        return cls(
-            **{
-                **document,
-                "start": Run.from_document(document["start"]),
-                "loaded": Memory.from_document(document["loaded"]),
-                "memory": Memory.from_document(document["memory"]),
-                "peaks": tuple(document["peaks"]),
-                "compilation": Compilation(**document["compilation"]) if document["compilation"] else None,
-                "results": tuple(Result.from_document(result) for result in document["results"]),
-            }
-        )
 
 
 def merge_sessions(sessions: Sequence[Session]) -> Session:
@@ -154,18 +144,9 @@ def merge_sessions(sessions: Sequence[Session]) -> Session:
     return replace(first, loaded=largest.loaded, memory=largest.memory, peaks=peaks, results=tuple(results))
 
 
-def run_workloads(
-    engine: Engine,
-    workloads: Sequence[Workload],
-    *,
-    vocab_size: int,
-    warmup: int,
-    repeats: int,
-    seed: int,
-    progress: Progress,
-) -> tuple[Run, tuple[Result, ...]]:
+def run_workloads(engine: Engine, job: Job, vocab_size: int, progress: Progress) -> tuple[Run, tuple[Result, ...]]:
     """The first generation of all, of two tokens at most, and the runs of each workload."""
-    total = 1 + len(workloads) * (warmup + repeats)
+    total = 1 + len(job.workloads) * (job.warmup + job.repeats)
     done = 0
 
     def advance() -> None:
@@ -174,19 +155,14 @@ def run_workloads(
         progress(Step("run", done, total))
 
     progress(Step("run", 0, total))
-    brief = shortened(workloads[0])
-    start = generate_once(engine, make_prompts(brief, vocab_size, seed), brief)
+    brief = shortened(job.workloads[0])
+    start = generate_once(engine, make_prompts(brief, vocab_size, job.seed), brief)
     advance()
-    results = [
-        Result(each, tuple(measure(engine, make_prompts(each, vocab_size, seed), each, warmup, repeats, advance)))
-        for each in workloads
-    ]
+    results = []
+    for workload in job.workloads:
+        ids = make_prompts(workload, vocab_size, job.seed)
+        results.append(Result(workload, tuple(measure(engine, ids, workload, job.warmup, job.repeats, advance))))
     return start, tuple(results)
-
-
-def shortened(workload: Workload) -> Workload:
-    """`workload` with the two new tokens that call each graph once."""
-    return replace(workload, new_tokens=min(workload.new_tokens, 2))
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
@@ -194,10 +170,3 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
     begin = time.perf_counter()
     value = work()
     return value, time.perf_counter() - begin
-
-
-def _summary(repeats: Sequence[Sequence[float]]) -> Summary:
-    summary = summarise(repeats)
-    if summary is None:
-        raise ValueError("a result has at least one run")
-    return summary

@@ -29,11 +29,11 @@ class Summary:
     spread: float | None
 
 
-def summarise(repeats: Sequence[Sequence[float]]) -> Summary | None:
-    """The summary of the samples of each repeat; None where there are no samples at all."""
+def summarise(repeats: Sequence[Sequence[float]]) -> Summary:
+    """The summary of the samples of each repeat; raises `ValueError` where there are no samples at all."""
     measured = [repeat for repeat in repeats if len(repeat)]
     if not measured:
-        return None
+        raise ValueError("there are no samples")
     samples = np.concatenate([np.asarray(repeat, np.float64) for repeat in measured])
     p50, p95, p99 = np.percentile(samples, (50, 95, 99))
     medians = [median(repeat) for repeat in measured]

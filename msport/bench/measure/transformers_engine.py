@@ -7,7 +7,8 @@ implementation that Transformers chooses by itself, the cache its default one. T
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any
 
 from msport.bench.measure.loop import Array
 from msport.bench.measure.session import Session, run_workloads, timed
-from msport.bench.measure.workload import Workload
+from msport.bench.measure.typed_json import parse
+from msport.bench.measure.workload import Job
 from msport.errors import MissingDependencyError, parameter
 from msport.progress import Progress, Step
 from msport.sizing.process import read_memory
@@ -34,42 +36,28 @@ def check_installed() -> None:
         )
 
 
-def run(
-    folder: str,
-    threads: int,
-    max_length: int,
-    workloads: Sequence[Mapping[str, Any]],
-    warmup: int,
-    repeats: int,
-    seed: int,
-    *,
-    progress: Progress,
-) -> dict[str, Any]:
-    """The document of the `Session` of the original checkpoint in `folder`; prompts and lengths are those of msport."""
+def run(job: Mapping[str, Any], *, progress: Progress) -> dict[str, Any]:
+    """The fields of the `Session` of the original checkpoint that the `Job` with the fields `job` names."""
+    return asdict(_measure(parse(Job, job), progress))
+
+
+def _measure(job: Job, progress: Progress) -> Session:
     progress(Step("import"))
     _, import_seconds = timed(_import)
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(len(job.cores))
     progress(Step("load"))
-    model, load_seconds = timed(lambda: _load(Path(folder)))
+    model, load_seconds = timed(lambda: _load(Path(job.folder)))
     loaded = read_memory()
-    start, results = run_workloads(
-        _Engine(model),
-        [Workload.from_document(workload) for workload in workloads],
-        vocab_size=model.config.vocab_size,
-        warmup=warmup,
-        repeats=repeats,
-        seed=seed,
-        progress=progress,
-    )
+    start, results = run_workloads(_Engine(model), job, model.config.vocab_size, progress)
     memory = read_memory()
     return Session(
         engine="transformers",
         versions={**{name: version(name) for name in (*PACKAGES, "numpy")}, "python": platform.python_version()},
         device="CPU",
         dtype="float32",
-        max_length=max_length,
+        max_length=job.max_length,
         details={"attention": model.config._attn_implementation, "threads": torch.get_num_threads()},
         import_seconds=import_seconds,
         load_seconds=load_seconds,
@@ -78,7 +66,7 @@ def run(
         memory=memory,
         peaks=(memory.peak_resident,),
         results=results,
-    ).to_document()
+    )
 
 
 class _Engine:

@@ -1,14 +1,14 @@
-"""What is run: how many sequences, how long their prompts, how many tokens after them."""
+"""What is run: how many sequences, how long their prompts, how many tokens after them, how often, in which process."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from msport.architectures import ModelConfig
+from msport.bench.measure.machine import choose_cores
 from msport.errors import UsageError
 
 
@@ -35,10 +35,23 @@ class Workload:
         sizes = f"prompt {self.prompt_tokens}, new tokens {self.new_tokens}, batch {self.batch}"
         return f"{self.name}: {sizes}" if self.name else sizes
 
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Workload:
-        ids = document.get("ids")
-        return cls(**{**document, "ids": None if ids is None else tuple(ids)})
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one process measures: `workloads`, all of one batch size, over caches of `max_length` positions.
+
+    `folder` holds the checkpoint; `dtype` None is the device's best. Each workload runs `warmup` times, then `repeats`
+    times measured. The process may use the processors `cores`, by default all that this one may use.
+    """
+
+    folder: str
+    workloads: tuple[Workload, ...]
+    max_length: int
+    dtype: str | None = None
+    warmup: int = 2
+    repeats: int = 5
+    seed: int = 0
+    cores: tuple[int, ...] = field(default_factory=choose_cores)
 
 
 def check_workload(workload: Workload, config: ModelConfig) -> None:
@@ -62,3 +75,8 @@ def make_prompts(workload: Workload, vocab_size: int, seed: int) -> np.ndarray[A
         return np.tile(np.array(workload.ids, np.int32), (workload.batch, 1))
     generator = np.random.default_rng(seed)
     return generator.integers(0, vocab_size, (workload.batch, workload.prompt_tokens), dtype=np.int32)
+
+
+def shortened(workload: Workload) -> Workload:
+    """`workload` with the two new tokens that call each graph once."""
+    return replace(workload, new_tokens=min(workload.new_tokens, 2))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 
 import numpy as np
 
 from msport.bench.measure.loop import Array, Run, agreement, generate_once, measure
+from msport.bench.measure.typed_json import parse
 from msport.bench.measure.workload import Workload
 
 PREFILL, STEP = 0.02, 0.005
@@ -37,21 +39,21 @@ def test_the_first_token_comes_from_the_prefill_and_each_other_from_one_step() -
     run = generate_once(engine, np.array([[0, 0, 4], [0, 0, 7]]), workload)
     assert run.tokens == ((5, 6, 7, 8, 9), (8, 9, 0, 1, 2))
     assert engine.calls == [(2, 3), (2,), (2,), (2,), (2,)]
-    assert len(run.steps) == workload.new_tokens - 1
+    assert len(run.step_seconds) == workload.new_tokens - 1
 
 
 def test_times_are_those_of_the_calls() -> None:
     began = time.perf_counter()
     run = generate_once(Counter(), np.array([[1, 2, 3]]), Workload(3, 4))
     elapsed = time.perf_counter() - began
-    assert PREFILL <= run.prefill <= run.first_token
-    assert min(run.steps) >= STEP
+    assert PREFILL <= run.prefill_seconds <= run.first_token_seconds
+    assert min(run.step_seconds) >= STEP
     assert PREFILL + 3 * STEP <= run.seconds <= elapsed
 
 
 def test_one_new_token_needs_no_step() -> None:
     run = generate_once(Counter(), np.array([[1, 2, 3]]), Workload(3, 1))
-    assert (run.tokens, run.steps) == (((4,),), ())
+    assert (run.tokens, run.step_seconds) == (((4,),), ())
 
 
 def test_warm_up_runs_are_made_and_not_counted() -> None:
@@ -64,7 +66,7 @@ def test_warm_up_runs_are_made_and_not_counted() -> None:
 
 def test_a_run_survives_its_document() -> None:
     run = Run(0.5, 0.6, (0.1, 0.2), ((1, 2, 3), (4, 5, 6)), process=1)
-    assert Run.from_document(run.to_document()) == run
+    assert parse(Run, asdict(run)) == run
 
 
 def test_agreement_counts_tokens_up_to_the_first_difference_of_each_sequence() -> None:

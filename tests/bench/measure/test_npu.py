@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from msport.bench.measure.loop import Array
 from msport.bench.measure.msport_engine import Synchronised
 from msport.bench.measure.npu import Card, logic_number, read_card
+from msport.bench.measure.typed_json import parse
 from msport.sizing.process import DeviceMemory, Memory, read_memory
 
 # As in the documents of Atlas 800I A2; %s is the process of the test.
@@ -83,7 +85,7 @@ def test_without_the_tool_nothing_is_known(tmp_path: Path, monkeypatch: pytest.M
 
 def test_device_memory_survives_the_document() -> None:
     memory = read_memory(DeviceMemory(10, 20, 30))
-    assert Memory.from_document({**_fields(memory), "device": _fields(memory.device)}) == memory
+    assert parse(Memory, asdict(memory)) == memory
 
 
 def test_a_call_on_a_device_ends_when_the_device_is_idle() -> None:
@@ -102,7 +104,3 @@ def test_a_call_on_a_device_ends_when_the_device_is_idle() -> None:
     engine.prefill(None)  # type: ignore[arg-type]
     engine.decode(None)  # type: ignore[arg-type]
     assert calls == ["prefill", "synchronise", "decode", "synchronise"]
-
-
-def _fields(value: object) -> dict[str, object]:
-    return {name: getattr(value, name) for name in type(value).__slots__}  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from msport.architectures import ARCHITECTURES
+from msport.bench.measure.typed_json import parse
 from msport.bench.measure.workload import Workload, check_workload, make_prompts
 from msport.errors import UsageError
 
@@ -29,7 +30,7 @@ def test_prompts_are_as_many_and_as_long_as_asked_and_the_same_for_the_same_seed
 def test_the_ids_of_a_text_are_the_prompt_of_every_sequence() -> None:
     workload = Workload(3, 1, batch=2, name="english", ids=(5, 6, 7))
     assert make_prompts(workload, 50, seed=1).tolist() == [[5, 6, 7], [5, 6, 7]]
-    assert Workload.from_document(json.loads(json.dumps(asdict(workload)))) == workload
+    assert parse(Workload, json.loads(json.dumps(asdict(workload)))) == workload
     assert workload.title.startswith("english: ")
 
 

@@ -1,41 +1,21 @@
-"""A grid as text: how each session came up, its workloads, their share of the limits, and the peer."""
+"""The rows of a benchmark's tables, head first, the same on the terminal and on the page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
-from msport.bench.measure.session import Result, Session
+from msport.bench.measure.session import Result, Session, Startup
 from msport.bench.measure.statistics import Summary, median
-from msport.bench.measurements import Measurements, Startup
-from msport.bench.shares import decode_share, prefill_share, ratios
-from msport.report.layout import Row, number, percent, table
+from msport.bench.measurements import Measurements
+from msport.bench.shares import Share, ratios
+from msport.report.layout import Row, number, percent
 from msport.sizing.units import format_size
 
 _KEYS = ("dtype", "batch", "prompt", "new")
 
 
-def grid_lines(report: Measurements) -> Iterator[str]:
-    """The tables of `report`."""
-    yield from _titled("starting up, and memory", startup_rows(report))
-    if report.setup.device == "CPU":
-        yield "  the device is the CPU: it has no memory of its own, resident memory holds everything"
-    yield ""
-    yield from _titled("running (+-: the range of the repeats as a share of the median)", result_rows(report.sessions))
-    yield ""
-    yield from _titled("beside the limits measured in the same run", limit_rows(report))
-    for dtype, limits in report.limits.items():
-        bandwidth, matmul = limits.bandwidth, limits.matmul
-        yield f"  {dtype} limits: {number(bandwidth.best / 1e9, 3)} GB/s ({bandwidth.method}),"
-        yield f"    {number(matmul.best / 1e9, 3)} GFLOP/s ({matmul.method})"
-    if report.baselines:
-        yield ""
-        yield from _titled("Transformers in float32", result_rows(report.baselines))
-        yield ""
-        yield from _titled("msport is so many times as fast", ratio_rows(report))
-
-
 def startup_rows(report: Measurements) -> list[Row]:
-    """One row for each session of msport, head first; columns of what was not measured are left out."""
+    """One row for each session of msport; columns of what was not measured are left out."""
     device = any(session.memory.device for session in report.sessions)
     warm = any(startup.warm for startup in report.startups)
     head = ("dtype", "batch", "positions", "load", "compile", *("warm cache",) * warm, "loaded", "peak", "expected")
@@ -60,12 +40,14 @@ def startup_rows(report: Measurements) -> list[Row]:
 
 
 def result_rows(sessions: Iterable[Session]) -> list[Row]:
-    """One row for each workload, head first."""
+    """One row for each workload."""
     prefill, decode = ("prefill\ntokens/s", "+-", "first\ntoken ms", "+-"), ("decode\nms p50", "+-", "p95", "p99")
     rows: list[Row] = [(*_KEYS, *prefill, *decode, "tokens/s", "+-")]
     for session, result in _results(sessions):
         steps = result.decode
-        timed = ("", "", "", "") if steps is None else (*_timed(steps), _ms(steps.p95), _ms(steps.p99))
+        timed = (
+            ("", "", "", "") if steps is None else (*_timed(steps), milliseconds(steps.p95), milliseconds(steps.p99))
+        )
         rate = (f"{result.prefill_rate:,.1f}", _spread(result.prefill))
         throughput = (f"{result.throughput:,.1f}", _spread(result.total))
         rows.append((*_keys(session, result), *rate, *_timed(result.first_token), *timed, *throughput))
@@ -73,25 +55,17 @@ def result_rows(sessions: Iterable[Session]) -> list[Row]:
 
 
 def limit_rows(report: Measurements) -> list[Row]:
-    """Bytes and operations that were needed, what was reached a second, and its share of the limit; head first."""
+    """Bytes and operations that were needed, what was reached a second, and its share of the limit."""
     rows: list[Row] = [(*_KEYS, "GB\na step", "GB/s", "of\nlimit", "GFLOP\na prefill", "GFLOP/s", "of\nlimit")]
     for session, result in _results(report.sessions):
-        costs, limits = report.costs(session), report.limits_of(session)
-        if limits is None:
-            continue
-        shares = (decode_share(result, costs, limits), prefill_share(result, costs, limits))
-        columns = [
-            ("", "", "")
-            if share is None
-            else (number(share.amount / 1e9, 3), number(share.achieved / 1e9, 3), percent(share.of_limit))
-            for share in shares
-        ]
-        rows.append((*_keys(session, result), *columns[0], *columns[1]))
+        decode, prefill = report.shares_of(session, result)
+        if prefill is not None:
+            rows.append((*_keys(session, result), *_share(decode), *_share(prefill)))
     return rows
 
 
 def ratio_rows(report: Measurements) -> list[Row]:
-    """How many times as fast as its peer each workload is, head first."""
+    """How many times as fast as its peer each workload is."""
     names = ("prefill", "first_token", "decode", "throughput")
     rows: list[Row] = [(*_KEYS, *(name.replace("_", " ") for name in names))]
     for session, peer in report.pairs():
@@ -100,6 +74,11 @@ def ratio_rows(report: Measurements) -> list[Row]:
             columns = (f"{found[name]:.2f}" if name in found else "" for name in names)
             rows.append((*_keys(session, result), *columns))
     return rows
+
+
+def milliseconds(seconds: float) -> str:
+    """`seconds` in milliseconds, without the unit."""
+    return number(seconds * 1e3)
 
 
 def _results(sessions: Iterable[Session]) -> Iterator[tuple[Session, Result]]:
@@ -112,23 +91,20 @@ def _keys(session: Session, result: Result) -> Row:
     return (session.kind, str(session.batch), prompt, str(workload.new_tokens))
 
 
-def _titled(title: str, rows: Sequence[Row]) -> Iterator[str]:
-    yield title
-    yield from table(rows, "<" + ">" * (len(rows[0]) - 1))
-
-
 def _warm(startup: Startup) -> str:
     if startup.warm is None:
         return ""
     return f"{startup.warm.total:.2f} s" if startup.cache_was_used else "CACHE NOT USED"
 
 
+def _share(share: Share | None) -> Row:
+    if share is None:
+        return ("", "", "")
+    return (number(share.amount / 1e9, 3), number(share.achieved / 1e9, 3), percent(share.of_limit))
+
+
 def _timed(summary: Summary) -> Row:
-    return (_ms(summary.p50), _spread(summary))
-
-
-def _ms(seconds: float) -> str:
-    return number(seconds * 1e3)
+    return (milliseconds(summary.p50), _spread(summary))
 
 
 def _spread(summary: Summary) -> str:

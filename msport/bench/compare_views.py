@@ -6,20 +6,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from msport.bench.caveats import is_caution
+from msport.bench.charts import PER_CHART, axis_of, bars, point_of, value_text
 from msport.bench.compare import COMPARED, Change, Comparison
 from msport.bench.differences import OTHER_THING
-from msport.bench.drawing import axis_of, bars, point_of, value_text
-from msport.bench.figures import KINDS, Cell
+from msport.bench.figures import KINDS, Cell, Figure
 from msport.report.chart import Mark, row_chart
 from msport.report.chart import Row as ChartRow
-from msport.report.layout import Row, utc
-from msport.report.layout import table as text_table
+from msport.report.layout import INDENT, utc
 from msport.report.page import Banner, heading, remarks, render, section, table
 from msport.report.scale import linear
+from msport.report.table import Table
 
 _WORDS = {"better": "better", "worse": "WORSE", "noise": "noise", "unknown": "no spread"}
 _MARKED = ("better", "worse")
-_PER_CHART = 6
 _RATE = " tokens/s"  # stands in the title of a row, not in its cells
 
 
@@ -40,8 +39,7 @@ def render_comparison_page(comparison: Comparison) -> str:
         body.append(section("What else differs", remarks(others)))
     body += list(_figures(comparison))
     for file, changes, _ in beside:
-        marks = [each.verdict if each.verdict in _MARKED else "" for each in changes]
-        body.append(section(f"All figures of {first} and {file}", table(_rows(changes), "<<>>>><", marks)))
+        body.append(section(f"All figures of {first} and {file}", _table(changes).html()))
     banners = [_banner(comparison), *([Banner("caution", "CAUTION", cautions)] if cautions else [])]
     said = "the first run beside each of the others"
     return render("msport bench --compare", "comparison of runs", said, banners, body)
@@ -73,39 +71,37 @@ def _lines(comparison: Comparison) -> Iterator[str]:
         yield f"beside: {comparison.files[index + 1]} ({utc(comparison.started[index + 1])})"
         yield ""
         if changes:
-            yield from _table(changes)
+            yield from _table_lines(changes)
             yield ""
         yield from (f"note: {note}" for note in comparison.notes[index])
         yield f"{_verdict(changes)[1]}: {_summary(changes)}"
 
 
-def _table(changes: Sequence[Change]) -> Iterator[str]:
+def _table_lines(changes: Sequence[Change]) -> Iterator[str]:
     """The figures of each cell below its name."""
-    rows = _rows(changes)
-    cells = [row[0] for row in rows]
-    for cell, line in zip(cells, text_table([row[1:] for row in rows], "<>>>><"), strict=True):
+    shown = _table(changes)
+    cells = ["", *(row[0] for row in shown.rows)]
+    for cell, line in zip(cells, shown.without([""]).lines(INDENT), strict=True):
         if cell:
             yield cell
         yield line
 
 
-def _rows(changes: Sequence[Change]) -> list[Row]:
-    rows: list[Row] = [("", "figure", "first", "then", "change", "noise", "verdict")]
-    last = ""
-    for each in changes:
-        rows.append(
-            (
-                "" if each.cell == last else each.cell.removeprefix("msport "),
-                _titled(each.figure),
-                value_text(each.figure, each.before).removesuffix(_RATE),
-                value_text(each.figure, each.after).removesuffix(_RATE),
-                f"{each.after / each.before - 1:+.1%}",
-                "" if each.noise is None else f"{100 / (1 + each.noise) - 100:.1f} to {100 * each.noise:+.1f}%",
-                _WORDS[each.verdict],
-            )
+def _table(changes: Sequence[Change]) -> Table:
+    rows = [
+        (
+            "" if before is not None and before.cell == each.cell else each.cell.removeprefix("msport "),
+            _titled(each.figure),
+            value_text(each.figure, each.before).removesuffix(_RATE),
+            value_text(each.figure, each.after).removesuffix(_RATE),
+            f"{each.after / each.before - 1:+.1%}",
+            "" if each.noise is None else f"{100 / (1 + each.noise) - 100:.1f} to {100 * each.noise:+.1f}%",
+            _WORDS[each.verdict],
         )
-        last = each.cell
-    return rows
+        for before, each in zip([None, *changes], changes, strict=False)
+    ]
+    marks = [each.verdict if each.verdict in _MARKED else "" for each in changes]
+    return Table(("", "figure", "first", "then", "change", "noise", "verdict"), rows, "<<>>>><", marks)
 
 
 def _titled(name: str) -> str:
@@ -130,10 +126,10 @@ def _figures(comparison: Comparison) -> Iterator[str]:
     for name in COMPARED:
         cells = [cell for cell in comparison.cells[0] if name in cell.figures]
         charts = []
-        for begin in range(0, len(cells), _PER_CHART):
-            some = cells[begin : begin + _PER_CHART]
+        for begin in range(0, len(cells), PER_CHART):
+            some = cells[begin : begin + PER_CHART]
             series = [
-                (file, [point_of(_same(others, cell), name) for cell in some])
+                (file, [point_of(_figure(others, cell, name)) for cell in some])
                 for file, others in zip(comparison.files, comparison.cells, strict=True)
             ]
             charts.append(bars([_label(cell) for cell in some], series, *axis_of(name)))
@@ -170,8 +166,9 @@ def _change_mark(change: Change) -> Mark:
     return Mark(change.change, said, kind, note=said, band=change.noise or 0.0)
 
 
-def _same(cells: Sequence[Cell], wanted: Cell) -> Cell | None:
-    return next((cell for cell in cells if cell.key == wanted.key), None)
+def _figure(cells: Sequence[Cell], wanted: Cell, name: str) -> Figure | None:
+    """The figure `name` of the cell that has the key of `wanted`."""
+    return next((cell.figures.get(name) for cell in cells if cell.key == wanted.key), None)
 
 
 def _label(cell: Cell) -> str:

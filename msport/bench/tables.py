@@ -1,27 +1,27 @@
-"""The rows of a benchmark's tables, head first, the same on the terminal and on the page."""
+"""The tables of a benchmark, the same on the terminal and on the page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from msport.bench.charts import milliseconds
 from msport.bench.measure.session import Result, Session, Startup
 from msport.bench.measure.statistics import Summary, median
 from msport.bench.measurements import Measurements
 from msport.bench.shares import Share, ratios
 from msport.report.layout import Row, number, percent
+from msport.report.table import Table
 from msport.sizing.units import format_size
 
 _KEYS = ("dtype", "batch", "prompt", "new")
 
 
-def startup_rows(report: Measurements) -> list[Row]:
+def startup_table(report: Measurements) -> Table:
     """One row for each session of msport; columns of what was not measured are left out."""
-    device = any(session.memory.device for session in report.sessions)
-    warm = any(startup.warm for startup in report.startups)
-    head = ("dtype", "batch", "positions", "load", "compile", *("warm cache",) * warm, "loaded", "peak", "expected")
-    rows: list[Row] = [(*head, *("device peak",) * device)]
+    head = ("dtype", "batch", "positions", "load", "compile", "warm cache", "loaded", "peak", "expected", "device peak")
+    rows = []
     for session, startup in zip(report.sessions, report.startups, strict=True):
-        peak = session.memory.device
+        device = session.memory.device
         rows.append(
             (
                 session.kind,
@@ -29,56 +29,51 @@ def startup_rows(report: Measurements) -> list[Row]:
                 str(session.max_length),
                 f"{median(startup.load_seconds):.2f} s",
                 f"{startup.cold.total:.2f} s",
-                *(_warm(startup),) * warm,
+                _warm(startup),
                 format_size(session.loaded.resident),
                 format_size(session.memory.peak_resident),
                 format_size(report.need(session).total),
-                *("" if peak is None else format_size(peak.allocated_peak),) * device,
+                "" if device is None else format_size(device.allocated_peak),
             )
         )
-    return rows
+    return Table(head, rows).without_empty()
 
 
-def result_rows(sessions: Iterable[Session]) -> list[Row]:
+def result_table(sessions: Iterable[Session]) -> Table:
     """One row for each workload."""
     prefill, decode = ("prefill\ntokens/s", "+-", "first\ntoken ms", "+-"), ("decode\nms p50", "+-", "p95", "p99")
-    rows: list[Row] = [(*_KEYS, *prefill, *decode, "tokens/s", "+-")]
+    rows = []
     for session, result in _results(sessions):
         steps = result.decode
-        timed = (
-            ("", "", "", "") if steps is None else (*_timed(steps), milliseconds(steps.p95), milliseconds(steps.p99))
-        )
+        tails = () if steps is None else (milliseconds(steps.p95), milliseconds(steps.p99))
+        timed = ("", "", "", "") if steps is None else (*_timed(steps), *tails)
         rate = (f"{result.prefill_rate:,.1f}", _spread(result.prefill))
         throughput = (f"{result.throughput:,.1f}", _spread(result.total))
         rows.append((*_keys(session, result), *rate, *_timed(result.first_token), *timed, *throughput))
-    return rows
+    return Table((*_KEYS, *prefill, *decode, "tokens/s", "+-"), rows)
 
 
-def limit_rows(report: Measurements) -> list[Row]:
+def limit_table(report: Measurements) -> Table:
     """Bytes and operations that were needed, what was reached a second, and its share of the limit."""
-    rows: list[Row] = [(*_KEYS, "GB\na step", "GB/s", "of\nlimit", "GFLOP\na prefill", "GFLOP/s", "of\nlimit")]
+    rows = []
     for session, result in _results(report.sessions):
         decode, prefill = report.shares_of(session, result)
         if prefill is not None:
             rows.append((*_keys(session, result), *_share(decode), *_share(prefill)))
-    return rows
+    head = ("GB\na step", "GB/s", "of\nlimit", "GFLOP\na prefill", "GFLOP/s", "of\nlimit")
+    return Table((*_KEYS, *head), rows)
 
 
-def ratio_rows(report: Measurements) -> list[Row]:
+def ratio_table(report: Measurements) -> Table:
     """How many times as fast as its peer each workload is."""
     names = ("prefill", "first_token", "decode", "throughput")
-    rows: list[Row] = [(*_KEYS, *(name.replace("_", " ") for name in names))]
+    rows = []
     for session, peer in report.pairs():
         for result, theirs in zip(session.results, peer.results, strict=True):
             found = ratios(result, theirs)
             columns = (f"{found[name]:.2f}" if name in found else "" for name in names)
             rows.append((*_keys(session, result), *columns))
-    return rows
-
-
-def milliseconds(seconds: float) -> str:
-    """`seconds` in milliseconds, without the unit."""
-    return number(seconds * 1e3)
+    return Table((*_KEYS, *(name.replace("_", " ") for name in names)), rows)
 
 
 def _results(sessions: Iterable[Session]) -> Iterator[tuple[Session, Result]]:

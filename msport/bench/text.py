@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from msport.bench.charts import milliseconds
 from msport.bench.figures import KINDS, Figure, result_figures, start_cell
 from msport.bench.measure.limits import Limits
 from msport.bench.measure.session import Compilation, Result, Session
@@ -11,8 +12,9 @@ from msport.bench.measurements import Measurements
 from msport.bench.published import describe_published
 from msport.bench.shares import Share, ratios
 from msport.bench.suites import Unavailable
-from msport.bench.tables import limit_rows, milliseconds, ratio_rows, result_rows, startup_rows
-from msport.report.layout import Row, counted, number, percent, table, utc
+from msport.bench.tables import limit_table, ratio_table, result_table, startup_table
+from msport.report.layout import INDENT, Row, counted, number, percent, table, utc
+from msport.report.table import Table
 from msport.sizing.units import format_size
 
 # The figures that have a ratio beside the peer, and the name of that ratio.
@@ -73,27 +75,27 @@ def _engine_line(session: Session) -> str:
 
 
 def _grid_lines(report: Measurements) -> Iterator[str]:
-    yield from _titled("starting up, and memory", startup_rows(report))
+    yield from _titled("starting up, and memory", startup_table(report))
     if report.setup.device == "CPU":
         yield "  the device is the CPU: it has no memory of its own, resident memory holds everything"
     yield ""
-    yield from _titled("running (+-: the range of the repeats as a share of the median)", result_rows(report.sessions))
+    yield from _titled("running (+-: the range of the repeats as a share of the median)", result_table(report.sessions))
     yield ""
-    yield from _titled("beside the limits measured in the same run", limit_rows(report))
+    yield from _titled("beside the limits measured in the same run", limit_table(report))
     for dtype, limits in report.limits.items():
         bandwidth, matmul = limits.bandwidth, limits.matmul
         yield f"  {dtype} limits: {number(bandwidth.best / 1e9, 3)} GB/s ({bandwidth.method}),"
         yield f"    {number(matmul.best / 1e9, 3)} GFLOP/s ({matmul.method})"
     if report.baselines:
         yield ""
-        yield from _titled("Transformers in float32", result_rows(report.baselines))
+        yield from _titled("Transformers in float32", result_table(report.baselines))
         yield ""
-        yield from _titled("msport is so many times as fast", ratio_rows(report))
+        yield from _titled("msport is so many times as fast", ratio_table(report))
 
 
-def _titled(title: str, rows: Sequence[Row]) -> Iterator[str]:
+def _titled(title: str, shown: Table) -> Iterator[str]:
     yield title
-    yield from table(rows, "<" + ">" * (len(rows[0]) - 1))
+    yield from shown.lines(INDENT)
 
 
 def _single_lines(report: Measurements, session: Session) -> Iterator[str]:

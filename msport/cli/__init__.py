@@ -27,7 +27,7 @@ COMMANDS = {
     "validate": "Compare a converted model with PyTorch.",
     "generate": "Generate text with a converted model.",
     "bench": "Measure loading, compilation, prefill and decoding.",
-    "doctor": "Check this machine: versions, device, memory, a small training step.",
+    "doctor": "Check this machine: versions, device, memory, a training step.",
     "sample": "Write a tiny random checkpoint in the Hub's exact layout.",
 }
 

@@ -1,7 +1,7 @@
 """msport ports open language models to MindSpore: convert, load, validate, benchmark.
 
-The four calls below, and the errors that they raise, are the whole public surface. The calls are imported on first use,
-so that ``import msport`` costs nothing and a machine without MindSpore can still convert.
+The four functions below and the errors that they raise are the whole public API. The functions are imported at first
+use, so ``import msport`` is fast, and a machine without MindSpore can still convert.
 """
 
 from __future__ import annotations

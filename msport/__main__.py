@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """The command line; Ctrl-C is no traceback from the first import on."""
+    """The command line. Ctrl-C shows no traceback, even during the first imports."""
     try:
         from msport.cli import main as run
     except KeyboardInterrupt:

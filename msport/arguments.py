@@ -1,6 +1,7 @@
-"""Whether what a caller from Python passes has the types that the call's own annotations state.
+"""Checks the types of arguments of the public functions against their annotations.
 
-Python does not ask, and a wrong type shows itself late: as a TypeError deep inside, or as three prompts of one letter.
+Python does not check them, and a wrong type would fail late: as a TypeError deep inside, or a text taken for a list of
+letters.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from msport.errors import UsageError
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-# One and several.
+# Singular and plural.
 _WORDS = {
     bool: ("True or False", "True or False"),
     int: ("a whole number", "whole numbers"),
@@ -31,9 +32,11 @@ _WORDS = {
 
 
 def checked(call: Callable[_P, _R]) -> Callable[_P, _R]:
-    """`call`, but with `UsageError` for an argument of a type other than annotated, before anything runs."""
+    """Wraps `call` so that an argument of a wrong type raises `UsageError` before anything runs."""
     parameters = signature(call)
-    hints = cache(partial(get_type_hints, call))  # read at the first call: annotations may name what comes later
+    hints = cache(
+        partial(get_type_hints, call)
+    )  # resolved at the first call, because annotations may name later definitions
 
     @wraps(call)
     def check_and_call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -54,8 +57,8 @@ def _fits(value: object, hint: Any) -> bool:
     if kind is Any:
         return True
     if kind is Literal:
-        return isinstance(value, str)  # which one is for the call, as from the command line
-    if kind is Sequence:  # an array is as good, but a text is no list of letters
+        return isinstance(value, str)  # the call itself checks which text is valid, as for the command line
+    if kind is Sequence:  # an array is fine, but a text is not a list of letters
         several = isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping, Set))
         return several and all(_fits(each, inner[0]) for each in value)  # type: ignore[attr-defined]
     if kind in (int, float):

@@ -1,4 +1,4 @@
-"""Where msport keeps what it compiles."""
+"""The folder where msport keeps what it compiles."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Calls a function in a fresh Python process, so that its memory, threads, compiled graphs and crashes are its own.
+"""Calls a function in a new Python process, so that its memory, threads, compiled graphs and crashes stay separate.
 
 The child has this process's ``sys.path`` but imports only what the function needs. Arguments and result are JSON of any
-size; what the function and its libraries print goes to a log, which is shown only where the call fails.
+size. The output of the function and its libraries goes to a log, which is shown only if the call fails.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from msport import errors
 from msport.errors import MsportError
 from msport.progress import Progress, Step
 
-# sys.path comes first: `python -m` would let a file of the current folder take the place of a package.
+# sys.path is set first. With `python -m`, a file in the current folder could replace a package.
 _BOOTSTRAP = r"import sys; sys.path[:] = sys.argv.pop(1).split('\n'); from msport.child import main; main()"
 _GRACE_SECONDS = 10.0
 _FAREWELL_SECONDS = 2.0
 
 
 class ChildError(MsportError):
-    """The process that ran a call crashed, was killed, ran out of time, or hit an error that is not the user's."""
+    """The process of a call crashed, was killed, timed out, or raised an error that is not an `MsportError`."""
 
 
-class ChildLog(Exception):  # noqa: N818  it is no error, it tells of one
+class ChildLog(Exception):  # noqa: N818  only describes an error
     """What a failed child wrote to stdout and stderr; the cause of a `ChildError`, shown by ``--debug``."""
 
 
@@ -53,10 +53,10 @@ def call_in_child(
 ) -> Any:
     """Returns what `function`, named ``package.module:name``, returns for the keywords `arguments` and ``progress``.
 
-    `task` says in messages what the child is for. `environment` adds to this process's, `cores` are the processors
-    that the child may use (None: as here), `timeout` is in seconds, `memory` the bytes of address space beyond which it
-    gets a MemoryError, and `log` receives what the child printed. An `MsportError` of the child is raised here as the
-    same class; anything else that ends it raises `ChildError`.
+    `task` names the purpose of the child in messages. `environment` is added to this process's environment. `cores` are
+    the processors that the child may use (None: the same as here). `timeout` is in seconds. `memory` is in bytes of
+    address space; beyond it the child gets a MemoryError. `log` receives what the child printed. An `MsportError` of
+    the child is raised here with the same class; any other end of the child raises `ChildError`.
     """
     call = {
         "function": function,
@@ -70,12 +70,12 @@ def call_in_child(
         reader, writer = os.pipe()
         process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-c", _BOOTSTRAP, "\n".join(sys.path), str(writer)],
-            stdin=given,  # not argv, where a word has at most 128 KB
+            stdin=given,  # not argv, where a word is limited to 128 KB
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=(writer,),
             env={"MS_OM_PATH": os.devnull, **os.environ, **(environment or {})},  # as in msport.msmodels
-            start_new_session=True,  # Ctrl-C in a terminal is for the caller, who then ends the child
+            start_new_session=True,  # Ctrl-C in a terminal reaches only the caller, which then ends the child
         )
         os.close(writer)
         with os.fdopen(reader, encoding="utf-8") as replies:
@@ -101,7 +101,7 @@ def call_in_child(
 def _converse(
     process: subprocess.Popen[bytes], replies: IO[str], timeout: float | None, progress: Progress | None
 ) -> tuple[bool, tuple[str, Any] | None]:
-    """Whether time ran out, and the child's last word: ``("result", value)``, ``("error", ...)`` or None."""
+    """Whether the time ran out, and the child's last message: ``("result", value)``, ``("error", ...)`` or None."""
     expired = threading.Event()
 
     def expire() -> None:
@@ -120,7 +120,7 @@ def _converse(
                 break
             if progress is not None:
                 progress(Step(*value))
-        # A library that hangs or crashes while it is torn down does not spoil the answer.
+        # A library may hang or crash at exit; the result is kept.
         with suppress(subprocess.TimeoutExpired):
             process.wait(_GRACE_SECONDS if answer else None)
     finally:
@@ -130,7 +130,7 @@ def _converse(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends the child and all that it has started, after a moment in which it may remove its temporary files."""
+    """Ends the child and the processes that it started. It gets a moment to remove its temporary files."""
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(_FAREWELL_SECONDS)
@@ -155,8 +155,8 @@ def _error_class(name: str) -> type[MsportError]:
 
 
 def main() -> None:
-    """The child's side: the call comes on stdin, replies go as lines of JSON to the descriptor named in ``argv``."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that temporary files go
+    """The child's side: reads the call from stdin and writes replies as lines of JSON to the descriptor in ``argv``."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that temporary files are removed
     channel, call = int(sys.argv[1]), json.load(sys.stdin)
     os.set_inheritable(channel, False)
     sys.argv = [__file__]  # MindSpore's compiler cache opens the script that argv names
@@ -166,7 +166,7 @@ def main() -> None:
             try:
                 print(json.dumps([kind, value[0] if len(value) == 1 else value]), file=pipe, flush=True)
             except BrokenPipeError:
-                os._exit(1)  # the caller was killed: nobody waits for the rest
+                os._exit(1)  # the caller was killed, so nobody needs the rest
 
         try:
             reply("result", _perform(call, lambda step: reply("progress", *astuple(step))))

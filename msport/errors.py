@@ -1,7 +1,7 @@
 """Errors a user can cause.
 
-Each message is one line that says what is wrong, in which file, and what to do about it. They are raised where the
-fault is found; ``msport.cli`` is the one place that turns them into a line on stderr and an exit code.
+Each message is one line that says what is wrong, in which file, and what to do about it. Errors are raised where the
+problem is found; only ``msport.cli`` turns them into a line on stderr and an exit code.
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ _REPR.maxlong = 40
 
 
 def parameter(name: str, option: str | None = None) -> str:
-    """An argument as a message names it: for callers from Python, and for the command line, which shows `option` alone.
+    """The name of an argument in a message: for callers from Python, and for the command line, which shows only
+    `option`.
 
-    `option` is the name with dashes unless given.
+    `option` defaults to the name with dashes.
     """
     return f"`{name}` ({option or '--' + name.replace('_', '-')})"
 
 
 def quote(value: Any) -> str:
-    """``repr(value)`` with control characters escaped and the middle of anything long left out."""
+    """``repr(value)`` with control characters escaped, and without the middle if it is long."""
     return _REPR.repr(value)
 
 
 def name_in_text(name: str, most: int = 120) -> str:
-    """`name` as it is if it is printable and has at most `most` characters, else as `quote` writes it."""
+    """`name` unchanged if it is printable and has at most `most` characters, else `quote(name)`."""
     return name if name.isprintable() and len(name) <= most else quote(name)
 
 
 def enumerate_some(items: Sequence[str], shown: int = 8) -> str:
-    """The first `shown` of `items` with commas between them, and how many more there are."""
+    """The first `shown` of `items`, separated by commas, and the number of the others."""
     rest = f" and {len(items) - shown} more" if len(items) > shown else ""
     return ", ".join(items[:shown]) + rest
 
 
 class MsportError(Exception):
-    """Base of every error that is the input's or the machine's fault, not msport's."""
+    """Base of every error that the input or the machine causes, not msport."""
 
 
 class CheckpointError(MsportError):
@@ -57,7 +58,7 @@ class UnsupportedError(MsportError):
 
 
 class HubError(MsportError):
-    """The Hub cannot be reached, or does not give out what was asked for."""
+    """The Hub cannot be reached, or does not deliver what was requested."""
 
 
 class OutputError(MsportError):

@@ -1,4 +1,4 @@
-"""How far a long piece of work has come, and how long each of its phases took."""
+"""Progress of long work, and the time of each of its phases."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`done` of `total` of the work `phase` are done: bytes, tokens, runs, or 1 where there is nothing to count.
+    """`done` of `total` units of `phase` are done: bytes, tokens, runs, or 1 if there is nothing to count.
 
-    `tensor` is the one in work, if any. An earlier run has done `resumed` of what is done.
+    `tensor` is the current one, if any. An earlier run did `resumed` of `done`.
     """
 
     phase: str
@@ -23,12 +23,12 @@ class Step:
     resumed: int = 0
 
 
-# Never called by two threads at once.
+# Never called by two threads at the same time.
 Progress = Callable[[Step], None]
 
 
 class Counter:
-    """Adds up what one or several threads have done of `phase` and passes it on to `progress`."""
+    """Adds up the work of one or several threads in `phase` and reports it to `progress`."""
 
     def __init__(self, phase: str, total: int, progress: Progress | None, resumed: int = 0) -> None:
         self._phase = phase
@@ -40,7 +40,7 @@ class Counter:
             self.add(0)
 
     def add(self, amount: int, tensor: str = "") -> None:
-        """`amount` more is done, of `tensor`."""
+        """Adds `amount`, done for `tensor`."""
         if self._progress is None:
             return
         with self._lock:
@@ -48,12 +48,12 @@ class Counter:
             self._progress(Step(self._phase, self._done, self._total, tensor, self._resumed))
 
     def finish(self) -> None:
-        """Everything is done."""
+        """Reports that everything is done."""
         self.add(self._total - self._done)
 
 
 class Phases:
-    """Times phases that follow one another and passes their progress on; `seconds` is by name, in order."""
+    """Times consecutive phases and reports their progress. `seconds` maps each phase's name to its time, in order."""
 
     def __init__(self, progress: Progress | None = None) -> None:
         self._progress = progress
@@ -61,7 +61,7 @@ class Phases:
 
     @contextmanager
     def phase(self, name: str, total: int = 1) -> Iterator[Callable[[int], None]]:
-        """Gives a function to call with each amount done; at the end the phase counts as done."""
+        """Yields a function to call with each amount done. At the end of the context the phase is done."""
         counter = Counter(name, total, self._progress)
         counter.add(0)
         began = time.perf_counter()

@@ -1,8 +1,8 @@
 """Checkpoints as bytes: safetensors, MindSpore's ``.ckpt``, dtypes, MXFP4, indices and the manifest.
 
-The ground floor of msport: nothing here imports MindSpore, torch or Transformers, and nothing here loads a
-checkpoint. A header says where each tensor lies; a layout fixes every byte of an output file except the tensors' own;
-readers and writers then move ranges of rows.
+This is the lowest layer of msport. It does not import MindSpore, torch or Transformers, and never loads a whole
+checkpoint. A header says where each tensor is in a file. A layout fixes every byte of an output file except those of
+the tensors. Readers and writers then move ranges of rows.
 
 Tensors travel in *storage form*: NumPy arrays of ``DType.storage``, in which bfloat16 is raw ``uint16`` and float8
 raw ``uint8``.

@@ -14,8 +14,8 @@ from msport.checkpoint.regular_files import open_regular
 def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
     """Write ``data`` (text as UTF-8) to a temporary file beside ``path``, make it durable, and rename it to ``path``.
 
-    Whatever stood at ``path``, a symbolic link included, is replaced whole or left as it was. Raises OSError with the
-    file's name.
+    A file or symbolic link at ``path`` is either replaced completely or left unchanged. Raises OSError with the file's
+    name.
     """
     path = Path(path)
     content = data.encode("utf-8") if isinstance(data, str) else data
@@ -37,7 +37,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
 
 @contextlib.contextmanager
 def naming_the_file(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Every OSError of what is done through a descriptor of ``path``, which knows no name, carries it."""
+    """Adds the name ``path`` to every OSError in this context; errors of file descriptors have no name."""
     try:
         yield
     except OSError as error:
@@ -46,7 +46,7 @@ def naming_the_file(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames and new names in ``folder`` durable."""
+    """Make renamed and new files in ``folder`` durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -55,7 +55,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Make all that any process has written to the file ``path`` durable; raises OSError with its name."""
+    """Make everything that was written to the file ``path`` durable, by any process. Raises OSError with its name."""
     descriptor = open_regular(path, os.O_NOFOLLOW)
     try:
         with naming_the_file(path):

@@ -1,18 +1,19 @@
 """MindSpore's ``.ckpt`` format: a complete check of its structure, and the layout of new files.
 
-A file is a run of protobuf messages without any header (``checkpoint.proto`` and ``train/serialization.py`` of
+A file is a sequence of protobuf messages without a header (``checkpoint.proto`` and ``train/serialization.py`` of
 MindSpore 2.10)::
 
     Checkpoint  { repeated Value value = 1; }
     Value       { required string tag = 1; TensorProto tensor = 2; MapTensorProto maptensor = 3; }
     TensorProto { repeated int64 dims = 1; required string tensor_type = 2; required bytes tensor_content = 3; }
 
-A large tensor is cut in slices, each an entry with the full tag and dims; the loader joins neighbours of one tag.
-Dims of a scalar are absent or ``[0]``. An entry of type ``str`` holds a Python string as UTF-32: msport shows it as
-metadata. An optional trailer is ``crc_num`` and the CRC32 of all bytes before it in 10 bytes, big-endian.
+A large tensor is split into slices. Each slice is an entry with the full tag and dims; the loader joins consecutive
+entries of one tag. Dims of a scalar are absent or ``[0]``. An entry of type ``str`` holds a Python string as UTF-32:
+msport shows it as metadata. An optional trailer is ``crc_num`` and the CRC32 of all bytes before it in 10 bytes,
+big-endian.
 
-MindSpore's loader trusts what it reads (a short tensor shows whatever lies behind it in memory). Here every length is
-checked against the file before anything is allocated, and slices of one tag that disagree or are no neighbours are
+MindSpore's loader trusts what it reads: if a tensor is too short, it shows the memory behind it. Here every length is
+checked against the file before anything is allocated. Slices of one tag that disagree or are not consecutive are
 refused.
 """
 
@@ -33,7 +34,7 @@ from msport.checkpoint.layout import Extent, Header, Layout, TensorInfo, nbytes_
 from msport.checkpoint.regular_files import open_regular
 from msport.errors import CheckpointError, quote
 
-# Above this MindSpore's own writer cuts a tensor.
+# MindSpore's own writer splits larger tensors.
 SLICE_BYTES = 512 * 2**20
 
 _VALUE = 1
@@ -55,7 +56,7 @@ _READ_CHUNK = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One Value: a tensor or a slice of one."""
+    """One Value message: a tensor or a slice of a tensor."""
 
     tag: str
     kind: str
@@ -95,9 +96,9 @@ def plan_layout(
 ) -> Layout:
     """Lay out a ``.ckpt`` file that holds ``tensors`` (name, dtype, shape) in the order given.
 
-    A tensor above ``slice_bytes`` is cut; ``metadata`` becomes ``str`` entries, which ``mindspore.load_checkpoint``
-    returns as strings; ``crc`` adds the trailer. Raises CheckpointError for a repeated name, and for what MindSpore
-    would not load back: float8, and shape ``[0]``, which it takes for a scalar.
+    A tensor above ``slice_bytes`` bytes is split; ``metadata`` becomes ``str`` entries, which
+    ``mindspore.load_checkpoint`` returns as strings; ``crc`` adds the trailer. Raises CheckpointError for a repeated
+    name, and for what MindSpore would not load back: float8, and shape ``[0]``, which it takes for a scalar.
     """
     infos: dict[str, TensorInfo] = {}
     literals: list[tuple[int, bytes]] = []
@@ -148,7 +149,7 @@ def _loadable_kind(name: str, dtype: DType, shape: tuple[int, ...]) -> str:
 
 
 def _encode_prefix(tag: str, kind: str, dims: tuple[int, ...], length: int) -> bytes:
-    """All of a Value up to its ``length`` bytes of content, which stand last."""
+    """All of a Value before its ``length`` bytes of content, which come last."""
     description = b"".join(protobuf.encode_key(_DIMS, protobuf.VARINT) + protobuf.encode_varint(dim) for dim in dims)
     description += protobuf.encode_bytes(_TYPE, kind.encode()) + protobuf.encode_length(_CONTENT, length)
     value = protobuf.encode_bytes(_TAG, tag.encode())
@@ -157,13 +158,13 @@ def _encode_prefix(tag: str, kind: str, dims: tuple[int, ...], length: int) -> b
 
 
 def _encode_string(tag: str, text: str) -> bytes:
-    # NumPy, which MindSpore stores strings through, gives the empty string one character.
+    # MindSpore stores strings through NumPy, which gives the empty string one character.
     content = (text or "\0").encode("utf-32-le")
     return _encode_prefix(tag, _STRING, (0,), len(content)) + content
 
 
 def _trailer(file: BinaryIO, file_size: int) -> tuple[int, int | None]:
-    """Where the entries end, and the CRC32 that the trailer gives, None without a trailer."""
+    """The byte at which the entries end, and the CRC32 in the trailer or None."""
     begin = max(file_size - _CRC_TRAILER, 0)
     file.seek(begin)
     trailer = file.read(_CRC_TRAILER)

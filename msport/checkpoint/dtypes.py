@@ -14,8 +14,7 @@ from msport.errors import CheckpointError, UnsupportedError, quote
 
 Array = NDArray[Any]
 
-# Elements cast at a time: the temporaries (at most 9 bytes an element) stay in the L2 cache whatever the size of the
-# tensor.
+# Elements cast at a time: the temporaries (at most 9 bytes per element) stay in the L2 cache for a tensor of any size.
 _CAST_CHUNK = 1 << 16
 
 
@@ -35,7 +34,7 @@ class DType:
 
     @property
     def itemsize(self) -> int:
-        """Bytes an element."""
+        """Bytes per element."""
         return self.storage.itemsize
 
 

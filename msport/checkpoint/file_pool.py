@@ -1,4 +1,4 @@
-"""A bounded number of checkpoint files held open at once, shared by threads."""
+"""A bounded number of open checkpoint files, shared by threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from msport.checkpoint.reader import TensorFile
 
 
 class FilePool:
-    """Opens files as they are used and closes the ones used longest ago, never one that is in use.
+    """Opens files when they are used and closes the least recently used ones, but never a file in use.
 
     ``headers`` are those of all files; a file that changed since its header was read raises CheckpointError when
     reopened.
@@ -28,7 +28,7 @@ class FilePool:
 
     @contextlib.contextmanager
     def borrow(self, path: Path) -> Iterator[TensorFile]:
-        """The open file, which stays open at least until the context ends."""
+        """The open file; it stays open at least until the context ends."""
         with self._lock:
             file = self._open.get(path)
             if file is None:

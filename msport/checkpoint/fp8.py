@@ -1,4 +1,4 @@
-"""Block-scaled FP8, as DeepSeek-V3 brought it and Qwen3-FP8 ships: a float32 scale a block of 128 by 128 values.
+"""Block-scaled FP8 of DeepSeek-V3 and Qwen3-FP8: one float32 scale per block of 128 by 128 values.
 
 A linear layer is ``X.weight``, float8_e4m3fn ``[out, in]``, and ``X.weight_scale_inv``, ``[ceil(out / 128), ceil(in /
 128)]``: a value is its code times the scale of its block, in float32. (The scale is the inverse of the one that the
@@ -20,7 +20,7 @@ BLOCK = 128
 
 
 def code_values() -> NDArray[np.float32]:
-    """What each of the 256 codes of float8_e4m3fn stands for."""
+    """The value of each of the 256 codes of float8_e4m3fn, float32."""
     codes = np.arange(256)
     exponent, mantissa = codes >> 3 & 15, codes & 7
     magnitude = np.where(exponent, np.ldexp(1 + mantissa / 8, exponent - 7), np.ldexp(mantissa / 8, -6))
@@ -34,8 +34,8 @@ _VALUES = code_values()
 def decode(codes: Array, scales: Array, first_row: int, out: Array) -> None:
     """Fill float32 ``out`` with rows ``[first_row, first_row + rows)`` of a layer.
 
-    ``codes`` are uint8 ``[rows, in]``; ``scales`` float32 ``[blocks, ceil(in / 128)]``, of the row of blocks that
-    ``first_row`` lies in and those after it. NaN stays NaN. Raises OverflowError if a finite value becomes infinite.
+    ``codes`` are uint8 ``[rows, in]``; ``scales`` are float32 ``[blocks, ceil(in / 128)]``, beginning with the row of
+    blocks that holds ``first_row``. NaN stays NaN. Raises OverflowError if a finite value becomes infinite.
     """
     # Without a mode NumPy would buffer the whole result.
     np.take(_VALUES, codes, out=out, mode="clip")

@@ -1,8 +1,8 @@
-"""A checkpoint as a folder: one file, or shards and the index that says which tensor lies in which.
+"""A checkpoint as a folder: one file, or shards and the index that says which tensor is in which shard.
 
-Taken are ``model.safetensors.index.json`` (the Hub's index), ``param_name_map.json`` (MindSpore's name for the same
-map), and a single ``model.safetensors`` or ``model.ckpt``, in that order. ``original/``, ``metal/`` and
-``consolidated*.safetensors``, which Hub repositories ship beside them, are never looked at.
+The first of these is used: ``model.safetensors.index.json`` (the Hub's index), ``param_name_map.json`` (MindSpore's
+name for the same map), ``model.safetensors``, ``model.ckpt``. ``original/``, ``metal/`` and
+``consolidated*.safetensors``, which some Hub repositories also contain, are ignored.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ INDEX_NAME = "model.safetensors.index.json"
 NAME_MAP_NAME = "param_name_map.json"
 SINGLE_NAMES = ("model.safetensors", "model.ckpt")
 
-_MAX_NAME = 255  # bytes, on every file system in use
+_MAX_NAME = 255  # bytes, on every common file system
 _SUFFIXES = (".safetensors", ".ckpt")
 _PROBLEMS_SHOWN = 8
-# The largest models on a Hub come in some hundred.
+# The largest models on a Hub have about a hundred.
 _MAX_SHARDS = 10_000
 
 
 class Checkpoint:
     """All tensors of a folder, read from at most ``max_open_files`` open files; safe to use from several threads.
 
-    ``tensors`` maps names to TensorInfo, ``files`` to the file each lies in; ``headers`` maps each file to its header.
+    ``tensors`` maps each tensor's name to its TensorInfo, ``files`` maps it to its file; ``headers`` maps each file to
+    its header.
     """
 
     def __init__(self, folder: Path, headers: dict[Path, Header], max_open_files: int) -> None:
@@ -59,7 +60,7 @@ class Checkpoint:
             return file.view(name)
 
     def release(self) -> None:
-        """Give back the memory of what views have touched, as ``TensorFile.release``."""
+        """Release the memory pages that views have read, as ``TensorFile.release``."""
         self._pool.release()
 
     def close(self) -> None:
@@ -95,7 +96,7 @@ def read_headers(
 ) -> dict[Path, Header]:
     """The headers of a checkpoint's files, checked as ``open_checkpoint`` says.
 
-    ``read`` and ``exists`` answer for files that lie elsewhere than on disk; the index itself is read from ``folder``.
+    ``read`` and ``exists`` access files that are not on disk; the index itself is read from ``folder``.
     """
     index = next((folder / name for name in (INDEX_NAME, NAME_MAP_NAME) if (folder / name).is_file()), None)
     return _open_shards(index, read, exists) if index else _open_single(folder, read, exists)
@@ -129,7 +130,7 @@ def read_weight_map(path: Path) -> dict[str, str]:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether ``name`` is that of a checkpoint file directly in its folder, not hidden, and fit for a file system."""
+    """Whether ``name`` is a valid name of a checkpoint file directly in its folder, not hidden."""
     fits = name.isprintable() and len(name.encode()) <= _MAX_NAME
     return fits and name.endswith(_SUFFIXES) and not name.startswith(".") and not any(mark in name for mark in "/\\:")
 

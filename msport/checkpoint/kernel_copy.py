@@ -1,4 +1,4 @@
-"""Bytes that go from file to file in the kernel: shared where the filesystem can, else copied."""
+"""Copies between files inside the kernel: shared blocks if the filesystem supports this, else copied bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 
 _FICLONE = 0x40049409  # linux/fs.h
 
-# What a kernel or filesystem answers that cannot; every other error is a real one.
+# Errors of a kernel or filesystem that does not support it; every other error is real.
 _CANNOT = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM, errno.ETXTBSY)
 
 

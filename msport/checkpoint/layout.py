@@ -1,4 +1,4 @@
-"""What a checkpoint file holds and where: of a file that exists (Header), and of one about to be written (Layout)."""
+"""What a checkpoint file holds, and where: Header for an existing file, Layout for a file to be written."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class TensorInfo:
 class Header:
     """A checkpoint file's table of contents.
 
-    ``tensors`` is in order of offset. ``data_start`` is where the tensors begin in safetensors, and 0 in ``.ckpt``,
-    where they lie between their descriptions. ``version`` is text that differs once the file has changed: size and
-    modification time of a file on disk, the server's own mark of one that is read over the network.
+    ``tensors`` is in order of offset. ``data_start`` is the byte at which the tensors begin in safetensors; in
+    ``.ckpt``, where descriptions lie between tensors, it is 0. ``version`` is text that changes when the file changes:
+    size and modification time on disk, the server's identifier over the network.
     """
 
     path: Path
@@ -74,8 +74,8 @@ def version_on_disk(status: os.stat_result) -> str:
 class Layout:
     """Everything of a file except the tensors' bytes, known before the first byte is written.
 
-    ``literals`` are ``(offset, bytes)``. ``crc_begin`` is where a trailer with the CRC32 of all bytes before it goes,
-    None if there is none: it alone depends on the tensors' bytes, so the writer fills it in last.
+    ``literals`` are ``(offset, bytes)``. ``crc_begin`` is the offset of a trailer with the CRC32 of all bytes before
+    it, or None. Only the trailer depends on the tensors' bytes, so the writer fills it in last.
     """
 
     tensors: dict[str, TensorInfo]

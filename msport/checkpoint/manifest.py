@@ -36,7 +36,7 @@ class TensorRecord:
     sha256: str
 
     def info(self, name: str) -> TensorInfo:
-        """The same as a reader sees it."""
+        """This record as the TensorInfo of a reader."""
         return TensorInfo(name, self.dtype, self.shape, self.extents)
 
 
@@ -44,9 +44,9 @@ class TensorRecord:
 class Manifest:
     """A finished conversion.
 
-    ``source`` is a Hub id or a folder; ``dtype`` and ``format`` are the options it was made with. ``fetched`` says how
-    each file that came from a Hub for it was compared with what the Hub states: by its ``sha256``, as a ``git`` blob,
-    or, where its bytes did not all pass in order, by ``length`` and ETag alone. ``no-hash``: the Hub states none.
+    ``source`` is a Hub id or a folder; ``dtype`` and ``format`` are the options of the conversion. ``fetched`` says how
+    each file from a Hub was compared with what the Hub states: by its ``sha256``, as a ``git`` blob, or only by
+    ``length`` and ETag if its bytes were not read in order. ``no-hash``: the Hub states no hash.
     """
 
     source: str
@@ -76,7 +76,7 @@ class Manifest:
     def from_document(cls, document: Any) -> Manifest:
         """Check a parsed ``msport.json`` completely; ValueError says what is wrong with it."""
         if isinstance(document, dict):
-            document = {"fetched": {}, **document}  # which the first manifests did not have
+            document = {"fetched": {}, **document}  # the first manifests did not have it
         fields = _fields(document, "the manifest", _MANIFEST_TYPES)
         if fields["schema"] != SCHEMA:
             raise ValueError(f"schema {fields['schema']} is not {SCHEMA}, which this version of msport reads")
@@ -119,9 +119,9 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
 
 
 def write_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
-    """Write ``msport.json`` atomically; it is written last and says that the folder is finished."""
+    """Write ``msport.json`` atomically. It is written last, so it marks the folder as finished."""
     text = json.dumps(manifest.to_document(), indent=1, ensure_ascii=False) + "\n"
-    # The source may be a folder whose name is not UTF-8; that must not cost a finished conversion.
+    # The source may be a folder whose name is not UTF-8. The finished conversion must not fail for this.
     write_atomically(Path(folder) / FILE_NAME, text.encode("utf-8", errors="replace"))
 
 

@@ -6,15 +6,14 @@ A block is 32 values along K: 16 bytes of codes, the even value in the low nibbl
 
 Each value is exact in bfloat16 and float32, subnormal ones included, with two exceptions at the upper end: scale 253
 overflows for codes of magnitude 4 and 6, scale 254 for 2, 3, 4 and 6. float16 is exact from scale 104 on, rounds to
-nearest even below, and overflows for some codes from scale 141 on. A value that overflows is refused, where
-Transformers would go on with infinity; so is scale 255, which is NaN.
+nearest even below, and overflows for some codes from scale 141 on. A value that overflows is refused (Transformers
+would continue with infinity), and so is scale 255, which is NaN.
 
-Where there is a C++ compiler, ``mxfp4_kernel`` does the work. What is here in NumPy is the definition, and the
-fallback: one gather from a table of 65,536 entries, (scale, byte) -> two values, in tiles that stay in the L2 cache.
-Beside its result a call holds at most ``SCRATCH_BYTES``. To bound the result as well, pass a range of rows
-``[..., a:b, :, :]`` or of blocks ``[..., :, a:b, :]`` of ``blocks`` (and ``scales`` likewise), with ``out`` the range
-of the whole that it belongs to. Neither form holds Python's lock while it works, so threads that take ranges each run
-side by side.
+If there is a C++ compiler, ``mxfp4_kernel`` decodes. This NumPy code is the definition and the fallback: one gather
+from a table of 65,536 entries, (scale, byte) -> two values, in tiles that stay in the L2 cache. A call needs at most
+``SCRATCH_BYTES`` besides its result. To bound the result too, pass a range of rows ``[..., a:b, :, :]`` or of blocks
+``[..., :, a:b, :]`` of ``blocks`` (and ``scales`` likewise), with ``out`` the range of the whole that it belongs to.
+Neither form holds Python's lock, so several threads can decode different ranges in parallel.
 """
 
 from __future__ import annotations
@@ -88,8 +87,7 @@ def decode_transposed(
 ) -> Array:
     """Decode as ``decode`` does, to ``[..., K, rows]``: the Hub's ``[E, out, in]`` becomes ``[E, in, out]``.
 
-    The packed bytes are transposed, a quarter of the bytes that transposing the result would move. ``out`` may have
-    any strides.
+    The packed bytes are transposed, which moves a quarter of the bytes of the result. ``out`` may have any strides.
     """
     *prefix, rows, groups = scales.shape
     values = _output(out, (*prefix, _width(blocks, scales), rows), dtype)
@@ -128,7 +126,9 @@ def _scratch(blocks: Array, dtype: Any) -> Array:
 
 
 def _tiles(shape: tuple[int, ...], tile_rows: int) -> Iterator[Tile]:
-    """Indices that cut ``[..., rows, groups]`` into tiles of ``tile_rows`` rows and at most ``_TILE_BLOCKS`` blocks."""
+    """Indices that split ``[..., rows, groups]`` into tiles of ``tile_rows`` rows and at most ``_TILE_BLOCKS``
+    blocks.
+    """
     *prefix, rows, groups = shape
     tile_rows = max(1, min(tile_rows, rows, _TILE_BLOCKS))
     tile_groups = max(1, _TILE_BLOCKS // tile_rows)

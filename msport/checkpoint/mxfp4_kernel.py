@@ -1,7 +1,7 @@
-"""The compiled form of MXFP4 decoding, ``msport/native/mxfp4.cpp``: loaded when first asked for, if it can be.
+"""The compiled form of MXFP4 decoding, ``msport/native/mxfp4.cpp``, loaded at first use if possible.
 
-It is handed the table of all values, so that every bit is that of the NumPy form. It works in the calling thread,
-without Python's lock and without memory of its own.
+It gets the table of all values from NumPy, so every bit equals the NumPy form. It runs in the calling thread without
+Python's lock and allocates no memory.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The values of every (scale, code), ``[256, 16]`` as unsigned integers, and for which scales a sum gives them.
+    """The values of every (scale, code), ``[256, 16]`` as unsigned integers, and the scales for which a sum gives them.
 
-    The sum is that of the value at scale 127 and of the difference of the scales, ``exponent_shift`` bits up within
-    the upper 16 bits; for zeros it is omitted.
+    The sum adds the difference of the scales, shifted by ``exponent_shift`` bits within the upper 16 bits, to the value
+    at scale 127. Zeros are left out.
     """
 
     values: Array
@@ -50,7 +50,7 @@ def make_table(values: Array, exponent_bit: int) -> Table:
 def decode(blocks: Array, scales: Array, out: Array, table: Table, *, transposed: bool) -> bool:
     """Decode checked ``blocks`` and ``scales`` into ``out``, as ``mxfp4.decode`` or as ``mxfp4.decode_transposed``.
 
-    False, and nothing done, where there is no compiled form, or where the innermost axes are not contiguous.
+    Returns False and does nothing if there is no compiled form or the innermost axes are not contiguous.
     """
     *prefix, rows, groups = scales.shape
     contiguous = blocks.strides[-2:] == (blocks.shape[-1], 1) and scales.strides[-1] == 1
@@ -76,7 +76,7 @@ def decode(blocks: Array, scales: Array, out: Array, table: Table, *, transposed
 
 
 def available() -> bool:
-    """Whether there is a compiled form on this machine; compiles it."""
+    """Whether this machine has the compiled form; compiles it if needed."""
     return _function() is not None
 
 
@@ -87,7 +87,7 @@ def _function() -> Callable[..., None] | None:
         return None
     try:
         function = ctypes.CDLL(str(path)).mxfp4_decode
-    except OSError as error:  # a file system that executes nothing
+    except OSError as error:  # a file system mounted with noexec
         _log.warning("%s: MXFP4 is decoded by NumPy, several times slower", error)
         return None
     pointer, size, flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32

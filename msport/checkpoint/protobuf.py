@@ -1,4 +1,4 @@
-"""Protobuf's wire format, read and written by hand: the little of it that MindSpore's ``.ckpt`` needs.
+"""The part of Protobuf's wire format that MindSpore's ``.ckpt`` needs, read and written.
 
 Source: https://protobuf.dev/programming-guides/encoding. Reading never allocates more than a few bytes and never
 looks beyond the end that is passed in; a payload is reported as the range of the file where it lies.
@@ -44,7 +44,7 @@ def encode_varint(value: int) -> bytes:
 
 
 def encode_key(number: int, wire_type: int) -> bytes:
-    """Encode what precedes a field's payload."""
+    """Encode the key before a field's payload."""
     return encode_varint(number << 3 | wire_type)
 
 

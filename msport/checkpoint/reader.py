@@ -24,7 +24,7 @@ _READERS: dict[str, Callable[[Path], Header]] = {".safetensors": safetensors.rea
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
-    """The validated header of a ``.safetensors`` or ``.ckpt`` file, told apart by the suffix.
+    """The validated header of a ``.safetensors`` or ``.ckpt`` file; the suffix decides which.
 
     Raises CheckpointError if the file is malformed or of another kind, or is missing.
     """
@@ -107,12 +107,12 @@ class TensorFile:
         return np.frombuffer(self._map, tensor.dtype.storage, count, tensor.extents[0][0]).reshape(tensor.shape)
 
     def release(self) -> None:
-        """Give back the memory of the pages that views have touched; who looks at them again has them read again."""
+        """Release the memory pages that views have read. A later access reads them from the file again."""
         if self._map is not None:
             self._map.madvise(mmap.MADV_DONTNEED)
 
     def fileno(self) -> int:
-        """The open file's descriptor, for the kernel to copy from."""
+        """The open file's descriptor, for copies inside the kernel."""
         return self._descriptor
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Opening files that anybody may have laid out: only regular ones, so that nothing is waited for."""
+"""Opens untrusted files, but only regular ones, so that no pipe or device can block."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def open_regular(path: str | os.PathLike[str], flags: int = 0) -> int:
     Raises CheckpointError if it is a named pipe, a device, a socket or a folder, and OSError as ``os.open``.
     """
     check_regular(path, follow_symlinks=not flags & os.O_NOFOLLOW)
-    # If something else takes its place meanwhile, O_NONBLOCK keeps open and read from waiting for it.
+    # O_NONBLOCK keeps open and read from blocking if a pipe replaces the file meanwhile.
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
 
 
 def check_regular(path: str | os.PathLike[str], *, follow_symlinks: bool = True) -> None:
-    """Raises CheckpointError if `path` is no file, as `open_regular`; OSError if there is nothing."""
+    """Raises CheckpointError if `path` is not a regular file, as `open_regular`, and OSError if it does not exist."""
     mode = os.stat(path, follow_symlinks=follow_symlinks).st_mode
     if kind := _KINDS.get(stat.S_IFMT(mode)):
         raise CheckpointError(f"{path}: is {kind}, not a file; remove it, or put the file in its place")
@@ -37,7 +37,7 @@ def check_regular(path: str | os.PathLike[str], *, follow_symlinks: bool = True)
 def read_whole(path: Path, max_nbytes: int) -> bytes:
     """The bytes of the file `path`; ValueError if there are more than `max_nbytes`, and otherwise as `open_regular`."""
     with open(open_regular(path), "rb") as file:
-        # A file of /proc has no size, and may go on for ever.
+        # A file in /proc has no size and may be endless.
         content = file.read(max_nbytes + 1) if os.fstat(file.fileno()).st_size else b""
     if len(content) > max_nbytes:
         raise ValueError(f"larger than {max_nbytes} bytes")

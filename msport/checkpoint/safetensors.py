@@ -1,12 +1,12 @@
 """The safetensors format: a complete check of the header, and the layout of new files.
 
-A file is ``u64 N`` (little-endian), ``N`` bytes of JSON, then the tensors' bytes without hole or overlap.
-Source: https://github.com/huggingface/safetensors (README, section Format; ``safetensors/src/tensor.rs``).
+A file is ``u64 N`` (little-endian), ``N`` bytes of JSON, then the tensors' bytes without gaps or overlaps. Source:
+https://github.com/huggingface/safetensors (README, section Format; ``safetensors/src/tensor.rs``).
 
-msport accepts what the ``safetensors`` library accepts, except (each is refused here, and none is written by a known
-writer): white space before the header or other than spaces behind it, a repeated name, an entry with further keys or
-written as an array, a dtype written as an object, ``"__metadata__": null``, the dtypes C64, F4, F6_* and F8_*FNUZ, and
-shapes that NumPy cannot hold (rank above 32, or empty with other dimensions beyond 2**63 bytes).
+msport refuses some files that the ``safetensors`` library accepts. No known program writes them: white space before the
+header or padding other than spaces after it, a repeated name, an entry with more keys or written as an array, a dtype
+written as an object, ``"__metadata__": null``, the dtypes C64, F4, F6_* and F8_*FNUZ, and shapes that NumPy cannot hold
+(rank above 32, or empty with other dimensions beyond 2**63 bytes).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ENTRY_KEYS = {"dtype", "shape", "data_offsets"}
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
-    """Read and completely validate the header of a safetensors file; nothing of the tensors is read.
+    """Read and completely validate the header of a safetensors file. Reads no tensor.
 
     Raises CheckpointError naming the file, the tensor where known, and the remedy; OSError if the file cannot be read.
     """
@@ -45,7 +45,9 @@ def read_header(path: str | os.PathLike[str]) -> Header:
 
 
 def header_length(path: Path, prefix: bytes, file_size: int) -> int:
-    """Bytes of JSON that follow the first ``PREFIX`` bytes of a file; CheckpointError if it cannot have so many."""
+    """Number of bytes of JSON after the first ``PREFIX`` bytes of a file. Raises CheckpointError if the file is too
+    short.
+    """
     if len(prefix) < PREFIX:
         _refuse(path, f"{file_size} bytes are too few for a safetensors file")
     length = int.from_bytes(prefix, "little")
@@ -57,7 +59,7 @@ def header_length(path: Path, prefix: bytes, file_size: int) -> int:
 
 
 def parse_header(path: Path, text: bytes, length: int, file_size: int, version: str) -> Header:
-    """The header of which ``text`` is the JSON, of ``length`` bytes; raises CheckpointError as ``read_header``."""
+    """The header with the JSON ``text`` of ``length`` bytes. Raises CheckpointError as ``read_header``."""
     document = _parse(path, text, length)
     metadata = _metadata(path, document.pop(_METADATA, {}))
     data_start = PREFIX + length
@@ -72,7 +74,7 @@ def plan_layout(
 ) -> Layout:
     """Lay out a safetensors file that holds ``tensors`` (name, dtype, shape).
 
-    They lie in the order given, except that wider dtypes come first, so that each is aligned to its element size.
+    They are in the given order, except that wider dtypes come first, so that each is aligned to its element size.
     Raises CheckpointError for a repeated or reserved name or a header beyond 100 MB.
     """
     ordered = sorted(tensors, key=lambda tensor: -tensor[1].itemsize)

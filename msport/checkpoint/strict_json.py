@@ -1,6 +1,6 @@
-"""JSON as other people's files hold it, parsed without Python's leniency and within bounds.
+"""A strict and bounded parser for untrusted JSON files.
 
-What depth, how long an integer and how large a file may be is decided here, for every JSON file that msport reads.
+This module sets the limits of depth, integers and file size for every JSON file that msport reads.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from msport.errors import quote
 
 # The largest integer of a checkpoint's formats is an unsigned 64-bit offset.
 MAX_DIGITS = 20
-# "No limit" is 1e30 in many a tokenizer_config.json, written as an integer.
+# Many tokenizer_config.json files write "no limit" as 1e30, as an integer.
 MAX_SETTING_DIGITS = 40
-# Far beyond any document that msport reads, and far below what Python's stack takes.
+# Far above any real document, and far below the limit of Python's stack.
 MAX_DEPTH = 100
-# An index or a manifest of 250,000 tensors takes a third of it.
+# An index or a manifest of 250,000 tensors needs a third of it.
 MAX_NBYTES = 100_000_000
-# config.json and its like take a few kB; a tokenizer's settings with thousands of added tokens, less than a tenth.
+# config.json and similar files need a few kB; a tokenizer's settings with thousands of added tokens, less than a tenth.
 MAX_SETTINGS_NBYTES = 10_000_000
 
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -41,7 +41,9 @@ def load(path: Path, *, max_nbytes: int = MAX_NBYTES, max_digits: int = MAX_DIGI
 
 
 def load_settings(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of settings, such as ``config.json``; raises as `load`, and if it is no object."""
+    """The JSON object in a settings file such as ``config.json``. Raises as `load`, and ValueError if it is no
+    object.
+    """
     document = load(path, max_nbytes=MAX_SETTINGS_NBYTES, max_digits=MAX_SETTING_DIGITS)
     if not isinstance(document, dict):
         raise ValueError("must hold a JSON object")
@@ -57,10 +59,11 @@ def naturals(value: Any) -> tuple[int, ...] | None:
 
 
 def parse(text: bytes, *, max_digits: int = MAX_DIGITS) -> Any:
-    """Parse UTF-8 JSON; ValueError, in a few words, for whatever a strict parser refuses.
+    """Parse UTF-8 JSON. Raises ValueError with a short reason for everything that a strict parser refuses.
 
-    Beyond ``json.loads`` these are: a duplicate key (Python would keep the last), NaN, Infinity and what would become
-    infinite, an integer beyond `max_digits` or written ``-0``, an unpaired surrogate, and nesting beyond `MAX_DEPTH`.
+    It refuses more than ``json.loads``: duplicate keys (Python would keep the last), NaN, Infinity and numbers that
+    would become infinite, integers beyond `max_digits` or written ``-0``, unpaired surrogates, and nesting beyond
+    `MAX_DEPTH`.
     """
     try:
         decoded = text.decode("utf-8")
@@ -79,7 +82,7 @@ def parse(text: bytes, *, max_digits: int = MAX_DIGITS) -> Any:
     except RecursionError as error:
         raise ValueError(_TOO_DEEP) from error
     _check_depth(document)
-    if _ESCAPED_SURROGATE.search(decoded):  # in no other way can one come out of UTF-8
+    if _ESCAPED_SURROGATE.search(decoded):  # UTF-8 itself cannot produce a surrogate
         _refuse_surrogates(document)
     return document
 
@@ -103,7 +106,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_surrogates(value: Any) -> None:
-    """Check every string of a document whose depth is known."""
+    """Check every string of a document whose depth was checked."""
     if isinstance(value, dict):
         for key, item in value.items():
             _refuse_surrogates(key)

@@ -1,4 +1,4 @@
-"""Writing one checkpoint file whose layout is known, in any order and from several threads."""
+"""Writes one checkpoint file with a known layout, in any order and from several threads."""
 
 from __future__ import annotations
 
@@ -28,12 +28,11 @@ _SHRANK = "the file shrank while it was written"
 class ShardWriter:
     """A checkpoint file being written.
 
-    The file must not exist yet; it is created at its final size, so that a full disk shows at once. ``write`` may be
-    called from several threads. ``close`` makes the tensors durable, then what stands between them, and last the file's
-    beginning: until then no reader takes the file for a checkpoint, not even a ``.ckpt``, whose end nothing marks.
-    Leaving the context through an exception only closes the file, and what becomes of it is the caller's choice. With
-    ``resume`` a later writer goes on with it, and takes its beginning away first. Every OSError carries the file's
-    name.
+    The file must not exist yet. It is created with its final size, so a full disk is noticed at once. ``write`` may be
+    called from several threads. ``close`` first makes the tensors durable, then the bytes between them, and last the
+    beginning of the file. Until then no reader accepts the file as a checkpoint, not even as a ``.ckpt``, which has no
+    end mark. If the context ends with an exception, the file is only closed, and the caller decides what happens to it.
+    With ``resume``, a later writer continues it; it removes the beginning first. Every OSError has the file's name.
     """
 
     def __init__(self, path: str | os.PathLike[str], layout: Layout, *, resume: bool = False) -> None:
@@ -77,7 +76,7 @@ class ShardWriter:
     def copy_range(self, source: int, name: str, offset_in_tensor: int, size: int) -> bool:
         """Copy ``size`` bytes of tensor ``name`` from the same place in the file open as ``source``, in the kernel.
 
-        False, and nothing is said of what was written, if the kernel cannot.
+        Returns False if the kernel cannot; then part of the range may have been written.
         """
         with naming_the_file(self.path):
             return all(
@@ -86,7 +85,8 @@ class ShardWriter:
             )
 
     def close(self) -> None:
-        """Finish the file: tensors, descriptions and trailer, beginning, each durable before the next, and close it.
+        """Finish and close the file: tensors, then descriptions and trailer, then the beginning; each is durable before
+        the next.
 
         A second call does nothing.
         """
@@ -143,7 +143,7 @@ def _reserve(descriptor: int, size: int) -> None:
             os.posix_fallocate(descriptor, 0, size)
             return
         except OSError as error:
-            # Some filesystems cannot reserve blocks; they get a sparse file and find out later.
+            # Some filesystems cannot reserve blocks. There the file is sparse, and a full disk is noticed later.
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                 raise
     os.ftruncate(descriptor, size)

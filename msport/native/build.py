@@ -1,8 +1,8 @@
-"""Compiles the C++ sources of this folder once per machine and source text, and finds the libraries again afterwards.
+"""Compiles the C++ sources of this folder once per machine and source text, and keeps the libraries for later runs.
 
-Shipping source rather than binaries keeps one wheel for x86 and the Arm hosts of Ascend machines, and lets the
-compiler use the vector unit that is there. There are two libraries, so that a conversion need not wait for operators
-that it does not call: ``mxfp4`` is one file, ``operators`` all others.
+Because sources are shipped instead of binaries, one wheel serves x86 and the Arm hosts of Ascend machines, and the
+compiler can use the vector unit of the machine. There are two libraries: ``mxfp4`` is one file, ``operators`` all
+others. So a conversion does not wait for operators that it does not call.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FOLDER = Path(__file__).parent
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-pthread")
 _TIMEOUT_SECONDS = 600  # eight seconds on an idle machine
 _LONGEST_OUTPUT = 200
-# Files that are a library of their own.
+# Source files that become a separate library.
 _ALONE = {"mxfp4"}
 _SLOWER = {
     "operators": "the slower portable operators are used",
@@ -38,11 +38,11 @@ _lock = threading.Lock()
 
 
 def library(name: Literal["operators", "mxfp4"] = "operators") -> Path | None:
-    """The compiled library, or None, with one warning, where there is no working compiler.
+    """The compiled library, or None (with one warning) if there is no working compiler.
 
-    ``MSPORT_NATIVE=0`` disables them, ``CXX`` is the compiler's command, ``MSPORT_CACHE`` the folder of the libraries
-    (default ``~/.cache/msport``), ``MSPORT_THREADS`` bounds the threads that an operator uses. Safe to call from
-    several threads and several processes.
+    ``MSPORT_NATIVE=0`` disables the libraries, ``CXX`` is the compiler's command, ``MSPORT_CACHE`` is the folder of the
+    libraries (default ``~/.cache/msport``), ``MSPORT_THREADS`` bounds the threads of an operator. Several threads and
+    processes may call this at the same time.
     """
     with _lock:
         return _find(name)
@@ -69,7 +69,7 @@ def _find(name: str) -> Path | None:
 
 
 def _compiler() -> list[str] | None:
-    """The command that ``CXX`` names, with its arguments, as make takes it; else the first compiler that is found."""
+    """The command and arguments in ``CXX``, as in make; else the first compiler found."""
     if stated := os.environ.get("CXX", "").strip():
         try:
             return shlex.split(stated)
@@ -86,7 +86,7 @@ def _sources(name: str) -> list[Path]:
 
 
 def _fingerprint(compiler: list[str], sources: list[Path]) -> str:
-    """Differs wherever a library compiled elsewhere might not run here: sources, flags, compiler, processor."""
+    """A hash of everything that a compiled library depends on: sources, flags, compiler, processor."""
     digest = hashlib.sha256()
     for path in [*sources, *sorted(_FOLDER.glob("*.h"))]:
         digest.update(path.read_bytes())
@@ -95,7 +95,7 @@ def _fingerprint(compiler: list[str], sources: list[Path]) -> str:
 
 
 def _processor() -> str:
-    """The processor's feature flags: a home folder may be shared by machines of several generations."""
+    """The processor's feature flags. They matter because different machines may share a home folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -104,13 +104,17 @@ def _processor() -> str:
 
 
 def _compile(compiler: list[str], sources: list[Path], target: Path) -> None:
-    """Compiles `sources` to `target`; raises OSError or RuntimeError with what failed: the folder, or which command."""
+    """Compiles `sources` to `target`. Raises OSError or RuntimeError that names what failed: the folder or the
+    command.
+    """
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(suffix=".so", dir=target.parent)
     os.close(handle)
     try:
         _run([*compiler, *_FLAGS, *map(str, sources), "-o", temporary])
-        os.replace(temporary, target)  # two processes may compile at once: the last one wins, and both are whole
+        os.replace(
+            temporary, target
+        )  # two processes may compile at the same time: the last one wins, and both files are complete
     finally:
         Path(temporary).unlink(missing_ok=True)
 

@@ -56,12 +56,6 @@ def point_of(figure: Figure | None) -> Point | None:
     return None if figure is None else Point(0.0, "", figure.value, figure.low, figure.high)
 
 
-def bars(groups: Sequence[str], series: Sequence[tuple[str, Sequence[Point | None]]], up: str, show: Format) -> str:
-    """A chart of bars from zero up to the highest repeat."""
-    highest = max((point.high for _, points in series for point in points if point), default=1.0)
-    return bar_chart(groups, series, linear(0.0, 1.05 * highest, show), up=up, show=show)
-
-
 def throughput_chart(cells: Sequence[Cell]) -> str:
     """Bars for each batch, or, where there is one, for each prompt; several charts where one has not enough colours."""
     title = "new tokens/s, prefill included"
@@ -99,7 +93,7 @@ def memory_chart(report: Measurements) -> str:
         ]
         if any(each.memory.device for each in some):
             series.append(("peak on the device", [_device_peak(each) for each in some]))
-        charts.append(bars(groups, series, "bytes", show_bytes))
+        charts.append(bar_chart(groups, series, up="bytes", show=show_bytes))
     return "\n".join(charts)
 
 
@@ -128,7 +122,7 @@ def _bars_of(
     groups, names = (list(dict.fromkeys(map(each, cells))) for each in (group, name))
     found = {(name(cell), group(cell)): cell.figures.get(figure) for cell in cells}
     series = [(one, [point_of(found.get((one, each))) for each in groups]) for one in names]
-    return bars(groups, series, title, axis_of(figure)[1])
+    return bar_chart(groups, series, up=title, show=axis_of(figure)[1])
 
 
 def _lines_of(cells: Sequence[Cell], figure: str, title: str = "") -> str:

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from msport.bench.caveats import is_caution
-from msport.bench.charts import PER_CHART, axis_of, bars, point_of, value_text
+from msport.bench.charts import PER_CHART, axis_of, point_of, value_text
 from msport.bench.compare import COMPARED, Change, Comparison
 from msport.bench.differences import OTHER_THING
 from msport.bench.figures import KINDS, Cell, Figure
-from msport.report.chart import Mark, row_chart
+from msport.report.chart import Mark, bar_chart, row_chart
 from msport.report.chart import Row as ChartRow
 from msport.report.layout import INDENT, utc
-from msport.report.page import Banner, heading, remarks, render, section, table
+from msport.report.page import Banner, heading, remarks, render, section
 from msport.report.scale import linear
 from msport.report.table import Table
 
@@ -132,7 +132,8 @@ def _figures(comparison: Comparison) -> Iterator[str]:
                 (file, [point_of(_figure(others, cell, name)) for cell in some])
                 for file, others in zip(comparison.files, comparison.cells, strict=True)
             ]
-            charts.append(bars([_label(cell) for cell in some], series, *axis_of(name)))
+            up, show = axis_of(name)
+            charts.append(bar_chart([_label(cell) for cell in some], series, up=up, show=show))
         charts += list(_changes(comparison, name))
         if charts:
             yield section(KINDS[name].title[:1].upper() + KINDS[name].title[1:], "\n".join(charts))
@@ -183,4 +184,4 @@ def _label(cell: Cell) -> str:
 
 def _files(comparison: Comparison) -> str:
     rows = zip(comparison.files, map(utc, comparison.started), strict=True)
-    return table([("run", "began"), *rows], "<<")
+    return Table(("run", "began"), list(rows), "<<").html()

@@ -8,12 +8,13 @@ from dataclasses import asdict
 from msport.bench.caveats import is_caution
 from msport.bench.charts import length_chart, memory_chart, share_chart, throughput_chart, value_text
 from msport.bench.figures import Cell, make_cells
-from msport.bench.measurements import Measurements, Setup
+from msport.bench.measurements import Measurements
 from msport.bench.published import HEADING, published_about
 from msport.bench.tables import limit_table, ratio_table, result_table, startup_table
 from msport.bench.text import engine_lines
 from msport.report.layout import counted, number, utc
-from msport.report.page import Banner, cards, remarks, render, section, table
+from msport.report.page import Banner, cards, remarks, render, section, settings
+from msport.report.table import Table
 
 # What the page of a single workload shows first.
 _CARDS = {
@@ -51,14 +52,13 @@ def render_page(report: Measurements, published: bool = False) -> str:
         rows = [
             (part.dtype, str(part.batch), ", ".join(map(str, part.prompts)), part.reason) for part in report.unavailable
         ]
-        body.append(section("Not available", table([("dtype", "batch", "prompts", "why"), *rows], "<><<")))
-    if notes:
-        body.append(section("Notes", remarks(notes)))
+        body.append(section("Not available", Table(("dtype", "batch", "prompts", "why"), rows, "<><<").html()))
+    body.append(section("Notes", remarks(notes)))
     if published:
         lines = [(row.model, row.stack, row.figures) for row in published_about(setup.architecture)]
-        body.append(section(HEADING, table([("model", "ran on", "figures"), *lines], "<<<")))
-    settings = table([("setting", "value"), *_setup_rows(report.setup)], "<<")
-    body.append(section("Setup", remarks(engine_lines(report)), settings))
+        body.append(section(HEADING, Table(("model", "ran on", "figures"), lines, "<<<").html()))
+    setup_table = settings({**asdict(setup), "started": utc(setup.started)})
+    body.append(section("Setup", remarks(engine_lines(report)), setup_table))
     banners = [Banner("caution", "CAUTION", cautions)] if cautions else []
     return render("msport bench", setup.folder, said, banners, body)
 
@@ -94,12 +94,8 @@ def _tables(report: Measurements) -> Iterator[str]:
         for kind, each in (("GB/s", limits.memory), ("GFLOP/s", limits.arithmetic))
         for probe in each
     ]
-    yield section("The limits", table([("dtype", "unit", "best", "median", "how it was measured"), *probes], "<<>><"))
+    head = ("dtype", "unit", "best", "median", "how it was measured")
+    yield section("The limits", Table(head, probes, "<<>><").html())
     if report.baselines:
         yield section("Transformers in float32", result_table(report.baselines).html())
         yield section("msport is so many times as fast", ratio_table(report).html())
-
-
-def _setup_rows(setup: Setup) -> list[tuple[str, str]]:
-    said = {**asdict(setup), "started": utc(setup.started)}
-    return [(name.replace("_", " "), str(value)) for name, value in said.items() if value is not None]

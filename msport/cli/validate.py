@@ -150,10 +150,10 @@ def command(
 
 
 def _write(report: Report, json_file: str | None, html_file: str | None) -> None:
-    from msport.validate.views.html import render_html
+    from msport.validate.views.page import render_page
     from msport.validate.views.text import render_text
 
     with ExitStack() as last:  # a failed write must not keep back the other file or the verdict
         last.callback(lambda: click.echo(report.to_json() if json_file == STDOUT else render_text(report)))
-        last.callback(write_output, html_file, lambda: render_html(report))
+        last.callback(write_output, html_file, lambda: render_page(report))
         last.callback(write_output, json_file, lambda: report.to_json() + "\n")

@@ -9,8 +9,8 @@ from itertools import groupby
 
 from msport.report import marks
 from msport.report.frame import LEFT, LINE, RIGHT, TOP, WIDTH, Frame, Limit, Point, distinct, width_of
-from msport.report.layout import shortened
-from msport.report.scale import Format, Scale, places
+from msport.report.layout import exact_percent, shortened
+from msport.report.scale import Format, Scale, linear, places
 
 _ROW = 25.0
 _WIDEST_BAR, _WIDEST_SLOT = 54.0, 230.0
@@ -36,7 +36,7 @@ class Bin:
     low: float
     high: float
     value: float
-    said: str
+    hover: str
     title: str = ""
 
 
@@ -45,7 +45,7 @@ class Mark:
     """A dot in a row, or a `bar`; `kind` is its class, `note` is written beside it, `band` drawn around zero."""
 
     value: float
-    said: str
+    hover: str
     kind: str
     bar: bool = False
     note: str = ""
@@ -82,16 +82,20 @@ def line_chart(
 def bar_chart(
     groups: Sequence[str],
     series: Sequence[tuple[str, Sequence[Point | None]]],
-    y: Scale,
     *,
     up: str,
     show: Format,
     across: str = "",
 ) -> str:
-    """A bar for each of `groups` and `series`, whiskers where repeats differ; a label may have several lines."""
+    """A bar from zero for each of `groups` and `series`, whiskers where repeats differ.
+
+    The name of a group may have several lines; None is a value that was not measured.
+    """
+    highest = max((point.high for _, points in series for point in points if point), default=1.0)
     slot = min(_WIDEST_SLOT, (WIDTH - LEFT - RIGHT) / len(groups))
     width = LEFT + slot * len(groups) + RIGHT  # that of a few groups fits a telephone
     rows = max(label.count("\n") + 1 for label in groups)
+    y = linear(0.0, 1.05 * highest, show)
     frame = Frame(Scale(0.0, len(groups), ()), y, width=width, rows=rows, named=bool(across))
     drawn = list(frame.axes(across, up))
     for value, label in places(len(groups) - 1, groups).ticks:
@@ -102,22 +106,23 @@ def bar_chart(
         for place, (group, point) in enumerate(zip(groups, points, strict=True)):
             if point is not None:
                 left = LEFT + slot * (place + 0.5) + (number - len(series) / 2) * wide
-                said = point.name or f"{title}, {', '.join(group.splitlines())}"
-                drawn += _of_bar(frame, left, wide, point, marks.colour(number), said, show)
+                hover = point.name or f"{title}, {', '.join(group.splitlines())}"
+                drawn += _of_bar(frame, left, wide, point, marks.colour(number), hover, show)
     keys = [marks.key(marks.colour(number), title) for number, (title, _) in enumerate(series)]
     return marks.figure(width, frame.height, drawn, f"{up} {across}".rstrip(), keys if len(keys) > 1 else ())
 
 
-def distribution(bins: Sequence[Bin], x: Scale, y: Scale, *, across: str, up: str, apart: Bin | None = None) -> str:
-    """Bars that touch, and `apart` from them, in red, what has no place on the scale."""
-    frame = Frame(x, y, right=RIGHT + (_APART if apart else 0.0))
+def distribution(bins: Sequence[Bin], x: Scale, *, across: str, up: str, apart: Bin | None = None) -> str:
+    """Bars of shares that touch, and `apart` from them, in red, what has no place on the scale."""
+    highest = max((each.value for each in (*bins, *([apart] if apart else ()))), default=0.0)
+    frame = Frame(x, linear(0.0, highest, exact_percent), right=RIGHT + (_APART if apart else 0.0))
     drawn = list(frame.axes(across, up))
     for each in bins:
         left, right, top = frame.across(each.low), frame.across(each.high), frame.up(each.value)
-        drawn.append(marks.bar("s0", left + 0.5, top, right - left - 1, frame.bottom - top, each.said))
+        drawn.append(marks.bar("s0", left + 0.5, top, right - left - 1, frame.bottom - top, each.hover))
     if apart is not None:
         middle, top = WIDTH - RIGHT - _APART / 2, frame.up(apart.value)
-        drawn.append(marks.bar("bad", middle - 20, top, 40, frame.bottom - top, apart.said))
+        drawn.append(marks.bar("bad", middle - 20, top, 40, frame.bottom - top, apart.hover))
         drawn.append(marks.text(middle, frame.bottom + 17, apart.title, kind="note"))
     return marks.figure(WIDTH, frame.height, drawn, f"{up}, by {across}")
 
@@ -164,14 +169,16 @@ def _of_series(frame: Frame, series: Series, kind: str, show: Format) -> Iterato
         yield marks.path(kind, pieces, series.title)
     for finite, run in runs:
         for point in run if series.dots or not finite else ():
-            x, said = frame.across(point.at), f"{series.title}, {point.name}: {show(point.value)}"
+            x, hover = frame.across(point.at), f"{series.title}, {point.name}: {show(point.value)}"
             yield from frame.whisker(x, point)
-            yield marks.circle(kind if finite else "bad", x, frame.up(point.value), said)
+            yield marks.circle(kind if finite else "bad", x, frame.up(point.value), hover)
 
 
-def _of_bar(frame: Frame, left: float, width: float, point: Point, kind: str, said: str, show: Format) -> Iterator[str]:
+def _of_bar(
+    frame: Frame, left: float, width: float, point: Point, kind: str, hover: str, show: Format
+) -> Iterator[str]:
     top, value = frame.up(point.value), show(point.value)
-    yield marks.bar(kind, left + 1, top, width - 2, frame.bottom - top, f"{said}: {value}")
+    yield marks.bar(kind, left + 1, top, width - 2, frame.bottom - top, f"{hover}: {value}")
     yield from frame.whisker(left + width / 2, point)
     if width_of(value) <= width:
         yield marks.text(left + width / 2, frame.up(point.high) - 5, value)
@@ -183,8 +190,8 @@ def _of_row(mark: Mark, at: Callable[[float], float], left: float, middle: float
         begin = at(-mark.band)
         yield marks.bar("noise", begin, middle - 7, at(mark.band) - begin, 14, "noise")
     if mark.bar:
-        yield marks.bar(mark.kind, left, middle - 9, x - left, 18, mark.said)
+        yield marks.bar(mark.kind, left, middle - 9, x - left, 18, mark.hover)
     else:
-        yield marks.circle(mark.kind, x, middle, mark.said)
+        yield marks.circle(mark.kind, x, middle, mark.hover)
     if mark.note:
         yield marks.text(x + (6 if mark.bar else 10), middle + 4, mark.note, "start")

@@ -23,19 +23,19 @@ def line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
     return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def path(kind: str, pieces: Sequence[Sequence[tuple[float, float]]], said: str) -> str:
+def path(kind: str, pieces: Sequence[Sequence[tuple[float, float]]], hover: str) -> str:
     """A line for each of `pieces`; a piece of one point is seen as a dot."""
     drawn = "".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in piece) + "h0" for piece in pieces)
-    return f'<path class="line {kind}" d="{drawn}">{_said(said)}</path>'
+    return f'<path class="line {kind}" d="{drawn}">{_title(hover)}</path>'
 
 
-def bar(kind: str, x: float, y: float, width: float, height: float, said: str) -> str:
+def bar(kind: str, x: float, y: float, width: float, height: float, hover: str) -> str:
     size = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
-    return f'<rect class="bar {kind}" {size}>{_said(said)}</rect>'
+    return f'<rect class="bar {kind}" {size}>{_title(hover)}</rect>'
 
 
-def circle(kind: str, x: float, y: float, said: str, radius: float = 4.0) -> str:
-    return f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}">{_said(said)}</circle>'
+def circle(kind: str, x: float, y: float, hover: str) -> str:
+    return f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="4">{_title(hover)}</circle>'
 
 
 def whisker(x: float, low: float, high: float) -> str:
@@ -59,8 +59,8 @@ def figure(width: float, height: float, marks: Sequence[str], label: str, keys: 
     return f'<figure{kind}><div class="wide">{head}{"".join(marks)}</svg></div>{legend}</figure>'
 
 
-def _said(said: str) -> str:
-    return f"<title>{escape(said)}</title>"
+def _title(hover: str) -> str:
+    return f"<title>{escape(hover)}</title>"
 
 
 def _class(kind: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from msport.report.layout import Row
 from msport.report.style import STYLE
+from msport.report.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,12 @@ class Banner:
     lines: Sequence[str]
 
     def __str__(self) -> str:
-        return f'<div class="banner {self.kind}"><strong>{escape(self.word)}</strong>{_paragraphs(self.lines)}</div>'
+        lines = "".join(map(paragraph, self.lines))
+        return f'<div class="banner {self.kind}"><strong>{escape(self.word)}</strong>{lines}</div>'
 
 
-def render(tool: str, title: str, said: str, banners: Sequence[Banner], body: Sequence[str]) -> str:
-    """The page that `tool` makes about `title`, `said` below the banners; it needs no network."""
+def render(tool: str, title: str, subtitle: str, banners: Sequence[Banner], body: Sequence[str]) -> str:
+    """The page that `tool` makes about `title`; `subtitle` stands below the banners. It needs no network."""
     named = f"{banners[0].word}: {title}" if banners else title
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -31,14 +32,15 @@ def render(tool: str, title: str, said: str, banners: Sequence[Banner], body: Se
         f"<title>{escape(f'{named} - {tool}')}</title><style>{STYLE}</style></head>\n<body><main>\n"
         f'<header><p class="tool">{escape(tool)}</p><h1>{escape(title)}</h1>\n'
         + "\n".join(map(str, banners))
-        + f'\n<p class="sides">{escape(said)}</p></header>\n'
-        + "\n".join(body)
+        + f'\n<p class="subtitle">{escape(subtitle)}</p></header>\n'
+        + "\n".join(filter(None, body))
         + "\n</main></body></html>\n"
     )
 
 
 def section(title: str, *content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>\n{''.join(content)}\n</section>"
+    """A part of the page; nothing where there is no content."""
+    return f"<section><h2>{escape(title)}</h2>\n{''.join(content)}\n</section>" if any(content) else ""
 
 
 def heading(title: str) -> str:
@@ -51,31 +53,22 @@ def paragraph(text: str) -> str:
 
 
 def remarks(lines: Sequence[str]) -> str:
-    return f'<ul class="remarks">{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul>'
+    """A list; nothing where there are no lines."""
+    return f'<ul class="remarks">{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul>' if lines else ""
 
 
-def cards(values: Sequence[tuple[str, str]]) -> str:
-    """The few numbers that a reader looks for first, each under its name."""
-    items = (f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in values)
-    return f'<dl class="cards">{"".join(items)}</dl>' if values else ""
+def cards(values: Iterable[tuple[str, str]]) -> str:
+    """The few numbers that a reader looks for first, each under its name; nothing where there are none."""
+    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in values)
+    return items and f'<dl class="cards">{items}</dl>'
 
 
-def table(rows: Sequence[Row], align: str = "<", classes: Sequence[str] = ()) -> str:
-    """`rows`, the first of them as the head; `align` holds ``<`` or ``>`` for each column, ``>`` for those it lacks.
-
-    `classes` are those of the body's rows.
-    """
-    sides = align.ljust(len(rows[0]), ">")
-    marks = [f' class="{name}"' if name else "" for name in classes] or [""] * (len(rows) - 1)
-    head = f"<thead><tr>{_cells(rows[0], sides, 'th')}</tr></thead>"
-    body = "".join(f"<tr{mark}>{_cells(row, sides, 'td')}</tr>" for row, mark in zip(rows[1:], marks, strict=True))
-    return f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>'
-
-
-def _paragraphs(lines: Sequence[str]) -> str:
-    return "".join(map(paragraph, lines))
-
-
-def _cells(row: Row, sides: str, tag: str) -> str:
-    words = (' class="word"' if side == "<" else "" for side in sides)
-    return "".join(f"<{tag}{word}>{escape(cell)}</{tag}>" for cell, word in zip(row, words, strict=True))
+def settings(values: Mapping[str, object]) -> str:
+    """A table of `values` by name; None is left out."""
+    shown = {True: "yes", False: "no"}
+    rows = [
+        (name.replace("_", " "), shown[value] if isinstance(value, bool) else str(value))
+        for name, value in values.items()
+        if value is not None
+    ]
+    return Table(("setting", "value"), rows, "<<").html()

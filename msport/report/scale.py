@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from msport.report.layout import number, power_of_ten
 
-# Writes a value for a tick or for what is said of a mark.
+# Writes a value beside a tick or a mark.
 Format = Callable[[float], str]
 
 _TICKS = 5

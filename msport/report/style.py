@@ -24,7 +24,7 @@ section { margin-top: 2.6rem; } section > p { margin: 0 0 .8rem; color: var(--so
 .banner { margin: 0 0 .8rem; padding: .9rem 1.2rem; border: 1px solid var(--c); border-left-width: .45rem;
   border-radius: .6rem; background: color-mix(in srgb, var(--c) 9%, var(--card)); overflow-wrap: anywhere; }
 .banner strong { color: var(--c); font-size: 1.25rem; letter-spacing: .02em; } .banner p { margin: .2rem 0 0; }
-.sides { color: var(--soft); font-size: .9rem; text-wrap: pretty; overflow-wrap: anywhere; }
+.subtitle { color: var(--soft); font-size: .9rem; text-wrap: pretty; overflow-wrap: anywhere; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.4rem, 1fr)); gap: .7rem; margin: 1.2rem 0 0; }
 .cards div { padding: .6rem .85rem; background: var(--card); border: 1px solid var(--line); border-radius: .6rem; }
 dt { color: var(--soft); font-size: .76rem; } dd { margin: .1rem 0 0; font-size: 1.18rem; font-weight: 600;

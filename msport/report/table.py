@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from itertools import compress
 
-from msport.report import layout, page
+from msport.report import layout
 from msport.report.layout import Row
 
 
@@ -37,11 +38,19 @@ class Table:
 
     def html(self) -> str:
         """For a page."""
-        return page.table([self.head, *self.rows], self._sides, self.classes)
+        classes = [f' class="{name}"' if name else "" for name in self.classes] or [""] * len(self.rows)
+        head = f"<thead><tr>{self._cells(self.head, 'th')}</tr></thead>"
+        rows = zip(classes, self.rows, strict=True)
+        body = "".join(f"<tr{style}>{self._cells(row, 'td')}</tr>" for style, row in rows)
+        return f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>'
 
     @property
     def _sides(self) -> str:
         return self.align.ljust(len(self.head), ">")
+
+    def _cells(self, row: Row, tag: str) -> str:
+        words = (' class="word"' if side == "<" else "" for side in self._sides)
+        return "".join(f"<{tag}{word}>{escape(cell)}</{tag}>" for cell, word in zip(row, words, strict=True))
 
     def _keep(self, kept: Sequence[bool]) -> Table:
         head, *rows = (tuple(compress(row, kept)) for row in (self.head, *self.rows))

@@ -84,7 +84,7 @@ def test_a_long_name_of_a_row_stays_on_the_paper() -> None:
 
 def test_bars_stand_on_the_axis_at_the_height_of_their_value() -> None:
     points = [Point(0.0, "", 1.0, 0.5, 2.0), Point.single(0.0, "199 of 200 tokens", 2.0), None]
-    chart = bar_chart(["a\nlong", "b", "c"], [("x", points)], linear(0.0, 2.0), up="tokens/s", show=number)
+    chart = bar_chart(["a\nlong", "b", "c"], [("x", points)], up="tokens/s", show=number)
     low, high = _numbers(chart, "height", "bar s0")
     assert low == pytest.approx(high / 2, abs=0.1)
     assert chart.count('class="mark"') == 1, "only repeats that differ have a whisker"
@@ -94,7 +94,7 @@ def test_bars_stand_on_the_axis_at_the_height_of_their_value() -> None:
 
 def test_a_drawing_of_few_bars_is_narrow_and_not_stretched() -> None:
     points = [Point.single(0.0, "", 1.0)]
-    few, many = (bar_chart(["a"] * n, [("x", points * n)], linear(0.0, 2.0), up="", show=number) for n in (1, 6))
+    few, many = (bar_chart(["a"] * n, [("x", points * n)], up="", show=number) for n in (1, 6))
     assert 'viewBox="0 0 320 ' in few
     assert 'style="width:320px;min-width:0"' in few
     assert f'viewBox="0 0 {WIDTH:.0f} ' in many
@@ -114,8 +114,8 @@ def test_a_band_lies_on_both_sides_of_zero() -> None:
 def test_what_has_no_place_on_a_scale_stands_apart_in_red() -> None:
     bins = [Bin(-3.0, -2.5, 0.25, "a"), Bin(-2.5, -2.0, 0.25, "b")]
     apart = Bin(0.0, 0.0, 0.5, "half of them", "not finite")
-    chart = distribution(bins, places(3), linear(0.0, 0.5), across="x", up="share", apart=apart)
+    chart = distribution(bins, places(3), across="x", up="share", apart=apart)
     (height,) = _numbers(chart, "height", "bar bad")
     assert height == pytest.approx(2 * _numbers(chart, "height", "bar s0")[0], abs=0.1)
     assert ">not finite<" in chart
-    assert "bar bad" not in distribution(bins, places(3), linear(0.0, 0.5), across="x", up="share")
+    assert "bar bad" not in distribution(bins, places(3), across="x", up="share")

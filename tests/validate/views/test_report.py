@@ -24,8 +24,8 @@ from msport.validate.prompts import Prompt
 from msport.validate.reference.noise import FIELDS, Noise
 from msport.validate.report import Report
 from msport.validate.verdict.rules import judge
-from msport.validate.views.html import render_html
-from msport.validate.views.pictures import differences_picture, positions_picture
+from msport.validate.views.charts import difference_chart, position_chart
+from msport.validate.views.page import render_page
 from msport.validate.views.tables import layer_table
 
 SETUP = Setup(
@@ -113,7 +113,7 @@ def test_the_text_of_a_prompt_is_shown_shortened_and_kept_whole() -> None:
     (line,) = (line for line in str(report).splitlines() if "模型移植" in line)
     assert line.startswith("prompt 1  模型移植是否成功, token by token")
     assert display_width(line) <= 80
-    assert "模型移植是否成功, token by token" in render_html(report)
+    assert "模型移植是否成功, token by token" in render_page(report)
     assert json.loads(report.to_json())["prompts"][0]["text"] == text
 
 
@@ -121,7 +121,7 @@ def test_the_date_of_the_run_stands_in_every_rendering() -> None:
     report = _report(_result())
     assert json.loads(report.to_json())["date"] == "2026-11-21T08:00:00+00:00"
     assert "2026-11-21 08:00:00 UTC" in str(report)
-    assert "2026-11-21 08:00:00 UTC" in render_html(report)
+    assert "2026-11-21 08:00:00 UTC" in render_page(report)
 
 
 def test_a_report_of_nothing_does_not_pass() -> None:
@@ -153,7 +153,7 @@ def test_a_report_says_how_the_error_compares_with_rounding() -> None:
     document = json.loads(report.to_json())
     assert document["noise"]["tokens"] == [5]
     assert all(check["passed"] for check in document["judgement"]["checks"])
-    assert "times what rounding explains" in render_html(report)
+    assert "times what rounding explains" in render_page(report)
 
 
 def test_an_error_within_the_tolerance_that_rounding_does_not_explain_fails() -> None:
@@ -323,7 +323,7 @@ class _Outline(HTMLParser):
 
 
 def test_the_page_is_well_formed_self_contained_and_escaped() -> None:
-    page = render_html(_report(_result(wrong={2: np.inf}), _result(path="decode"), layers=LAYERS, first_departure=2))
+    page = render_page(_report(_result(wrong={2: np.inf}), _result(path="decode"), layers=LAYERS, first_departure=2))
     outline = _Outline()
     outline.feed(page)
     assert not outline.open
@@ -337,14 +337,14 @@ def test_the_page_is_well_formed_self_contained_and_escaped() -> None:
 
 def test_paths_of_one_prompt_have_one_colour() -> None:
     report = _report(_result(), _result(path="decode"), _result("other"))
-    page = positions_picture(report)
+    page = position_chart(report)
     assert [part[0] for part in page.split('class="line s')[1:]] == ["0", "1"]
     assert {part[0] for part in page.split('class="dot s')[1:]} == {"0"}
     assert re.findall(r"</span>([^<]*)</li>", page) == ["random", "other"], "the legend has each colour once"
 
 
 def test_tokens_that_are_not_finite_are_red_above_every_other() -> None:
-    whole, lost = (positions_picture(_report(_result(wrong=wrong))) for wrong in ({2: 1.5}, {2: np.nan, 3: np.inf}))
+    whole, lost = (position_chart(_report(_result(wrong=wrong))) for wrong in ({2: 1.5}, {2: np.nan, 3: np.inf}))
     assert "not finite" not in whole
     assert lost.count('class="dot bad"') == lost.count(": not finite") == 2
     heights = [float(height) for height in re.findall(r'class="dot bad" cx="[^"]*" cy="([^"]*)"', lost)]
@@ -354,13 +354,13 @@ def test_tokens_that_are_not_finite_are_red_above_every_other() -> None:
 
 
 def test_logits_that_are_not_finite_stand_apart_in_the_histogram() -> None:
-    assert "not finite" not in differences_picture(_report(_result()))
-    some = differences_picture(_report(_result(wrong={0: np.nan})))
+    assert "not finite" not in difference_chart(_report(_result()))
+    some = difference_chart(_report(_result(wrong={0: np.nan})))
     assert 'class="bar bad"' in some
     assert "not finite: the logits of 1 of 5 tokens" in some
     shares = [float(share) for share in re.findall(r"logits, ([0-9.]+)%", some)]
     assert sum(shares) == pytest.approx(80, abs=0.1), "a fifth of the logits is not finite"
-    none = differences_picture(_report(_result(wrong=dict.fromkeys(range(5), np.nan))))
+    none = difference_chart(_report(_result(wrong=dict.fromkeys(range(5), np.nan))))
     assert "the logits of 5 of 5 tokens" in none
     assert 'class="bar s0"' not in none, "nothing that differs by a number is drawn"
 
@@ -383,7 +383,7 @@ def test_a_growth_that_is_no_number_is_a_dash_and_a_large_one_has_no_exponent() 
 
 def test_no_text_of_a_picture_leaves_its_paper() -> None:
     lost = _report(_result(wrong={0: np.nan}), _result(path="decode"), layers=LAYERS, first_departure=2)
-    assert list(outside(render_html(lost))) == []
+    assert list(outside(render_page(lost))) == []
 
 
 def test_no_table_of_a_failure_writes_inf_or_nan() -> None:
@@ -396,8 +396,8 @@ def test_no_table_of_a_failure_writes_inf_or_nan() -> None:
 def test_router_agreement_is_drawn_where_it_is_not_whole() -> None:
     whole = RoutingCheck(tokens=10, agreeing=10, margin=0.0, near_ties=0, wrong=0)
     right = LayerError(1, "layers.0", 1e-6, 1e-6, "random", 3, (), whole)
-    assert "In no layer are there tokens that chose other experts" in render_html(_report(_result(), layers=(right,)))
-    assert "layers.1, 1 of 10 tokens: 10%" in render_html(_report(_result(), layers=LAYERS))
+    assert "In no layer are there tokens that chose other experts" in render_page(_report(_result(), layers=(right,)))
+    assert "layers.1, 1 of 10 tokens: 10%" in render_page(_report(_result(), layers=LAYERS))
 
 
 def test_the_table_of_results_fits_a_terminal_of_80_columns_and_the_page_has_all() -> None:
@@ -407,7 +407,7 @@ def test_the_table_of_results_fits_a_terminal_of_80_columns_and_the_page_has_all
     assert len(rows) == 3
     assert max(map(len, rows)) <= 80
     assert "KL mean" not in head
-    assert ">KL mean<" in render_html(report)
+    assert ">KL mean<" in render_page(report)
 
 
 def test_a_dense_model_has_no_column_of_experts() -> None:

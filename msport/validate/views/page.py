@@ -1,43 +1,34 @@
-"""A report as one self-contained page: the verdict first, then pictures, then the tables of the terminal."""
+"""A report as one self-contained page: the verdict first, then charts and the tables of the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from msport.report.layout import scientific, times, utc
-from msport.report.page import Banner, cards, heading, paragraph, remarks, render, section
-from msport.report.table import Table
+from msport.report.page import Banner, cards, heading, paragraph, remarks, render, section, settings
 from msport.validate.findings import Findings
 from msport.validate.verdict.sentences import describe_sides, verdict
-from msport.validate.views.pictures import (
-    differences_picture,
-    layers_picture,
-    operations_picture,
-    positions_picture,
-    routing_picture,
-)
+from msport.validate.views.charts import difference_chart, layer_chart, operation_chart, position_chart, routing_chart
 from msport.validate.views.tables import layer_table, operation_table, result_table, text_table, weight_table
 
 _TEXT_WIDTH = 110
 
 
-def render_html(report: Findings) -> str:
+def render_page(report: Findings) -> str:
     """The page; it opens without a network and holds everything but the token ids and the single errors."""
     headline, *details = verdict(report).splitlines()
     word, _, said = headline.partition(": ")
     banner = Banner("good" if report.passed else "bad", word, (said, *details))
-    body = [cards(list(_cards(report)))]
-    if report.layers:
-        body += [section("Error by layer", *_layers(report)), *_routing(report)]
-    if report.results:
-        body += _logits(report)
-    if report.weights:
-        body.append(section("Weights", *_weights(report)))
-    if report.rounding:
-        body.append(section("Rounding", remarks(report.rounding)))
-    if report.notes:
-        body.append(section("What this run could not show", remarks(report.notes)))
-    body.append(section("Setup", _setup_table(report).html()))
+    body = [
+        cards(_cards(report)),
+        section("Error by layer", *_layers(report)),
+        section("Router agreement", *_routing(report)),
+        *_logits(report),
+        section("Weights", *_weights(report)),
+        section("Rounding", remarks(report.rounding)),
+        section("What this run could not show", remarks(report.notes)),
+        section("Setup", _settings(report)),
+    ]
     sides = f"{describe_sides(report)}; {utc(report.setup.date)}"
     return render("msport validate", report.setup.folder, sides, [banner], body)
 
@@ -62,13 +53,15 @@ def _cards(report: Findings) -> Iterator[tuple[str, str]]:
 
 
 def _layers(report: Findings) -> Iterator[str]:
+    if not report.layers:
+        return
     yield paragraph("The line is our own trajectory, the dots are blocks that were given the reference's own input.")
-    yield layers_picture(report)
+    yield layer_chart(report)
     yield layer_table(report).html()
     departure = report.departure
     if departure is not None and len(departure.operations) > 1:
         yield heading(f"Inside {departure.name}, operation by operation")
-        yield operations_picture(report, departure)
+        yield operation_chart(report, departure)
         yield operation_table(departure).html()
 
 
@@ -78,34 +71,32 @@ def _routing(report: Findings) -> Iterator[str]:
         return
     said = "tokens that chose other experts than the reference, along our own trajectory."
     if all(check.agreement == 1.0 for check in checks):
-        yield section("Router agreement", paragraph(f"In no layer are there {said}"))
+        yield paragraph(f"In no layer are there {said}")
     else:
-        yield section("Router agreement", paragraph(f"Share of {said}"), routing_picture(report))
+        yield paragraph(f"Share of {said}")
+        yield routing_chart(report)
 
 
 def _logits(report: Findings) -> Iterator[str]:
+    if not report.results:
+        return
     texts = text_table(report, _TEXT_WIDTH)
-    if texts.rows:
-        yield section("Prompts", texts.html())
+    yield section("Prompts", texts.html() if texts.rows else "")
     said = paragraph("Relative L2 error of each token's logits.")
-    yield section("Error by position", said, positions_picture(report), result_table(report).html())
-    yield section("Distribution of logit differences", differences_picture(report))
+    yield section("Error by position", said, position_chart(report), result_table(report).html())
+    yield section("Distribution of logit differences", difference_chart(report))
 
 
 def _weights(report: Findings) -> Iterator[str]:
+    if not report.weights:
+        return
     if report.setup.level != "weights" and report.departure is not None:
         yield paragraph(f"The tensors of {report.departure.name} against their source.")
     yield weight_table(report.weights).html()
 
 
-def _setup_table(report: Findings) -> Table:
+def _settings(report: Findings) -> str:
     setup = report.setup
-    stated = [(name, getattr(setup, name)) for name in type(setup).__slots__ if name not in ("versions", "date")]
-    seconds = [(phase, f"{value:.1f} s") for phase, value in (report.seconds or {}).items()]
-    values = [("began", utc(setup.date)), *stated, *setup.versions.items(), *seconds]
-    rows = [(name.replace("_", " "), _said(value)) for name, value in values if value is not None]
-    return Table(("setting", "value"), rows, "<<")
-
-
-def _said(value: object) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    stated = {name: getattr(setup, name) for name in type(setup).__slots__ if name not in ("versions", "date")}
+    seconds = {phase: f"{value:.1f} s" for phase, value in (report.seconds or {}).items()}
+    return settings({"began": utc(setup.date), **stated, **setup.versions, **seconds})

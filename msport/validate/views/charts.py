@@ -1,4 +1,4 @@
-"""What a report shows as pictures."""
+"""The charts of a report."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from msport.report import chart
 from msport.report.frame import Limit, Point
-from msport.report.layout import exact_percent, percent, power_of_ten, scientific
-from msport.report.scale import Scale, decades, linear, places
+from msport.report.layout import exact_percent, power_of_ten, scientific
+from msport.report.scale import Scale, decades, places
 from msport.validate.compare.layers import LayerError
 from msport.validate.compare.metrics import DIFFERENCE_EDGES
 from msport.validate.findings import Findings
@@ -17,7 +17,7 @@ from msport.validate.verdict.tolerance import rounding
 _SHORT = {"embed_tokens": "embed", "lm_head": "head"}
 
 
-def layers_picture(report: Findings) -> str:
+def layer_chart(report: Findings) -> str:
     """Drift of our own trajectory, and the error of each isolated half, station by station."""
     names = [_SHORT.get(error.name, error.name.removeprefix("layers.")) for error in report.layers]
     series = [
@@ -30,21 +30,18 @@ def layers_picture(report: Findings) -> str:
 
 
 def _of_layers(report: Findings, title: str, errors: Sequence[float | None], line: bool = False) -> chart.Series:
-    layers = zip(report.layers, errors, strict=True)
-    points = [Point.single(at, layer.name, error) for at, (layer, error) in enumerate(layers) if error is not None]
+    layers = enumerate(zip(report.layers, errors, strict=True))
+    points = [Point.single(at, layer.name, error) for at, (layer, error) in layers if error is not None]
     return chart.Series(title, points, line=line, dots=not line)
 
 
-def positions_picture(report: Findings) -> str:
+def position_chart(report: Findings) -> str:
     """The error of every token: a colour for each prompt, a line for its prefill and dots for the other paths."""
     prompts = list(dict.fromkeys(each.prompt for each in report.results))
     series = [
         chart.Series(
             each.title,
-            [
-                Point.single(position, f"position {position}", error)
-                for position, error in enumerate(each.errors.relative_l2.tolist(), each.start)
-            ],
+            [Point.single(at, f"position {at}", error) for at, error in enumerate(each.errors.relative_l2, each.start)],
             line=each.path == "prefill",
             dots=each.path != "prefill",
             colour=prompts.index(each.prompt),
@@ -52,10 +49,8 @@ def positions_picture(report: Findings) -> str:
         for each in report.results
     ]
     last = max((each.start + len(each.errors) - 1 for each in report.results), default=1)
-    limits = [(report.setup.tolerance, "tolerance")]
-    return _errors(
-        series, places(last), limits, across="position in the prompt (lines: prefill; dots: decoding and batches)"
-    )
+    across = "position in the prompt (lines: prefill; dots: decoding and batches)"
+    return _errors(series, places(last), [(report.setup.tolerance, "tolerance")], across=across)
 
 
 def _errors(series: Sequence[chart.Series], x: Scale, limits: Sequence[Limit], *, across: str) -> str:
@@ -63,43 +58,33 @@ def _errors(series: Sequence[chart.Series], x: Scale, limits: Sequence[Limit], *
     return chart.line_chart(series, x, y, across=across, up="relative L2 error", show=scientific, limits=limits)
 
 
-def operations_picture(report: Findings, error: LayerError) -> str:
+def operation_chart(report: Findings, error: LayerError) -> str:
     """The operations of one isolated layer, in the order in which they run."""
-    rows = [
-        chart.Row(
-            each.name,
-            [
-                chart.Mark(
-                    each.largest,
-                    f"{each.name}: {scientific(each.largest)}",
-                    "bad" if each.departs else "s0",
-                    note="" if math.isfinite(each.largest) else scientific(each.largest),
-                )
-            ],
-            bad=each.departs,
-        )
-        for each in error.operations
-    ]
+    rows = []
+    for each in error.operations:
+        size, kind = scientific(each.largest), "bad" if each.departs else "s0"
+        note = "" if math.isfinite(each.largest) else size
+        mark = chart.Mark(each.largest, f"{each.name}: {size}", kind, note=note)
+        rows.append(chart.Row(each.name, [mark], bad=each.departs))
     limit = _departs_from(report)
     x = decades([each.largest for each in error.operations] + [limit])
     across = "relative L2 error, given the reference's own input"
     return chart.row_chart(rows, x, across=across, limits=[(limit, "departs")])
 
 
-def routing_picture(report: Findings) -> str:
+def routing_chart(report: Findings) -> str:
     """The share of tokens whose experts are not the reference's, layer by layer."""
     checks = [(error.name, error.routing) for error in report.layers if error.routing is not None]
     shares = [
         Point.single(at, f"{name}, {check.tokens - check.agreeing} of {check.tokens} tokens", 1.0 - check.agreement)
         for at, (name, check) in enumerate(checks)
     ]
-    y = linear(0.0, 1.05 * max(point.value for point in shares), exact_percent)
     names = [name.removeprefix("layers.") for name, _ in checks]
-    title, up = "other experts", "share of tokens with other experts"
-    return chart.bar_chart(names, [(title, shares)], y, up=up, show=percent, across="layer")
+    up = "share of tokens with other experts"
+    return chart.bar_chart(names, [("other experts", shares)], up=up, show=exact_percent, across="layer")
 
 
-def differences_picture(report: Findings) -> str:
+def difference_chart(report: Findings) -> str:
     """A histogram of the differences of single logits; those of tokens that are not finite stand apart."""
     counts = sum(result.errors.differences.sum(axis=0) for result in report.results)
     tokens, lost = report.tokens, report.not_finite
@@ -114,7 +99,6 @@ def differences_picture(report: Findings) -> str:
     return chart.distribution(
         bins,
         Scale(low, high, tuple(ticks)),
-        linear(0.0, max([share, *(each.value for each in bins)]), exact_percent),
         across="difference of a logit, as a share of the logits' root mean square",
         up="share of all logits",
         apart=apart if lost else None,

@@ -365,7 +365,7 @@ FAULTS = (
 PUBLISHED_FAULTS = (
     Fault("one element of o_proj by four deviations", "element", (), AT_O, _of(OUTPUTS, _one_element)),
     Fault("an exponent bit of one weight of q_proj", "exponent bit", (), AT_Q, _of(QUERIES, partial(_flip, 8))),
-    Fault("up_proj times 1.001", "scale", (), AT_UP, _of(UP, partial(_scaled, 1.01))),
+    Fault("up_proj times 1.01", "scale", (), AT_UP, _of(UP, partial(_scaled, 1.01))),
     Fault("down_proj rounded to eight bits", "eight bits", (), (("layers.1", "down_proj"),), _of(DOWN, _eight_bits)),
     Fault("epsilon ten times as large", "epsilon", (), AT_NORM, config={"rms_norm_eps": 1e-4}),
     Fault("theta one hundredth higher", "theta", (), AT_ROTARY, config={"rope_theta": 1.01e5}),

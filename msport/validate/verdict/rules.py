@@ -30,11 +30,32 @@ RULES = ("rounding", "tolerance")
 METRICS = {"relative L2": "relative_l2", "sqrt KL": "root_kl", "largest difference": "max_abs"}
 LEAD = "lead of top-1"
 
-# How often the noise an error may be. ``benchmarks/verdict.py`` measured the largest ratio of right ports: each
-# factor is about twice that. A wide model is up to 3 times its noise: each side sums in an order of its own.
-MEDIAN_FACTOR = 4.0
+# How often the noise an error may be. ``benchmarks/verdict.py`` measured the largest ratio of right ports.
 LARGEST_FACTOR = 10.0
-PROMPT_FACTOR = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """How often the noise the median error may be: over all tokens, and of each prompt."""
+
+    median: float
+    prompt: float
+
+
+# A wide model is up to 3 times its noise in float32: each side sums in an order of its own.
+FLOAT32 = Factors(median=4.0, prompt=6.0)
+# In half precision the rounding of every value hides the order of the sums.
+HALF = Factors(median=2.0, prompt=3.0)
+# There rounding sends some tokens of a mixture to other experts, and one prompt has more of them than another.
+HALF_MIXTURE = Factors(median=2.0, prompt=6.0)
+
+
+def factors_for(noise: Noise) -> Factors:
+    """The factors for the dtype in which `noise` was measured."""
+    if noise.dtype == "float32":
+        return FLOAT32
+    return HALF_MIXTURE if any(noise.router) else HALF
+
 
 # An angle of RoPE errs by its position times the error of its frequency: beyond the positions at which noise was
 # measured, and not before this one, errors may grow with the position.
@@ -168,6 +189,7 @@ class _Bounds:
 
     def __init__(self, noise: Noise) -> None:
         self._noise = noise
+        self._factors = factors_for(noise)
         self._measured = [len(tokens) for tokens in noise.tokens]
         # Rounding moves a logit by some units in its last place, even where a small sample showed nothing.
         size = float(np.median(noise.of("size"))) if sum(self._measured) else 0.0
@@ -189,7 +211,7 @@ class _Bounds:
         titles = dict.fromkeys(entry.title for entry in entries)
         for metric, field in METRICS.items():
             same = [self._scaled(entry, field)[self._measured_too(entry)] for entry in entries]
-            yield Check(metric, "median", _median(np.concatenate(same)), self._median(field), MEDIAN_FACTOR)
+            yield Check(metric, "median", _median(np.concatenate(same)), self._median(field), self._factors.median)
             judged = [self._scaled(entry, field)[entry.judged] for entry in entries]
             yield Check(metric, "largest", _largest(judged), self._largest(field), LARGEST_FACTOR)
             for title in titles:
@@ -197,7 +219,7 @@ class _Bounds:
                 errors = np.concatenate([judged[number] for number in own])
                 if len(errors) >= min(_FEWEST, sum(len(entries[number].errors) for number in own)):
                     noise = self._median(field, None if title == BATCHED else entries[own[0]].number)
-                    yield Check(metric, median_of(title), _median(errors), noise, PROMPT_FACTOR)
+                    yield Check(metric, median_of(title), _median(errors), noise, self._factors.prompt)
         regrets = [self._scaled(entry, "regret")[entry.judged] for entry in entries]
         yield Check(LEAD, "largest", _largest(regrets), self._largest("margin_error"), LARGEST_FACTOR)
 

@@ -12,7 +12,7 @@ from msport.validate.compare.metrics import concatenate, measure
 from msport.validate.compare.results import PromptResult
 from msport.validate.prompts import Prompt
 from msport.validate.reference.noise import FIELDS, Noise, fields_of, noise_lengths
-from msport.validate.verdict.rules import LARGEST_FACTOR, MEDIAN_FACTOR, PROMPT_FACTOR, Judgement, judge
+from msport.validate.verdict.rules import FLOAT32, HALF, HALF_MIXTURE, LARGEST_FACTOR, Judgement, judge
 
 TOKENS, VOCAB = 40, 2000
 PROMPTS = tuple(Prompt(name, tuple(range(TOKENS))) for name in ("first", "second"))
@@ -30,9 +30,9 @@ def _moved(number: int, scale: float | np.ndarray, seed: int) -> np.ndarray:
     return reference + direction * np.reshape(scale, (-1, 1))
 
 
-def _noise(size: float = SIZE, tokens: int = TOKENS) -> Noise:
+def _noise(size: float = SIZE, tokens: int = TOKENS, dtype: str = "float32", router: tuple[float, ...] = ()) -> Noise:
     measured = (measure(_reference(n)[:tokens], _moved(n, size, 7 + n)[:tokens]) for n in range(len(PROMPTS)))
-    return Noise("float32", tuple(fields_of(errors) for errors in measured), (), ())
+    return Noise(dtype, tuple(fields_of(errors) for errors in measured), (), router)
 
 
 def _results(ours: Mapping[int, np.ndarray], path: str = "prefill") -> list[PromptResult]:
@@ -66,11 +66,29 @@ def test_an_error_as_large_as_the_noise_passes() -> None:
 
 
 def test_the_median_of_all_tokens_may_be_a_small_factor_above_the_noise() -> None:
-    assert _judge(0.9 * MEDIAN_FACTOR * SIZE).passed
-    judgement = _judge(1.2 * MEDIAN_FACTOR * SIZE)
+    assert _judge(0.9 * FLOAT32.median * SIZE).passed
+    judgement = _judge(1.2 * FLOAT32.median * SIZE)
     assert not judgement.passed
     assert {check.statistic for check in judgement.checks if not check.passed} == {"median"}
     assert not any(tokens.any() for tokens in judgement.failing), "no token fails on its own"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_allows_less_above_its_noise_which_hides_the_order_of_sums(dtype: str) -> None:
+    noise = _noise(dtype=dtype)
+    assert _judge(0.9 * HALF.median * SIZE, noise=noise).passed
+    assert not _judge(1.2 * HALF.median * SIZE, noise=noise).passed
+
+
+@pytest.mark.parametrize(("router", "passed"), [((0.0, 0.0), False), ((0.0, 1e-3), True)])
+def test_one_prompt_of_a_mixture_in_half_precision_may_have_more_tokens_with_other_experts(
+    router: tuple[float, ...], passed: bool
+) -> None:
+    assert 1.2 * HALF.prompt < HALF_MIXTURE.prompt
+    prefill = _results({n: _moved(n, SIZE, 20 + n) for n in range(2)})
+    decode = _results({1: _moved(1, 1.2 * HALF.prompt * SIZE, 21)}, "decode")
+    noise = _noise(dtype="float16", router=router)
+    assert judge([*prefill, *decode], PROMPTS, noise, 1e-2).passed is passed
 
 
 def test_one_token_may_be_a_larger_factor_above_the_noise_and_is_marked_beyond_it() -> None:
@@ -81,7 +99,7 @@ def test_one_token_may_be_a_larger_factor_above_the_noise_and_is_marked_beyond_i
 
 
 def test_one_prompt_that_departs_as_a_whole_fails_though_the_median_of_all_does_not() -> None:
-    ours = {0: _moved(0, SIZE, 20), 1: _moved(1, 1.2 * PROMPT_FACTOR * SIZE, 21)}
+    ours = {0: _moved(0, SIZE, 20), 1: _moved(1, 1.2 * FLOAT32.prompt * SIZE, 21)}
     judgement = judge(_results(ours), PROMPTS, _noise(), 1e-2)
     failed = {check.statistic for check in judgement.checks if not check.passed}
     assert failed == {"median of 'second'"}

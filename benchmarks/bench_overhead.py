@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from comparison import SHAPES, checkpoint
+from models import SHAPES, checkpoint
 
 from msport import load_model
 from msport.bench.measure.loop import Array, Engine, generate_once, measure

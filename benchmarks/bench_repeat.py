@@ -14,7 +14,7 @@ import argparse
 import json
 import os
 
-from comparison import SHAPES, checkpoint, print_progress
+from models import SHAPES, checkpoint, print_progress
 
 from msport import benchmark
 from msport.bench.compare import SMALLEST, compare

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from comparison import SHAPES, checkpoint, print_progress
+from models import SHAPES, checkpoint, print_progress
 
 from msport.bench.measure.machine import processor
 from msport.bench.measure.processes import measure_msport, measure_warm_start

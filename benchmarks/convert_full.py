@@ -28,7 +28,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from synthetic import GPT_OSS_20B, GPT_OSS_120B, output_nbytes, source_nbytes, write_checkpoint, write_headers
+from synthetic import (
+    GPT_OSS_20B,
+    GPT_OSS_120B,
+    output_nbytes,
+    small_model,
+    source_nbytes,
+    write_checkpoint,
+    write_headers,
+)
 
 from msport.sizing.units import format_size
 
@@ -57,8 +65,6 @@ CONVERSIONS = {
     "bfloat16, .ckpt": ["--dtype", "bfloat16", "--format", "ckpt", "--max-shard-size", "1GB"],
     "packed MXFP4": ["--dtype", "mxfp4"],
 }
-# Layers of the 20b with a quarter of its experts and a sixth of its vocabulary, of which fine steps can be made.
-SMALL = {**GPT_OSS_20B, "num_local_experts": 8, "vocab_size": 32768}
 SCALES = (10**9, 4 * 10**9, 16 * 10**9)
 
 
@@ -99,12 +105,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--max-memory", default="1GB", help="passed to msport convert (default 1GB, as there)")
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="where to work")
     return parser.parse_args()
-
-
-def small_model(nbytes: int) -> dict[str, Any]:
-    """The small model whose output is nearest to `nbytes`."""
-    one, two = (output_nbytes({**SMALL, "num_hidden_layers": layers}) for layers in (1, 2))
-    return {**SMALL, "num_hidden_layers": max(1, 1 + round((nbytes - one) / (two - one)))}
 
 
 def check_disk(folder: str, nbytes: int) -> None:

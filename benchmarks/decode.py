@@ -15,15 +15,17 @@ import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
-from comparison import Pairs, add_arguments, checkpoint, measure_in_turn
+from models import SHAPES, checkpoint, print_progress
 
 from msport.architectures import load_config
 from msport.bench.caveats import on_machine
 from msport.bench.measure.limits import Limits
 from msport.bench.measure.machine import processor
+from msport.bench.measure.processes import measure_limits, measure_msport, measure_transformers
 from msport.bench.measure.session import Session
 from msport.bench.measure.statistics import median
 from msport.bench.measure.transformers_engine import check_installed
@@ -32,6 +34,8 @@ from msport.bench.shares import decode_share
 from msport.sizing.costs import Costs
 from msport.sizing.fit import make_costs
 from msport.sizing.units import format_size
+
+Pairs = Sequence[tuple[Session, Session]]
 
 
 def main() -> None:
@@ -53,11 +57,23 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    add_arguments(parser, "gpt-oss")
+    parser.add_argument("--model", choices=list(SHAPES), default="gpt-oss")
+    parser.add_argument("--rounds", type=int, default=2, help="pairs of processes (default 2)")
+    parser.add_argument("--repeats", type=int, default=5, help="measured runs a process (default 5)")
+    parser.add_argument("--warmup", type=int, default=2, help="runs before those (default 2)")
+    parser.add_argument("--folder", help="where to work, with room for 4 GB; what is written there is removed")
     parser.add_argument("--packed", action="store_true", help="experts of gpt-oss stay packed as MXFP4")
     parser.add_argument("--prompt", type=int, default=128, help="tokens (default 128)")
     parser.add_argument("--new-tokens", type=int, default=64, help="after the prompt (default 64)")
     return parser.parse_args()
+
+
+def measure_in_turn(job: Job, source: Path, rounds: int) -> tuple[Limits, Pairs]:
+    """msport and Transformers in turn, `rounds` times; the machine before and after."""
+    theirs = replace(job, folder=str(source))
+    limits = measure_limits("float32", job.cores, print_progress)
+    pairs = [(measure_msport(job, print_progress), measure_transformers(theirs, print_progress)) for _ in range(rounds)]
+    return limits + measure_limits("float32", job.cores, print_progress), pairs
 
 
 def summarise(model: str, workload: Workload, limits: Limits, pairs: Pairs, costs: Costs) -> dict[str, Any]:

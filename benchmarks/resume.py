@@ -16,11 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from convert import EMBEDDINGS_NBYTES, LAYER_NBYTES, SHAPES
+from synthetic import small_model, write_checkpoint
 
 from msport.convert import convert_checkpoint
 from msport.progress import Step
-from msport.sample import write_sample
 from msport.sizing.units import format_size, parse_size
 
 
@@ -29,10 +28,9 @@ def main() -> None:
     parser.add_argument("--size", default="3GB", help="of the output (default 3GB)")
     parser.add_argument("--folder", help="where to work, with room for 1.5 times the size")
     arguments = parser.parse_args()
-    layers = max(1, round((parse_size(arguments.size) - EMBEDDINGS_NBYTES) / LAYER_NBYTES))
     with tempfile.TemporaryDirectory(prefix="msport-benchmark-", dir=arguments.folder) as folder:
         source, output = Path(folder) / "source", Path(folder) / "output"
-        write_sample("gpt-oss", source, overrides={**SHAPES, "num_hidden_layers": layers})
+        write_checkpoint(source, small_model(parse_size(arguments.size)))
         start = time.perf_counter()
         stop_at_the_end(source, output)
         converting = time.perf_counter() - start

@@ -41,6 +41,8 @@ GPT_OSS_20B: Mapping[str, Any] = {
     "sliding_window": 128,
 }
 GPT_OSS_120B: Mapping[str, Any] = {**GPT_OSS_20B, "num_hidden_layers": 36, "num_local_experts": 128}
+# Of layers with a quarter of the 20b's experts fine steps can be made.
+_SMALL: Mapping[str, Any] = {**GPT_OSS_20B, "num_local_experts": 8, "vocab_size": 32768}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,12 @@ class Tensor:
     @property
     def nbytes(self) -> int:
         return nbytes_of(self.dtype, self.shape)
+
+
+def small_model(nbytes: int) -> dict[str, Any]:
+    """The shapes of a small model whose output is nearest to `nbytes`."""
+    one, two = (output_nbytes({**_SMALL, "num_hidden_layers": layers}) for layers in (1, 2))
+    return {**_SMALL, "num_hidden_layers": max(1, 1 + round((nbytes - one) / (two - one)))}
 
 
 def source_nbytes(shapes: Mapping[str, Any]) -> int:

@@ -36,13 +36,6 @@ def test_decode_gives_the_tokens_that_transformers_gives(packed: list[str], tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.reference
-def test_prefill_measures_each_prompt_on_both_sides(tmp_path: Path) -> None:
-    document = run("prefill", "--prompts", "16", "40", *ONCE, "--repeats", "1", "--warmup", "1", folder=tmp_path)
-    assert [prompt["prompt_tokens"] for prompt in document["prompts"]] == [16, 40]
-
-
-@pytest.mark.slow
 def test_compile_finds_its_graphs_in_the_cache(tmp_path: Path) -> None:
     document = run("compile", "--layers", "1", "3", *ONCE, folder=tmp_path)
     assert [depth["layers"] for depth in document["depths"]] == [1, 3]

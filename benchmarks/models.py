@@ -1,23 +1,17 @@
-"""What the benchmarks beside Transformers share: the models' shapes, their checkpoints, processes that take turns."""
+"""The models that are measured: their shapes, random checkpoints of them, and how far a measurement has come."""
 
 from __future__ import annotations
 
 import sys
 import tempfile
-from argparse import ArgumentParser
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from synthetic import GPT_OSS_20B
 
 from msport import convert_checkpoint
-from msport.bench.measure.limits import Limits
-from msport.bench.measure.processes import measure_limits, measure_msport, measure_transformers
-from msport.bench.measure.session import Session
-from msport.bench.measure.workload import Job
 from msport.progress import Step
 from msport.sample import write_sample
 
@@ -87,17 +81,6 @@ SHAPES: dict[str, Mapping[str, Any]] = {
     },
 }
 
-Pairs = Sequence[tuple[Session, Session]]
-
-
-def add_arguments(parser: ArgumentParser, model: str) -> None:
-    """The options that every comparison has; `model` is what is compared by default."""
-    parser.add_argument("--model", choices=list(SHAPES), default=model)
-    parser.add_argument("--rounds", type=int, default=2, help="pairs of processes (default 2)")
-    parser.add_argument("--repeats", type=int, default=5, help="measured runs a process (default 5)")
-    parser.add_argument("--warmup", type=int, default=2, help="runs before those (default 2)")
-    parser.add_argument("--folder", help="where to work, with room for 4 GB; what is written there is removed")
-
 
 @contextmanager
 def checkpoint(
@@ -110,14 +93,6 @@ def checkpoint(
         write_sample(family, source, overrides={**SHAPES[model], **(overrides or {})})
         convert_checkpoint(source, converted, dtype=dtype)
         yield source, converted
-
-
-def measure_in_turn(job: Job, source: Path, rounds: int) -> tuple[Limits, Pairs]:
-    """msport and Transformers in turn, `rounds` times; the machine before and after."""
-    theirs = replace(job, folder=str(source))
-    limits = measure_limits("float32", job.cores, print_progress)
-    pairs = [(measure_msport(job, print_progress), measure_transformers(theirs, print_progress)) for _ in range(rounds)]
-    return limits + measure_limits("float32", job.cores, print_progress), pairs
 
 
 def print_progress(step: Step) -> None:

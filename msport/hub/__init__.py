@@ -1,7 +1,7 @@
 """Where checkpoints come from: a folder, the Hugging Face Hub, or ModelScope.
 
-Each ends as a folder in the Hub's layout with a name and a revision that a manifest can remember. Its weights lie in
-the folder, or are streamed: read over the network while they are converted, and never on disk.
+Each becomes a folder in the Hub's layout with a name and a revision for the manifest. The weights are in the folder, or
+are streamed: read over the network during the conversion and never stored on disk.
 """
 
 from msport.hub.network import Network

@@ -1,4 +1,4 @@
-"""Addresses that every library reads alike: a credential goes wherever the one that connects reads."""
+"""Accepts only addresses that every library parses in the same way, so that a token cannot reach another server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from msport.errors import HubError, quote
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _PORTS = {"http": 80, "https": 443}
-# `http://a\@b/` is on a to urllib3, which connects, and on b to urllib.parse: so no backslash, user or white space.
+# urllib3, which connects, reads `http://a\@b/` as host a; urllib.parse reads host b. So no backslash, user or white
+# space is allowed.
 _HOST = r"(?:[a-z0-9_-](?:[a-z0-9._-]*[a-z0-9_-])?|\[[0-9a-f:.]+\])"
 _PLAIN = re.compile(rf"https?://{_HOST}(?::[0-9]{{1,5}})?(?:[/?#][^\\\s\0-\x1f\x7f]*)?", re.IGNORECASE)
 _AMBIGUOUS = re.compile(r"[\\\s\0-\x1f\x7f]")
@@ -21,9 +22,9 @@ _USER = re.compile(r"//[^/]*@")
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port, as urllib3 connects to them: what a credential is for.
+    """Scheme, host and port to which urllib3 connects. A credential is valid for exactly these.
 
-    Raises HubError if `url` is not plainly ``http[s]://host[:port]/...``, or another library could read it otherwise.
+    Raises HubError if `url` is not of the form ``http[s]://host[:port]/...`` or is ambiguous between libraries.
     """
     origin = _origin(url)
     if origin is None:
@@ -32,7 +33,7 @@ def origin_of(url: str) -> str:
 
 
 def redirect_target(response: Any) -> str | None:
-    """Where `response` redirects to, if it does; raises HubError if that is no place for weights to come from."""
+    """The target of a redirect, or None. Raises HubError if weights must not come from there."""
     if response.status_code not in _REDIRECTS or "Location" not in response.headers:
         return None
     url: str = response.url
@@ -59,14 +60,16 @@ def _origin(url: str) -> str | None:
 
 
 def _joined(url: str, location: str) -> str:
-    """`location`, absolute; unchanged if it is not fit to be joined."""
+    """`location` as an absolute address; unchanged if it cannot be joined."""
     try:
         location = location.encode("latin-1").decode("utf-8")  # http.client reads headers as Latin-1
-        return location if _AMBIGUOUS.search(location) else urljoin(url, location)  # which takes some of it out
+        return (
+            location if _AMBIGUOUS.search(location) else urljoin(url, location)
+        )  # urlsplit silently removes these characters
     except ValueError:
         return location
 
 
 def _shown(url: str) -> str:
-    """`url` for a message, without the password that it may hold."""
+    """`url` for a message, without a password."""
     return quote(_USER.sub("//...@", url))

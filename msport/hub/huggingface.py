@@ -1,8 +1,8 @@
 """Models on the Hugging Face Hub.
 
-``huggingface_hub`` says where the Hub is, who asks (``HF_ENDPOINT``, ``HF_TOKEN``, a saved login) and what its cache
-holds. It fetches nothing: version 1.33 sends the token on to other ports and from https to http, and no version bounds
-how long it waits.
+``huggingface_hub`` provides the Hub's address, the user's login (``HF_ENDPOINT``, ``HF_TOKEN``, a saved login) and the
+content of its cache. It is not used for downloads: version 1.33 sends the token to other ports and from https to http,
+and no version limits how long it waits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from msport.hub.transport import Transport
 def stream(repository: str, revision: str | None, network: Network) -> Source:
     """The model `repository` at `revision`, read over the network unless the cache holds all of it.
 
-    Raises HubError that says why the Hub does not give it out.
+    Raises HubError with the reason if the Hub refuses.
     """
     found = _find(repository, revision, network)
     if isinstance(found, Source):
@@ -35,10 +35,10 @@ def stream(repository: str, revision: str | None, network: Network) -> Source:
 
 
 def download(repository: str, revision: str | None, network: Network) -> Source:
-    """The snapshot of `repository` at `revision` in the Hugging Face cache, of which what is missing is downloaded.
+    """The snapshot of `repository` at `revision` in the Hugging Face cache; downloads what is missing.
 
-    What was downloaded is compared with the hashes that the Hub states. Raises HubError that says why the Hub does not
-    give it out or what arrived damaged, and OSError if the disk is full.
+    Downloaded files are compared with the Hub's hashes. Raises HubError if the Hub refuses or a file arrives damaged,
+    and OSError if the disk is full.
     """
     found = _find(repository, revision, network)
     if isinstance(found, Source):
@@ -62,7 +62,7 @@ def download(repository: str, revision: str | None, network: Network) -> Source:
 
 
 def _find(repository: str, revision: str | None, network: Network) -> Listing | Source:
-    """What the Hub lists, unless the cache holds all of that, or the Hub is out of reach and the cache serves."""
+    """The Hub's listing, or the cached snapshot if it is complete, or if the Hub cannot be reached."""
     from huggingface_hub import constants
 
     try:
@@ -125,7 +125,7 @@ def _storage(repository: str) -> Path:
 
 
 def _cached(repository: str, revision: str | None) -> Path | None:
-    """The snapshot in the cache, whole or not."""
+    """The snapshot in the cache, complete or not."""
     storage = _storage(repository)
     reference = storage / "refs" / (revision or "main")
     try:
@@ -137,7 +137,7 @@ def _cached(repository: str, revision: str | None) -> Path | None:
 
 
 def _link(blob: Path, path: Path) -> None:
-    """Let `path`, in a snapshot, be the file `blob`."""
+    """Make `path`, in a snapshot, a link to the file `blob`."""
     if blob != path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
@@ -151,7 +151,7 @@ def _endpoint() -> str:
 
 
 def _explain(repository: str, status: int, headers: Any = None) -> str:
-    """Why a file is not given out."""
+    """Why the Hub refuses a file."""
     if status in (401, 403):
         return f"is gated; ask for access at {_endpoint()}/{repository}, then run `hf auth login` or set HF_TOKEN"
     if status == 404:
@@ -160,7 +160,7 @@ def _explain(repository: str, status: int, headers: Any = None) -> str:
 
 
 def _refusal(repository: str, revision: str | None, status: int, headers: Any) -> str:
-    """Why a model is not given out."""
+    """Why the Hub refuses a model."""
     code = headers.get("X-Error-Code")
     if code == "GatedRepo":
         return _explain(repository, 403)

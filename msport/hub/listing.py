@@ -1,4 +1,4 @@
-"""What a Hub says it has of a model at one commit."""
+"""The files that a Hub lists for a model at one commit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from msport.errors import HubError, enumerate_some, quote
 
 _log = logging.getLogger(__name__)
 
-# What a model needs beside its weights, and how many bytes of each are read at most.
+# The files that a model needs besides its weights, and the largest accepted size of each in bytes.
 SMALL_FILES = {
     "config.json": MAX_SETTINGS_NBYTES,
     "generation_config.json": MAX_SETTINGS_NBYTES,
@@ -38,7 +38,7 @@ _SHA1 = re.compile("[0-9a-f]{40}")
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file of `nbytes` at `url`; `sha256` and `git_sha1` (of the git blob) are the Hub's, in hex, where it has them.
+    """A file of `nbytes` bytes at `url`. `sha256` and `git_sha1` (of the git blob) are the Hub's, in hex, or None.
 
     `model` is the Hub id, for messages.
     """
@@ -52,19 +52,19 @@ class RemoteFile:
 
     @property
     def version(self) -> str:
-        """Text that differs once the file has changed; empty if the Hub gives no hash of it."""
+        """Text that changes when the file changes; empty if the Hub states no hash."""
         if self.sha256:
             return f"sha256:{self.sha256}"
         return f"git:{self.git_sha1}" if self.git_sha1 else ""
 
     @property
     def check(self) -> str:
-        """What the whole file can be compared with: its ``sha256``, its ``git`` blob's SHA-1, or ``no-hash``."""
+        """How the whole file can be checked: by its ``sha256``, by the SHA-1 of its ``git`` blob, or ``no-hash``."""
         return "sha256" if self.sha256 else "git" if self.git_sha1 else "no-hash"
 
     @property
     def is_weights(self) -> bool:
-        """Whether the file holds tensors."""
+        """Whether the file holds weights."""
         return self.name.endswith(WEIGHTS)
 
     def __str__(self) -> str:
@@ -73,9 +73,9 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The files of the model `id` at the commit `revision` that a conversion needs; `id` is what a manifest keeps.
+    """The files of the model `id` at the commit `revision` that a conversion needs. The manifest stores `id`.
 
-    `credentials` are HTTP headers for the Hub at `endpoint`, and for nobody else.
+    `credentials` are HTTP headers that may be sent only to the Hub at `endpoint`.
     """
 
     id: str
@@ -88,15 +88,15 @@ class Listing:
 def is_needed(name: str) -> bool:
     """Whether a conversion needs a file of this name.
 
-    Only those directly in the repository are: ``original/`` and ``metal/`` hold the same weights in other layouts, and
-    a name that leaves the folder is nobody's.
+    Only files at the top level are needed: ``original/`` and ``metal/`` hold the same weights in other layouts. A name
+    that leaves the folder is never accepted.
     """
     plain = not name.startswith(".") and not any(mark in name for mark in "/\\:\0")
     return plain and any(fnmatchcase(name, pattern) for pattern in NEEDED_FILES)
 
 
 def needed(files: Iterable[RemoteFile], model: str) -> tuple[RemoteFile, ...]:
-    """Those of `files` that a conversion needs, by name; HubError if no weights are among them."""
+    """The `files` that a conversion needs, by name. Raises HubError if there are no weights."""
     chosen = {file.name: file for file in files if is_needed(file.name)}
     if not any(file.is_weights for file in chosen.values()):
         raise HubError(f"{model}: has no model*.safetensors; choose a repository that ships safetensors")
@@ -104,7 +104,7 @@ def needed(files: Iterable[RemoteFile], model: str) -> tuple[RemoteFile, ...]:
 
 
 def listed_nbytes(model: str, name: str, nbytes: Any) -> int:
-    """The size that a Hub lists for a needed file; HubError if it is none, or more than such a file needs."""
+    """The size in bytes that a Hub lists for a needed file. Raises HubError if it is no size or too large."""
     if type(nbytes) is not int or nbytes < 0:
         raise HubError(f"{model}: the Hub says that {name} has {quote(nbytes)} bytes; try again or use another mirror")
     most = SMALL_FILES.get(name, MAX_NBYTES)
@@ -114,7 +114,7 @@ def listed_nbytes(model: str, name: str, nbytes: Any) -> int:
 
 
 def warn_of_unchecked(listing: Listing, files: Sequence[RemoteFile]) -> None:
-    """Tell of those of `files` of which the Hub states no hash."""
+    """Warn about the `files` for which the Hub states no hash."""
     names = [file.name for file in files if file.check == "no-hash"]
     if names:
         _log.warning(
@@ -126,19 +126,19 @@ def warn_of_unchecked(listing: Listing, files: Sequence[RemoteFile]) -> None:
 
 
 def hexadecimal(value: Any, digits: int) -> str | None:
-    """`value` in lower case if it is a hash of 64 (SHA-256) or 40 (SHA-1) hexadecimal `digits`, else None."""
+    """`value` in lower case if it has `digits` hexadecimal digits (64 for SHA-256, 40 for SHA-1), else None."""
     pattern = _SHA256 if digits == 64 else _SHA1
     return value.lower() if isinstance(value, str) and pattern.fullmatch(value.lower()) else None
 
 
 class Checker:
-    """Hashes a file that passes in order, and compares the result with what the Hub says."""
+    """Hashes a file that is read in order, and compares the result with the Hub's hash."""
 
     def __init__(self, file: RemoteFile) -> None:
         self._file = file
         self._hash = hashlib.sha256()
         if file.check == "git":
-            self._hash = hashlib.sha1(b"blob %d\0" % file.nbytes)  # noqa: S324  git's own name of the content
+            self._hash = hashlib.sha1(b"blob %d\0" % file.nbytes)  # noqa: S324  git identifies content by SHA-1
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
         """The next bytes of the file."""
@@ -146,7 +146,7 @@ class Checker:
             self._hash.update(data)
 
     def finish(self) -> str:
-        """How the file was checked, as `RemoteFile.check` says; raises HubError if its hash is another."""
+        """How the file was checked, as in `RemoteFile.check`. Raises HubError if its hash differs."""
         expected = self._file.sha256 or self._file.git_sha1
         if expected and self._hash.hexdigest() != expected:
             raise HubError(

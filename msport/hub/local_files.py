@@ -1,4 +1,4 @@
-"""Files of a model on this machine: compared with what a Hub lists, and downloaded where they are missing."""
+"""Files of a model on this machine: compares them with a Hub's listing and downloads the missing ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CHUNK = 1 << 22
 
 
 def has_all(folder: Path, files: Sequence[RemoteFile] = ()) -> bool:
-    """Whether `folder` holds all of `files` at their sizes; without a list, whatever its own index names."""
+    """Whether `folder` holds all `files` with their sizes; without a list, all files that its own index names."""
     if files:
         return all(has(folder / file.name, file.nbytes) for file in files)
     if not (folder / "config.json").is_file():
@@ -33,7 +33,7 @@ def has_all(folder: Path, files: Sequence[RemoteFile] = ()) -> bool:
 
 
 def is_same(path: Path, file: RemoteFile) -> bool:
-    """Whether `path` holds `file`, down to its hash if the Hub states one."""
+    """Whether `path` holds `file`: the same size, and the same hash if the Hub states one."""
     if not has(path, file.nbytes):
         return False
     checker = Checker(file)
@@ -59,9 +59,9 @@ def download_files(
     network: Network,
     explain: Explain,
 ) -> dict[str, str]:
-    """Download `files` of `listing`, each to the path that `place` gives it; returns how each was checked.
+    """Download `files` of `listing`, each to the path that `place` returns. Returns how each was checked.
 
-    What an earlier run has left of a file is not asked for again. Raises HubError, and OSError if the disk is full.
+    Continues partial downloads of an earlier run. Raises HubError, and OSError if the disk is full.
     """
     warn_of_unchecked(listing, files)
     total = sum(file.nbytes for file in files)
@@ -75,12 +75,12 @@ def download_files(
 
 
 def _download(transport: Transport, file: RemoteFile, path: Path, bar: Any) -> str:
-    """Download `file` to `path`, under another name until its hash is known to be right."""
+    """Download `file` to `path`. It has a temporary name until its hash is checked."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.incomplete")
     checker = Checker(file)
     with partial.open("a+b") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)  # another process may want the same file
+        fcntl.flock(stream, fcntl.LOCK_EX)  # another process may download the same file
         if has(path, file.nbytes) and is_same(path, file):
             partial.unlink(missing_ok=True)
             bar.update(file.nbytes)
@@ -96,7 +96,7 @@ def _download(transport: Transport, file: RemoteFile, path: Path, bar: Any) -> s
 
 
 def _complete(transport: Transport, file: RemoteFile, stream: Any, checker: Checker, bar: Any) -> None:
-    """Write what `stream` lacks of `file`; all its bytes pass through `checker`."""
+    """Append the missing bytes of `file` to `stream`; `checker` gets all bytes."""
     buffer = memoryview(bytearray(min(_CHUNK, file.nbytes)))
     stream.seek(0)
     done = 0

@@ -1,7 +1,7 @@
 """Models on ModelScope, by the protocol of its own client (``modelscope_hub``, ``_legacy_api.py``, ``_download.py``).
 
-The client itself is not used: it cannot read ranges, and it keeps its state in pickles. Its environment and the layout
-of its cache are honoured.
+The client itself is not used: it cannot read ranges, and it keeps its state in pickle files. Its environment variables
+and its cache layout are used.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _INTERNATIONAL_ENDPOINT = "https://www.modelscope.ai"
 def stream(model: str, revision: str | None, network: Network) -> Source:
     """The model `model` at `revision`, read over the network unless the cache holds all of it, byte for byte.
 
-    Raises HubError that says why ModelScope does not give it out.
+    Raises HubError with the reason if ModelScope refuses.
     """
     listing = _list(model, revision, network)
     return _from_cache(model, revision, listing) or open_stream(listing, network, _explain)
@@ -39,8 +39,8 @@ def stream(model: str, revision: str | None, network: Network) -> Source:
 def download(model: str, revision: str | None, network: Network) -> Source:
     """The model in ModelScope's cache, ``models/OWNER--NAME/snapshots/COMMIT``; what is missing is downloaded.
 
-    Every file is compared with the SHA-256 that ModelScope states, those that were there already too. An interrupted
-    download goes on where it was. Raises HubError, and OSError if the disk is full.
+    Every file, also an existing one, is compared with ModelScope's SHA-256. An interrupted download resumes. Raises
+    HubError, and OSError if the disk is full.
     """
     listing = _list(model, revision, network)
     if (source := _from_cache(model, revision, listing)) is not None:
@@ -51,7 +51,7 @@ def download(model: str, revision: str | None, network: Network) -> Source:
 
 
 def endpoint() -> str:
-    """Where ModelScope is: ``MODELSCOPE_ENDPOINT``, the older ``MODELSCOPE_DOMAIN``, or its Chinese site."""
+    """The address of ModelScope: ``MODELSCOPE_ENDPOINT``, the older ``MODELSCOPE_DOMAIN``, or its Chinese site."""
     address = os.environ.get("MODELSCOPE_ENDPOINT") or os.environ.get("MODELSCOPE_DOMAIN", "").strip()
     if not address:
         international = os.environ.get("MODELSCOPE_PREFER_AI_SITE", "").strip().lower() in ("1", "true", "yes", "on")
@@ -60,8 +60,8 @@ def endpoint() -> str:
 
 
 def _credentials() -> dict[str, str]:
-    # Older servers know the cookie, newer ones the bearer; the client sends both. Its saved login is a pickle, which
-    # could run anything: it is not read.
+    # Older servers need the cookie, newer ones the bearer token; the client sends both. Its saved login is a pickle
+    # file, which could run any code, so it is not read.
     token = os.environ.get("MODELSCOPE_API_TOKEN", "").strip()
     return {"Authorization": f"Bearer {token}", "Cookie": f"m_session_id={token}"} if token else {}
 
@@ -95,7 +95,7 @@ def _files(model: str, entries: list[Any], address: str) -> Iterator[RemoteFile]
 
 
 def _commit(api: str, revision: str, transport: Transport) -> str:
-    """The commit that `revision` stands for; `revision` itself where ModelScope does not say."""
+    """The commit of `revision`, or `revision` itself if ModelScope does not state a commit."""
     query = urlencode({"Ref": revision, "PageNumber": 1, "PageSize": 1})
     document = _ask(f"{api}/commits?{query}", f"{api.partition('/models/')[2]} at {revision!r}", transport)
     commits = document.get("Commit") if isinstance(document, dict) else None
@@ -104,7 +104,7 @@ def _commit(api: str, revision: str, transport: Transport) -> str:
 
 
 def _ask(url: str, what: str, transport: Transport) -> Any:
-    """The data of an answer; ModelScope also refuses with status 200 and a code of its own."""
+    """The data of a response. ModelScope may also refuse with status 200 and its own error code."""
     answer = transport.document(url, what)
     if not isinstance(answer, dict) or answer.get("Success") is False or answer.get("Code", 200) != 200:
         message = answer.get("Message") if isinstance(answer, dict) else answer
@@ -132,7 +132,7 @@ def _snapshot(model: str, revision: str) -> Path:
 
 
 def _from_cache(model: str, revision: str | None, listing: Listing) -> Source | None:
-    """What msport or the client, of either generation, has downloaded, if it is just what ModelScope lists."""
+    """A folder that msport or the client (of either generation) downloaded, if it equals ModelScope's listing."""
     owner, name = model.split("/")
     older = Path("models", owner, name.replace(".", "___"))
     commits = (listing.revision, revision or DEFAULT_REVISION)

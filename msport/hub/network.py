@@ -1,4 +1,4 @@
-"""How patient msport is with a network, and what it makes of one that fails."""
+"""Limits for the network, and what happens when it fails."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from dataclasses import dataclass
 
 from msport.errors import HubError
 
-# Of a server that is overloaded, restarting, or limits how often it is asked.
+# Status codes of a server that is overloaded, restarting, or limits the rate of requests.
 PASSING_STATUSES = {408, 425, 429, 500, 502, 503, 504}
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Limits of everything that is fetched; times are in seconds.
+    """Limits for all downloads; times are in seconds.
 
-    A connection that is not made within `connect_timeout`, does not begin to answer within that and `stall_timeout`
-    together, is silent for `stall_timeout`, or brings fewer than `min_rate` bytes a second over as long, has failed. A
-    failed request is repeated up to `retries` times in a row, after `first_delay`, twice that, and so on up to
-    `longest_delay`, each shortened at random by up to a half, or after what the server asks for. Bytes that arrived
-    are kept and count as success where they came fast enough, but all waiting for one range together ends after
-    `patience`, and so does an answer that lists files.
+    A connection fails if it is not made within `connect_timeout`, if no response begins within both timeouts together,
+    if it is silent for `stall_timeout`, or if it is slower than `min_rate` bytes per second over that time. A failed
+    request is repeated up to `retries` times in a row. The delays are `first_delay`, twice that, and so on up to
+    `longest_delay`, each shortened at random by up to a half, or what the server asks for. Received bytes are kept; if
+    they came fast enough, they reset the count of failures. The total wait for one range, or for a list of files, ends
+    after `patience`.
 
-    The default of `min_rate` ends nothing that is of use: eight connections at that rate take 20 days for 14 GB.
+    The default of `min_rate` ends only useless connections: eight at that rate would take 20 days for 14 GB.
 
-    At most `connections` are open at once. A range that is asked for at once has at most `range_nbytes`; tensors read
-    in smaller pieces are fetched `window_nbytes` ahead.
+    At most `connections` are open at the same time. One request asks for at most `range_nbytes` bytes. If a tensor is
+    read in smaller pieces, `window_nbytes` bytes are fetched ahead.
     """
 
     connect_timeout: float = 10.0
@@ -44,7 +44,7 @@ class Network:
 
 
 class TransientError(Exception):
-    """A request failed in a way that may pass; `retry_after` is how many seconds the server wants to be left alone."""
+    """A request failed temporarily. `retry_after` is the time in seconds that the server asks to wait."""
 
     def __init__(self, reason: str, retry_after: float = 0.0) -> None:
         super().__init__(reason)
@@ -52,7 +52,7 @@ class TransientError(Exception):
 
 
 class GaveUpError(HubError):
-    """The network or the server failed to the end of all patience with `fault`."""
+    """The network or the server failed with `fault` until all limits were used up."""
 
     def __init__(self, message: str, fault: TransientError) -> None:
         super().__init__(message)
@@ -60,7 +60,7 @@ class GaveUpError(HubError):
 
 
 class Attempts:
-    """The attempts at one thing, `what`; waits between them, and gives up when enough is enough."""
+    """The attempts at one request, `what`: waits between them and gives up at the limits."""
 
     def __init__(self, network: Network, what: str, wait: Callable[[float], object] = time.sleep) -> None:
         self._network = network
@@ -71,12 +71,14 @@ class Attempts:
         self._since = time.monotonic()
 
     def failed(self, fault: TransientError, received: int = 0) -> None:
-        """Wait before the next attempt; raises GaveUpError if there is none. The last one brought `received` bytes."""
+        """Wait before the next attempt; raises GaveUpError if there is none left. The last one received `received`
+        bytes.
+        """
         network = self._network
         progress = received > 0 and received >= network.min_rate * (time.monotonic() - self._since)
         self._failures = 1 if progress else self._failures + 1
         delay = min(network.first_delay * 2 ** (self._failures - 1), network.longest_delay)
-        delay *= random.uniform(0.5, 1.0)  # noqa: S311  spreads clients over time, guards nothing
+        delay *= random.uniform(0.5, 1.0)  # noqa: S311  only spreads clients over time
         delay = max(delay, fault.retry_after)
         if self._failures > network.retries:
             message = f"{self._what}: {fault}; gave up after {self._failures} attempts, try again later"
@@ -90,7 +92,7 @@ class Attempts:
 
 
 def parse_retry_after(value: str | None) -> float:
-    """Seconds from now that a ``Retry-After`` header, a number or a date, asks to wait; 0 if it does not."""
+    """Seconds to wait according to a ``Retry-After`` header (a number or a date); 0 without one."""
     if value is None:
         return 0.0
     if value.strip().isdecimal():

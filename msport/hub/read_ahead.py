@@ -1,7 +1,7 @@
-"""Small reads made from larger fetches.
+"""Serves small reads from larger fetches.
 
-Converting asks for some tensors bit by bit: a tile, an expert's scales, a norm of a few kilobytes. Each as a request
-of its own would cost a round trip, so what lies behind is fetched along and kept until it has been used.
+A conversion reads some tensors in small pieces: a tile, an expert's scales, a norm of a few kilobytes. A separate
+request for each would cost a round trip. So the bytes after a piece are fetched with it and kept until they are used.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Callable
 
 from msport.checkpoint import Header
 
-# Neighbours below this size are fetched together; larger ones may be needed at quite different times.
+# Neighbouring tensors below this size are fetched together; larger ones may be needed at different times.
 _TINY_NBYTES = 1 << 18
-# Fetched ahead at most, over all files; a piece that has been used is dropped before.
+# Pieces in memory at most, over all files; used pieces are dropped first.
 _KEPT_PIECES = 8
 
 Fetch = Callable[[int, memoryview], None]
 
 
 class _Piece:
-    """Bytes ``[begin, end)`` of a file, fetched by whoever takes `lock` first."""
+    """Bytes ``[begin, end)`` of a file; the thread that first takes `lock` fetches them."""
 
     def __init__(self, begin: int, end: int) -> None:
         self.begin = begin
@@ -33,7 +33,7 @@ class _Piece:
 
 
 class ReadAhead:
-    """Reads of a checkpoint's files, of which those below `nbytes` are served from pieces fetched ahead.
+    """Reads a checkpoint's files; reads below `nbytes` bytes are served from pieces fetched ahead.
 
     Safe to use from several threads; a piece that two of them need is fetched once.
     """
@@ -45,7 +45,7 @@ class ReadAhead:
         self._lock = threading.Lock()
 
     def read(self, file: str, begin: int, buffer: memoryview, fetch: Fetch) -> None:
-        """Fill `buffer` with the bytes of `file` from `begin` on, through `fetch` where they are not at hand."""
+        """Fill `buffer` with the bytes of `file` from `begin` on; calls `fetch` if they are not in memory."""
         while buffer:
             piece = self._piece(file, begin, len(buffer))
             if piece is None:
@@ -63,7 +63,7 @@ class ReadAhead:
             return [(piece.begin, piece.end) for piece in self._pieces.values()]
 
     def _piece(self, file: str, begin: int, nbytes: int) -> _Piece | None:
-        """The piece that holds byte `begin`, a new one for a small read, and none for a large one."""
+        """The piece that holds byte `begin`: a new one for a small read, None for a large one."""
         with self._lock:
             for key, piece in self._pieces.items():
                 if key[0] == file and piece.begin <= begin < piece.end:
@@ -105,7 +105,9 @@ class ReadAhead:
 
 
 def _units(header: Header, nbytes: int) -> tuple[list[int], list[int]]:
-    """Begins and ends of what may be fetched together: a tensor, or a run of tiny ones of at most `nbytes`."""
+    """Begins and ends of what may be fetched together: one tensor, or consecutive small ones of at most `nbytes`
+    bytes.
+    """
     starts: list[int] = []
     ends: list[int] = []
     extendable = False

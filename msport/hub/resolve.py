@@ -1,4 +1,4 @@
-"""What a user means by MODEL: an existing folder, else the id of a model on a Hub."""
+"""Resolves MODEL: an existing folder, else the id of a model on a Hub."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from msport.errors import UsageError, parameter
 from msport.hub.network import Network
 from msport.hub.source import Source
 
-# Each is a module here, and brings an HTTP library, which a folder does not need.
+# Each is a module here. It imports an HTTP library, which a folder does not need.
 HUBS = ("huggingface", "modelscope")
 DEFAULT_HUB = "huggingface"
-# A manifest's source is Hugging Face's unless it begins so.
+# A manifest's source is on Hugging Face unless it begins with this.
 _MODELSCOPE = "modelscope:"
-# As git has them; a cache names files after them, so none may lead out of it.
+# As in git. Caches name files after them, so no name may leave the cache folder.
 _REVISION = re.compile(r"(?:[\w+@=-][\w.+@=-]*/)*[\w+@=-][\w.+@=-]*")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
@@ -31,13 +31,13 @@ def resolve(
 ) -> Source:
     """The folder that `model` names, or the model of that id on `hub` at `revision` (a branch, tag or commit).
 
-    `hub` is one of `HUBS`, by default `DEFAULT_HUB`; no hub and no revision may be named for a folder.
+    `hub` is one of `HUBS`, by default `DEFAULT_HUB`. For a folder, give neither hub nor revision.
 
-    With `stream` the weights stay on the Hub, to be read from there, unless the Hub's cache on this machine holds them
-    all; otherwise they are downloaded into that cache. ``modelscope:OWNER/NAME`` names its hub, as `hub` may, too.
-    Raises UsageError if `model` is neither, and HubError if the Hub does not give it out.
+    With `stream` the weights are read from the Hub, unless the Hub's cache on this machine holds all of them. Without
+    it they are downloaded into that cache. ``modelscope:OWNER/NAME`` includes the hub. Raises UsageError if `model` is
+    neither a folder nor an id, and HubError if the Hub refuses.
     """
-    path = Path(os.path.expanduser(model))  # Path.expanduser raises RuntimeError for a user that is not there
+    path = Path(os.path.expanduser(model))  # Path.expanduser raises RuntimeError for an unknown user
     if model and path.is_dir():
         if revision is not None:
             raise UsageError(

@@ -30,10 +30,10 @@ def check_encoding(response: Any) -> None:
 
 
 def check_range(file: RemoteFile, response: Any, begin: int, end: int) -> None:
-    """Check that the body is bytes ``[begin, end)`` of the file that was listed.
+    """Check that the body holds bytes ``[begin, end)`` of the listed file.
 
-    ModelScope answers a range with status 200 and a right ``Content-Range``, so that this header, and not the status,
-    says what is coming (https://github.com/modelscope/modelscope_hub/issues/50).
+    ModelScope answers a range with status 200 and a correct ``Content-Range``, so this header, not the status, says
+    what follows (https://github.com/modelscope/modelscope_hub/issues/50).
     """
     headers, nbytes = response.headers, end - begin
     check_encoding(response)
@@ -59,28 +59,28 @@ def check_range(file: RemoteFile, response: Any, begin: int, end: int) -> None:
 
 
 def changed(what: str, how: str) -> HubError:
-    """The error about a file that is not what it was: it `how`."""
+    """The error about a file that changed; `how` says in what way."""
     return HubError(
         f"{what}: the source changed while it was read: it {how}; start again, if need be with {parameter('restart')}"
     )
 
 
 class Body:
-    """What `response` sends; a connection that brings fewer than `min_rate` bytes a second has failed.
+    """The body of `response`. A connection slower than `min_rate` bytes per second fails.
 
-    That is measured over every `stall_timeout`, so that a slow link is only ever a slow one.
+    The rate is measured over each period of `stall_timeout` seconds.
     """
 
     def __init__(self, response: Any, network: Network) -> None:
-        # `read` would wait for all that it was asked for, this gives what is there. urllib3 before 2.1 lacks it,
-        # and does not use a connection again after http.client's.
+        # `read` would wait for all requested bytes; this returns those that are there. urllib3 before 2.1 lacks it, and
+        # cannot reuse a connection after http.client's.
         self._read = getattr(response.raw, "read1", None) or response.raw._fp.read1
         self._network = network
         self._begin = self._since = time.monotonic()
         self._nbytes = 0
 
     def fill(self, buffer: memoryview) -> int:
-        """Put what arrives next into `buffer`; how many bytes that were. Raises TransientError at the end."""
+        """Put the next bytes into `buffer` and return their number. Raises TransientError at the end."""
         data = self._next(min(len(buffer), _CHUNK))
         if not data:
             raise TransientError("the connection was cut")
@@ -88,7 +88,7 @@ class Body:
         return len(data)
 
     def whole(self, limit: int) -> bytes:
-        """All of a document; ValueError if that is more than `limit` bytes."""
+        """The whole document. Raises ValueError above `limit` bytes."""
         data = bytearray()
         while part := self._next(_CHUNK):
             data += part

@@ -12,17 +12,17 @@ from msport.checkpoint import Checkpoint, open_checkpoint
 if TYPE_CHECKING:
     from msport.hub.streaming import RemoteCheckpoint, Stream
 
-# What a source opens as: files on disk, or ranges over the network with the same methods.
+# A source opens as files on disk, or as ranges over the network with the same methods.
 AnyCheckpoint: TypeAlias = Union[Checkpoint, "RemoteCheckpoint"]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A checkpoint in `folder`; `id` is its Hub id or the absolute folder, `revision` the Hub's commit if any.
+    """A checkpoint in `folder`. `id` is its Hub id or the absolute folder, `revision` the Hub's commit or None.
 
-    An id from ModelScope begins with ``modelscope:``. Of a streamed source, `folder` holds all but the weights, which
-    `stream` reads over the network; it lives as long as `stream`. `checked` says how each file that lies in `folder`
-    and was fetched was compared with what the Hub says of it: ``sha256``, ``git`` (the SHA-1 of its blob), ``no-hash``.
+    An id from ModelScope begins with ``modelscope:``. For a streamed source, `folder` holds everything except the
+    weights, which `stream` reads over the network; it exists as long as `stream`. `checked` says how each fetched file
+    in `folder` was compared with what the Hub states: ``sha256``, ``git`` (the SHA-1 of its blob), ``no-hash``.
     """
 
     folder: Path
@@ -33,13 +33,15 @@ class Source:
 
     @property
     def fetched(self) -> dict[str, str]:
-        """How each file that has been fetched so far was checked, as `checked` says; streamed shards among them."""
+        """How each file fetched so far was checked, as in `checked`, streamed shards included."""
         return dict(self.checked) if self.stream is None else {**self.checked, **self.stream.checked}
 
     def open(self) -> AnyCheckpoint:
-        """The checkpoint, its headers read and checked; raises CheckpointError, and HubError if it is streamed."""
+        """Opens the checkpoint: reads and checks its headers. Raises CheckpointError, and HubError if it is
+        streamed.
+        """
         if self.stream is None:
             return open_checkpoint(self.folder)
-        from msport.hub.streaming import RemoteCheckpoint  # brings an HTTP library, which a folder does not need
+        from msport.hub.streaming import RemoteCheckpoint  # imports an HTTP library, which a folder does not need
 
         return RemoteCheckpoint(self.stream)

@@ -1,4 +1,4 @@
-"""A checkpoint that is read over the network: small files first, then headers, then whichever ranges are asked for."""
+"""A checkpoint that is read over the network: first small files, then headers, then the requested ranges."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from msport.hub.read_ahead import ReadAhead
 from msport.hub.source import Source
 from msport.hub.transport import Explain, Transport
 
-# Most headers fit, so that opening a shard takes one request.
+# Most headers are smaller, so opening a shard takes one request.
 _HEADER_GUESS = 1 << 17
 
 
 class Stream:
-    """A model on a Hub whose weights are read as they are needed; its small files lie in `folder`.
+    """A model on a Hub whose weights are read when needed; its small files are in `folder`.
 
-    `folder` is temporary: it goes with the object, at the latest when the process ends. `checks` follow what is read
-    of each shard.
+    `folder` is temporary: it is removed with the object, at the latest when the process ends. `checks` hash what is
+    read of each shard.
     """
 
     def __init__(self, listing: Listing, transport: Transport, network: Network, root: Path, folder: Path) -> None:
@@ -42,12 +42,12 @@ class Stream:
 
     @property
     def checked(self) -> dict[str, str]:
-        """How each shard that was read was checked: ``sha256`` if all of it passed in order, else ``length``."""
+        """How each shard was checked: ``sha256`` if all of it was read in order, else ``length``."""
         return {name: check.result for name, check in self.checks.items() if check.begun}
 
 
 def open_stream(listing: Listing, network: Network, explain: Explain) -> Source:
-    """The source `listing`, of which all but the weights is fetched into a temporary folder.
+    """The streamed source for `listing`. Fetches everything except the weights into a temporary folder.
 
     Raises HubError, and OSError if the folder cannot be written.
     """
@@ -55,7 +55,7 @@ def open_stream(listing: Listing, network: Network, explain: Explain) -> Source:
     transport = Transport(listing.endpoint, listing.credentials, network, explain)
     root = Path(tempfile.mkdtemp(prefix="msport-"))
     try:
-        # Named after the model, so that messages about a file in it say which model that is.
+        # Named after the model, so that messages about its files name the model.
         folder = root.joinpath(*listing.id.rpartition(":")[2].split("/"))
         folder.mkdir(parents=True)
         small = [file for file in listing.files if not file.is_weights]
@@ -79,9 +79,9 @@ def _fetch_small(transport: Transport, file: RemoteFile, folder: Path) -> str:
 
 
 class RemoteCheckpoint:
-    """All tensors of a streamed model, with what `checkpoint.Checkpoint` offers for converting; thread-safe.
+    """All tensors of a streamed model, with the methods of `checkpoint.Checkpoint` that converting needs; thread-safe.
 
-    The paths in `files` and `headers` are those the shards would have in `folder`; there are no such files.
+    The paths in `files` and `headers` are the names that the shards would have in `folder`; these files do not exist.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -114,7 +114,7 @@ class RemoteCheckpoint:
             data = data[stop - start :]
 
     def close(self) -> None:
-        """Close every connection; reads that are going on in other threads end with HubError."""
+        """Close every connection. Running reads in other threads end with HubError."""
         self._stream.transport.close()
 
     abandon = close
@@ -132,7 +132,7 @@ class RemoteCheckpoint:
         self._stream.checks[file.name].update(begin, buffer)
 
     def _fetch_headers(self) -> dict[str, tuple[bytes, bytes]]:
-        """Of each shard the prefix and the JSON, as far as they are there; several at once."""
+        """The prefix and the JSON of each shard, as far as they exist; several shards at the same time."""
         index = self.folder / INDEX_NAME
         wanted = set(read_weight_map(index).values()) if index.is_file() else set(SINGLE_NAMES)
         files = [file for file in self._files.values() if file.name in wanted]
@@ -165,7 +165,7 @@ class RemoteCheckpoint:
 
 
 class InOrder:
-    """Checks a file whose bytes pass in order, from the first to the last; gives up on the first gap."""
+    """Checks a file whose bytes are read in order, from the first to the last; gives up at the first gap."""
 
     def __init__(self, file: RemoteFile) -> None:
         self._checker = Checker(file)
@@ -180,7 +180,9 @@ class InOrder:
         return self._position > 0
 
     def update(self, begin: int, data: memoryview) -> None:
-        """The bytes from `begin` on have passed; raises HubError if the file is complete and not the Hub's."""
+        """Hashes the bytes read from `begin` on. Raises HubError if the file is complete and its hash differs from
+        the Hub's.
+        """
         with self._lock:
             if not begin <= self._position < begin + len(data):
                 return

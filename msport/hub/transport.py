@@ -1,4 +1,4 @@
-"""Bytes over HTTP: ranges of files, in order and complete whatever the network does."""
+"""Ranges of files over HTTP, in order and complete even if the network fails at times."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _SIGNAL_SECONDS = 0.5
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# What a refusal of the Hub means, told by whoever knows the Hub: from the status and the answer's headers.
+# Explains a refusal of the Hub from the status and the response's headers; each hub has its own.
 Explain = Callable[[int, Any], str]
 
 
 class Transport:
-    """Fetches from the Hub at `endpoint` and wherever it redirects to; safe to use from several threads.
+    """Fetches from the Hub at `endpoint` and from its redirects; safe to use from several threads.
 
-    `credentials` are headers that are sent to the endpoint's own origin only: a content network is somebody else.
-    Proxies and certificates are those that the environment names, as for every program that uses ``requests``.
+    `credentials` are headers that are sent only to the endpoint's own origin, not to a content network. Proxies and
+    certificates come from the environment, as in every program that uses ``requests``.
     """
 
     def __init__(self, endpoint: str, credentials: dict[str, str], network: Network, explain: Explain) -> None:
@@ -57,19 +57,19 @@ class Transport:
         self._etags: dict[tuple[str, str], str] = {}
         self._session = requests.Session()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        # Without this a .netrc would replace the credentials, and be sent along to other hosts.
+        # Without this, a .netrc file would replace the credentials and would be sent to other hosts.
         self._session.auth = lambda request: request
-        # Even where it is not to follow a redirect, requests looks where it leads, and stumbles over odd addresses.
+        # requests parses the target of a redirect even if it must not follow it, and fails on odd addresses.
         self._session.get_redirect_target = lambda response: None
         adapter = HTTPAdapter(pool_maxsize=network.connections)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
     def read(self, file: RemoteFile, begin: int, buffer: memoryview) -> None:
-        """Fill `buffer` with the bytes of `file` from `begin` on; they go straight into it.
+        """Fill `buffer` with the bytes of `file` from `begin` on, without a copy.
 
-        Raises HubError if the Hub refuses, the file is no longer the one that was listed, or the network does not
-        recover within its limits.
+        Raises HubError if the Hub refuses, the file has changed since it was listed, or the network does not recover
+        within the limits.
         """
         attempts = Attempts(self._network, str(file), self._closed.wait)
         done = 0
@@ -87,8 +87,8 @@ class Transport:
                 done += received
 
     def document(self, url: str, what: str) -> Any:
-        """The JSON document at `url`, on the endpoint, about `what`; raises HubError."""
-        # The first that is asked of a Hub: one that is not there should be told of soon.
+        """The JSON document at `url`, on the endpoint; messages call it `what`. Raises HubError."""
+        # The first request to a Hub: if it cannot be reached, say so soon.
         few = replace(self._network, retries=min(self._network.retries, _FIRST_RETRIES))
         attempts = Attempts(few, what, self._closed.wait)
         while True:
@@ -104,12 +104,12 @@ class Transport:
                 raise HubError(f"{what}: {url} is no document ({error}); check the endpoint") from error
 
     def each(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """The results of `work`, which reads, for all `items`, several at once; its first error stops the others."""
+        """The results of `work` for all `items`, several at the same time. The first error stops the others."""
         with futures.ThreadPoolExecutor(self._network.connections, "msport-hub") as pool:
             try:
                 results = [pool.submit(work, item) for item in items]
                 waiting = set(results)
-                while waiting:  # not for ever: a signal that comes just before a wait is seen only after it
+                while waiting:  # with a timeout, because a signal just before a wait is handled only after it
                     done, waiting = futures.wait(waiting, _SIGNAL_SECONDS, futures.FIRST_EXCEPTION)
                     for result in done:
                         result.result()
@@ -120,18 +120,18 @@ class Transport:
                 raise
 
     def close(self) -> None:
-        """Close every connection; whoever is reading in another thread gets HubError soon."""
+        """Close every connection. Reads in other threads soon end with HubError."""
         self._closed.set()
         with self._lock:
             active = list(self._active)
         for stop in active:
-            with suppress(ValueError, RuntimeError, OSError):  # it has ended meanwhile
+            with suppress(ValueError, RuntimeError, OSError):  # ended meanwhile
                 stop()
         self._session.close()
 
     @contextmanager
     def _open(self, file: RemoteFile, begin: int, end: int) -> Iterator[Body]:
-        """The body of a range; raises TransientError for what may pass."""
+        """The body of a range. Raises TransientError for a temporary failure."""
         headers = {} if (begin, end) == (0, file.nbytes) else {"Range": f"bytes={begin}-{end - 1}"}
         location = self._locate(file) if headers else file.url
         try:
@@ -143,11 +143,13 @@ class Transport:
                 yield Body(response, self._network)
         except TransientError:
             with self._lock:
-                self._locations.pop(file.url, None)  # signed addresses expire, and servers break one by one
+                self._locations.pop(file.url, None)  # signed addresses expire, and single servers fail
             raise
 
     def _locate(self, file: RemoteFile) -> str:
-        """Where `file` really lies, asked for once: without a range, which such an address may be signed for."""
+        """The final address of `file`, requested once. The request has no range, because the address may be signed
+        for one.
+        """
         with self._lock:
             location = self._locations.get(file.url)
         if location is None:
@@ -155,25 +157,25 @@ class Transport:
                 check_linked(file, response)
                 location = redirect_target(response) or (response.url if response.ok else None)
             if location is None:
-                return file.url  # a refusal is told by the request for the content
+                return file.url  # the request for the content will report a refusal
             with self._lock:
                 self._locations[file.url] = location
         return location
 
     @contextmanager
     def _send(self, method: str, url: str, headers: dict[str, str], abroad: bool = True) -> Iterator[Any]:
-        """The answer after redirects, only those within the Hub unless `abroad`; TransientError if none comes."""
+        """The response after redirects, only within the Hub unless `abroad`. Raises TransientError if there is none."""
         with self._slots:
             self._check_open()
             response = None
             try:
                 for _ in range(_MAX_REDIRECTS + 1):
                     response = self._answer(method, url, headers)
-                    # Wakes a thread that waits for bytes; with urllib3 before 2.3 it waits until it has stalled.
+                    # Wakes a thread that waits for bytes; with urllib3 before 2.3 the thread waits for its timeout.
                     with self._stopped_by(getattr(response.raw, "shutdown", int)):
                         target = redirect_target(response)
                         if method == "HEAD" or target is not None:
-                            with suppress(ValueError):  # to its end, after which the connection serves the next request
+                            with suppress(ValueError):  # read to the end, so that the connection can be reused
                                 Body(response, self._network).whole(_MAX_DRAINED)
                         if target is None or not (abroad or origin_of(target) == self._origin):
                             yield response
@@ -192,10 +194,10 @@ class Transport:
                     response.close()
 
     def _answer(self, method: str, url: str, headers: dict[str, str]) -> Any:
-        """The answer of `url` itself, of which only the header has arrived, or TransientError.
+        """The response of `url` itself, with only its header received. Raises TransientError.
 
-        The timeouts of ``requests`` bound each wait for some bytes, not the whole: a server may send ``100 Continue``
-        for ever. So the request is made by another thread, which is left to itself when time is up.
+        The timeouts of ``requests`` bound each single wait, not the sum: a server could send ``100 Continue`` for ever.
+        So another thread makes the request, and it is abandoned when the time is up.
         """
         origin = origin_of(url)
         own = self._credentials if origin == self._origin else {}
@@ -228,7 +230,7 @@ class Transport:
             except futures.TimeoutError:
                 if answer.cancel():
                     raise TransientError(f"{origin} did not answer within {seconds:g} s") from None
-                return answer.result()  # it came just now, or this was an error of its own
+                return answer.result()  # the response came just now, or this is an error of the request
             except futures.CancelledError:
                 raise HubError("reading was stopped") from None
             finally:
@@ -236,11 +238,11 @@ class Transport:
 
     @contextmanager
     def _stopped_by(self, stop: Callable[[], object]) -> Iterator[None]:
-        """Have `close` call `stop` for as long as this lasts; raises HubError if it is closed already."""
+        """Lets `close` call `stop` during this context. Raises HubError if it is already closed."""
         with self._lock:
             self._active.add(stop)
         try:
-            self._check_open()  # now: either this sees a close, or the close sees what is active
+            self._check_open()  # from here, either this sees a close, or the close sees this entry
             yield
         finally:
             with self._lock:
@@ -251,7 +253,7 @@ class Transport:
             raise HubError("reading was stopped")
 
     def _refusal(self, what: str, response: Any, moved: bool = False) -> Exception:
-        """A TransientError if the same request may be granted later or elsewhere, else HubError."""
+        """A TransientError if the same request may succeed later or elsewhere, else a HubError."""
         status = response.status_code
         if status in PASSING_STATUSES or (moved and status in (400, 401, 403, 404, 410)):
             return TransientError(
@@ -263,7 +265,7 @@ class Transport:
         return HubError(f"{what}: {self._explain(status, response.headers)}")
 
     def _check_same(self, file: RemoteFile, response: Any) -> None:
-        """Refuse a file whose ETag differs from that of an earlier answer of the same server."""
+        """Refuse a file whose ETag differs from that of an earlier response of the same server."""
         etag = response.headers.get("ETag", "").removeprefix("W/")
         if not etag:
             return

@@ -34,9 +34,8 @@ _WORDS = {
 def checked(call: Callable[_P, _R]) -> Callable[_P, _R]:
     """Wraps `call` so that an argument of a wrong type raises `UsageError` before anything runs."""
     parameters = signature(call)
-    hints = cache(
-        partial(get_type_hints, call)
-    )  # resolved at the first call, because annotations may name later definitions
+    # Resolved at the first call, because annotations may name later definitions.
+    hints = cache(partial(get_type_hints, call))
 
     @wraps(call)
     def check_and_call(*args: _P.args, **kwargs: _P.kwargs) -> _R:

@@ -1,7 +1,7 @@
 """From a Hub checkpoint to a MindSpore checkpoint, slab by slab within bounded memory.
 
-``plan`` fixes every byte of the output from headers alone, ``transforms`` says how each tensor is made, ``execute``
-makes them in parallel, ``verify`` checks the result. Neither MindSpore nor torch is imported: a checkpoint can be
+``plan`` fixes every byte of the output from headers alone, ``transforms`` defines how each tensor is made, ``execute``
+makes them in parallel, ``verify`` checks the result. Neither MindSpore nor torch is imported, so a checkpoint can be
 converted on any machine.
 """
 

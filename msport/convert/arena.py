@@ -1,4 +1,4 @@
-"""The memory that one worker converts with."""
+"""The working memory of one worker."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ ALIGNMENT = 64
 
 
 class Arena:
-    """A fixed block of memory from which the arrays of one slab are cut; MemoryError if it is used up.
+    """A fixed block of memory that provides the arrays of one slab. Raises MemoryError if it is used up.
 
-    Buffers are not allocated slab by slab, so a memory bound cannot be exceeded unnoticed and pages are touched once.
+    Because nothing is allocated per slab, the memory bound holds, and pages are touched only once.
     """
 
     def __init__(self, nbytes: int) -> None:
@@ -27,11 +27,11 @@ class Arena:
         return len(self._block)
 
     def mark(self) -> int:
-        """The present state, for `reset`."""
+        """The current state, for `reset`."""
         return self._used
 
     def reset(self, mark: int = 0) -> None:
-        """Take back all arrays cut since `mark`."""
+        """Reuse the memory of all arrays made since `mark`."""
         self._used = mark
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -44,5 +44,5 @@ class Arena:
 
 
 def aligned(nbytes: int) -> int:
-    """What an array of `nbytes` takes from an arena."""
+    """The bytes that an array of `nbytes` bytes takes from an arena."""
     return -(-nbytes // ALIGNMENT) * ALIGNMENT

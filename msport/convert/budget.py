@@ -1,4 +1,4 @@
-"""How a memory limit is shared out: how many workers, and how large a slab of each tensor."""
+"""Divides a memory limit: the number of workers, and the size of a slab of each tensor."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from msport.sizing.units import format_size
 MAX_MEMORY = "1GB"
 DEFAULT_WORKERS = 4
 
-# Resident without any weights: Python, NumPy, the command line and headers; and what a thread takes beside its arena,
-# above all the scratch of casting and decoding.
+# Resident memory without weights: Python, NumPy, the command line and headers; and what a thread needs besides its
+# arena, mainly the scratch memory of casting and decoding.
 PROCESS_NBYTES = 70_000_000
 WORKER_NBYTES = 5_000_000
 
-# What reading over a network adds: the HTTP libraries, certificates, and what is fetched ahead.
+# Additional memory for reading over a network: HTTP libraries, certificates, and bytes fetched ahead.
 NETWORK_NBYTES = 60_000_000
 
-# Room for the smallest slab of a plain copy, so that whatever could be converted can also be read back.
+# Enough for the smallest slab of a plain copy, so that every converted tensor can also be read back.
 _LEAST_ARENA_NBYTES = 1_000_000
 
-# Larger slabs gain nothing: this is far beyond the caches, and an expert of gpt-oss in bfloat16 fits.
+# Larger slabs are not faster: this is far above the CPU caches, and an expert of gpt-oss in bfloat16 fits.
 _MAX_SLAB_NBYTES = 48_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """`workers` threads, each with `arena_nbytes` of buffers, beside `network_nbytes` of whoever reads for them."""
+    """`workers` threads, each with `arena_nbytes` bytes of buffers, and `network_nbytes` bytes for reading over a
+    network.
+    """
 
     workers: int
     arena_nbytes: int
@@ -40,20 +42,20 @@ class Budget:
 
     @property
     def nbytes(self) -> int:
-        """Resident memory of the whole process at most."""
+        """Upper bound of the resident memory of the whole process."""
         return PROCESS_NBYTES + self.network_nbytes + self.workers * (WORKER_NBYTES + self.arena_nbytes)
 
 
 def make_budget(
     tensors: Sequence[OutputTensor], max_memory: int, workers: int | None = None, *, remote: bool = False
 ) -> Budget:
-    """As many workers as asked for (by default one a core, at most four) and `max_memory` bytes have room for.
+    """As many workers as requested (by default one per core, at most four), if `max_memory` bytes have room for them.
 
-    If the sources are `remote`, rather fewer workers than experts that do not fit whole: one that is made in several
-    slabs is read, that is downloaded, once for each.
+    If the sources are `remote`, fewer workers are used if otherwise an expert would not fit as a whole: an expert made
+    in several slabs is downloaded once per slab.
 
-    Raises UsageError if not even one fits, with the least memory that would do, and if `workers` is less than
-    one.
+    Raises UsageError if not even one worker fits (the message states the least memory that would), and if `workers` is
+    below one.
     """
     wanted = min(DEFAULT_WORKERS, os.cpu_count() or 1) if workers is None else workers
     if wanted < 1:
@@ -76,7 +78,7 @@ def make_budget(
 
 
 def slab_rows(tensor: OutputTensor, arena_nbytes: int) -> int:
-    """Rows of the largest useful slab of `tensor` that an arena has room for; at least the grid's step."""
+    """Rows of the largest useful slab of `tensor` that fits in an arena; at least the grid's step."""
     grid = TRANSFORMS[tensor.transform].grid(tensor)
     most = max(min(grid.period, _MAX_SLAB_NBYTES // grid.row_nbytes) // grid.step, 1)
     if _is_made_by_expert(grid):
@@ -86,12 +88,12 @@ def slab_rows(tensor: OutputTensor, arena_nbytes: int) -> int:
 
 
 def least_scratch(tensor: OutputTensor) -> int:
-    """The arena that the smallest slab of `tensor` takes."""
+    """Bytes of arena for the smallest slab of `tensor`."""
     return _scratch(tensor, TRANSFORMS[tensor.transform].grid(tensor).step)
 
 
 def _period_scratch(tensor: OutputTensor) -> int:
-    """The arena that an expert of `tensor` takes whole; 0 if it is not made expert by expert."""
+    """Bytes of arena for a whole expert of `tensor`; 0 if it is not made expert by expert."""
     grid = TRANSFORMS[tensor.transform].grid(tensor)
     return _scratch(tensor, _steps_of_period(grid) * grid.step) if _is_made_by_expert(grid) else 0
 
@@ -101,7 +103,9 @@ def _steps_of_period(grid: Grid) -> int:
 
 
 def _is_made_by_expert(grid: Grid) -> bool:
-    """Whether there are several periods: then each slab reads all of its period's sources, and should be all of it."""
+    """Whether `tensor` has several periods. Each slab then reads all sources of its period, so it should be the
+    whole period.
+    """
     return grid.period < grid.rows
 
 

@@ -34,7 +34,7 @@ from msport.sizing.units import parse_size
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """All of a conversion that can be known before it writes anything."""
+    """Everything about a conversion that is known before it writes anything."""
 
     source: Source
     checkpoint: AnyCheckpoint
@@ -46,7 +46,7 @@ class Conversion:
 
     @property
     def disk_nbytes(self) -> int:
-        """Bytes that the output takes; the index and the manifest, which are small, left out."""
+        """Bytes of the output, without the index and the manifest, which are small."""
         return self.plan.file_nbytes + sum(file.stat().st_size for file in self.auxiliary)
 
 
@@ -70,18 +70,18 @@ def convert_checkpoint(
 ) -> Manifest:
     """Convert a Hub checkpoint to a folder that MindSpore loads, within bounded memory; returns its manifest.
 
-    `model` is a folder or a Hub id; `output` is a folder that is absent or empty, by default the model's name and
-    ``-ms`` in the current one. Floating tensors become `dtype`, rounded to nearest even where that is narrower;
-    integers are never cast. ``auto`` keeps the dtype that each has, and decodes MXFP4 and FP8 to bfloat16; ``mxfp4``
-    keeps packed experts packed and makes the rest bfloat16. Sizes are bytes or text such as ``"5GB"``; `max_memory` is
-    the resident memory of a process that does nothing else. With `verify` the result is read back, and recomputed from
-    the source, before it appears. `progress` is called after every slab.
+    `model` is a folder or a Hub id. `output` is a new or empty folder, by default the model's name with ``-ms`` in the
+    current folder. Floating-point tensors become `dtype`, rounded to nearest even if it is narrower; integers are never
+    cast. ``auto`` keeps each tensor's dtype, and decodes MXFP4 and FP8 to bfloat16; ``mxfp4`` keeps packed experts
+    packed and makes everything else bfloat16. Sizes are bytes or text such as ``"5GB"``; `max_memory` is the resident
+    memory of a process that does nothing else. With `verify` the result is read back and computed again from the source
+    before it appears. `progress` is called after every slab.
 
-    The model of a Hub id is on the Hub `source`, ``huggingface`` (the default) or ``modelscope``. Its weights are
-    streamed from there, within the limits of `network`, unless that Hub's cache holds them all; with `keep_source` they
-    are downloaded into it first. For a folder neither may be given.
+    For a Hub id, `source` is the Hub: ``huggingface`` (the default) or ``modelscope``. The weights are streamed within
+    the limits of `network`, unless that Hub's cache holds all of them; with `keep_source` they are downloaded into the
+    cache first. For a folder, give neither.
 
-    The folder appears when it is complete, and not at all if anything fails. Raises subclasses of MsportError, and
+    The folder appears when it is complete; if anything fails, it does not appear. Raises subclasses of MsportError, and
     OSError with the name of the file.
     """
     conversion = prepare(
@@ -131,7 +131,9 @@ def prepare(
 def run(
     conversion: Conversion, *, verify: bool = False, restart: bool = False, progress: Progress | None = None
 ) -> Manifest:
-    """Carry out `conversion`, or what an earlier run has left of it; returns the manifest of the finished folder."""
+    """Carry out `conversion`, or the rest of it after an interrupted run; returns the manifest of the finished
+    folder.
+    """
     plan, budget = conversion.plan, conversion.budget
     with (
         conversion.checkpoint as source,
@@ -139,7 +141,7 @@ def run(
         journalled(staging, plan, _fingerprint(conversion), budget, progress, restart=restart) as journal,
     ):
         check_disk(conversion)
-        survey = conversion.source.stream is None  # over a network that would cost a second download
+        survey = conversion.source.stream is None  # over a network this would cost a second download
         hashes = execute(plan, source, staging.folder, budget, progress, journal=journal, survey=survey)
         copy_auxiliary(conversion.auxiliary, staging.folder)
         _write_index(plan, staging.folder)
@@ -152,24 +154,28 @@ def run(
 
 
 def resumable_nbytes(conversion: Conversion) -> int:
-    """Bytes of tensors that an interrupted run has done of `conversion`; raises OutputError if it did another one."""
+    """Bytes of tensors that an interrupted run of `conversion` has written. Raises OutputError if that was another
+    conversion.
+    """
     done = find_done(conversion.output, conversion.plan, _fingerprint(conversion))
     return done_nbytes(done, conversion.plan) if done else 0
 
 
 def done_tensors(conversion: Conversion) -> int:
-    """How many tensors an interrupted run of `conversion` has finished."""
+    """Number of tensors that an interrupted run of `conversion` has finished."""
     done = find_done(conversion.output, conversion.plan, _fingerprint(conversion))
     return len(done.hashes) if done else 0
 
 
 def check_disk(conversion: Conversion) -> None:
-    """Raises OutputError if the disk cannot take what is left of `conversion` to write."""
+    """Raises OutputError if the disk is too small for the rest of `conversion`."""
     check_space(conversion.output, conversion.disk_nbytes, occupied_space(conversion.output))
 
 
 def _check_unconverted(folder: Path) -> None:
-    """Raises UsageError for a finished conversion: to convert it again is a slip, unless the output is named."""
+    """Raises UsageError for a converted folder: converting it again is usually a mistake, unless the output is
+    named.
+    """
     if (folder / MANIFEST_NAME).is_file():
         raise UsageError(
             f"{folder}: is converted already, and ready to use; to convert it again, to another dtype or format, name"
@@ -178,7 +184,7 @@ def _check_unconverted(folder: Path) -> None:
 
 
 def default_output(model: str | Path) -> Path:
-    """The model's own name with ``-ms``, in the current folder."""
+    """The model's name with ``-ms``, in the current folder."""
     name = Path(model).name or Path(model).resolve().name
     return Path(f"{name}-ms")
 

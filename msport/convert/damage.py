@@ -1,4 +1,4 @@
-"""Whether what an interrupted conversion has left is still what it wrote."""
+"""Checks whether the files of an interrupted conversion are still as it wrote them."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _log = logging.getLogger(__name__)
 
 
 def intact(done: Done, plan: Plan, folder: Path, budget: Budget, progress: Progress | None = None) -> Done:
-    """`done` without what has been damaged since: reads every finished tensor in `folder` and compares its SHA-256.
+    """`done` without damaged tensors: reads every finished tensor in `folder` and compares its SHA-256.
 
-    Of a tensor that was in work the journal holds no hash, and there is nothing to compare. What is left out is made
-    again, and a warning names it. Raises OSError with the file's name if one cannot be read.
+    For an unfinished tensor the journal has no hash to compare with. Damaged tensors are made again, and a warning
+    names them. Raises OSError with the file's name if a file cannot be read.
     """
     if not done.hashes:
         return done
@@ -57,7 +57,7 @@ def intact(done: Done, plan: Plan, folder: Path, budget: Budget, progress: Progr
 
 
 def _is_whole(shard: Shard, folder: Path, spoilt: set[str]) -> bool:
-    """Whether no tensor of a finished shard is damaged, nor what stands between them."""
+    """Whether a finished shard is undamaged: all tensors and the bytes between them."""
     if shard.file in spoilt:
         return False
     with open(open_regular(folder / shard.file, os.O_NOFOLLOW), "rb") as file:
@@ -69,7 +69,7 @@ def _is_whole(shard: Shard, folder: Path, spoilt: set[str]) -> bool:
 
 
 class _Written:
-    """Reads tensors of shards that need not be finished: the plan says where they lie."""
+    """Reads tensors of shards, finished or not, at the places that the plan gives."""
 
     def __init__(self, shards: Sequence[Shard], folder: Path) -> None:
         self._paths = {name: folder / shard.file for shard in shards for name in shard.layout.tensors}

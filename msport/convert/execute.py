@@ -1,4 +1,4 @@
-"""Running a plan: its tensors from their sources to their places in the shards."""
+"""Runs a plan: makes each tensor from its sources and writes it to its place in a shard."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from msport.progress import Counter, Progress
 
 
 class Source(Reader, Protocol):
-    """What is converted: its bytes, and the headers of its files."""
+    """The checkpoint to convert: its bytes, and the headers of its files."""
 
     @property
     def headers(self) -> Mapping[Path, Header]: ...
@@ -36,11 +36,11 @@ def execute(
     journal: Journal | None = None,
     survey: bool = True,
 ) -> dict[str, str]:
-    """Write what is missing of the shards of `plan` into `folder`; returns the SHA-256 of each tensor.
+    """Write the missing parts of the shards of `plan` into `folder`; returns the SHA-256 of each tensor.
 
-    What `journal` says is done is not made again; it is told all that is. Raises the first error of any worker once
-    all have stopped: OSError with the file's name, CheckpointError, and UsageError if the dtype cannot hold a value,
-    which with `survey` names all tensors that it cannot hold. What has been written by then is left to the caller.
+    Work recorded in `journal` is not done again; new work is recorded there. When all workers have stopped, raises the
+    first error: OSError with the file's name, CheckpointError, or UsageError if the dtype cannot hold a value; with
+    `survey` that error names all such tensors. Written files remain; the caller decides what happens to them.
     """
     done = journal.done if journal else Done()
     tensors = [tensor for number, tensor in enumerate(plan.tensors) if number not in done.hashes]

@@ -1,4 +1,4 @@
-"""What a checkpoint is and whether msport can work with it, from headers alone."""
+"""What a checkpoint holds and whether msport supports it, from headers alone."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from msport.errors import MsportError, UsageError
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """A checkpoint: its tensors and the file each lies in, and the model they make.
+    """A checkpoint: its tensors, the file of each, and the model.
 
-    `architecture` is None where there is no ``config.json`` (a single file); `problem` says why msport cannot work
-    with the folder, None if it can. `manifest` is a converted folder's. `parameters` counts packed MXFP4 values singly.
+    `architecture` is None if there is no ``config.json`` (a single file). `problem` says why msport does not support
+    the folder, or is None. `manifest` is that of a converted folder. `parameters` counts each packed MXFP4 value.
     """
 
     path: Path
@@ -70,7 +70,7 @@ def _inspect_folder(folder: Path) -> Inspection:
 
 
 def _model(checkpoint: Catalog) -> tuple[str | None, int, str | None]:
-    """The architecture's name, its parameters, and why msport cannot work with it."""
+    """The architecture's name, its number of parameters, and why msport does not support it."""
     try:
         architecture, matches, _ = match_checkpoint(checkpoint)
     except MsportError as error:
@@ -87,7 +87,7 @@ def _named_architecture(folder: Path) -> str | None:
 
 
 def _stored_parameters(tensors: Mapping[str, TensorInfo]) -> int:
-    """Parameters as far as names tell: two a byte of MXFP4 blocks, none in their scales."""
+    """Number of parameters according to names: two per byte of MXFP4 blocks, none in their scales."""
     return sum(_values(tensor, tensors) for tensor in tensors.values())
 
 

@@ -1,16 +1,16 @@
-"""What of an unfinished conversion is already there, so that the next run goes on instead of beginning anew.
+"""A record of what an unfinished conversion has written, so that the next run can resume it.
 
-A journal is a run of lines, each the CRC32 of what follows, in hex, and a JSON array. The first describes the
-conversion; the others, appended as the work goes on, claim that
+A journal is a sequence of lines. Each holds the CRC32 of its rest, in hex, and a JSON array. The first line describes
+the conversion. The others are appended during the work; each claims that
 
-- ``["written", tensor, end]``: the first `end` bytes of tensor number `tensor` are in its file,
-- ``["hashed", tensor, sha256]``: all of it is, and that is its hash,
+- ``["written", tensor, end]``: the first `end` bytes of tensor number `tensor` are written,
+- ``["hashed", tensor, sha256]``: all of the tensor is written, and this is its hash,
 - ``["closed", shard]``: shard number `shard` is complete and on disk,
-- ``["mark"]`` and later ``["synced"]``: what stands before the last mark is on disk.
+- ``["mark"]`` and later ``["synced"]``: everything claimed before the last mark is on disk.
 
-Every claim is appended after what it claims has happened, so lines may be lost from the end and none becomes false. A
-process that is killed loses nothing: what it has written the kernel holds, and all claims count. A machine that went
-down lost what was not on disk: then only synced and closed claims count. The kernel's boot id tells the two apart.
+A claim is appended only after it is true, so no claim becomes false if lines at the end are lost. If the process was
+killed, all claims count, because the kernel keeps what was written. If the machine went down, only synced and closed
+claims count, because other data may not be on disk. The kernel's boot id distinguishes the two cases.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _CRC_DIGITS = 8
 
 @dataclass(slots=True)
 class Done:
-    """What is there: bytes from the beginning of tensors, SHA-256 of whole tensors, and whole shards, by number."""
+    """What is done: bytes at the beginning of tensors, SHA-256 of whole tensors, and whole shards, by number."""
 
     written: dict[int, int] = field(default_factory=dict)
     hashes: dict[int, str] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Done:
         return bool(self.written or self.hashes or self.shards)
 
     def add(self, other: Done) -> None:
-        """Take over all that is done in `other`, which is later."""
+        """Add everything that is done in `other`, which is later."""
         self.written |= other.written
         self.hashes |= other.hashes
         self.shards |= other.shards
@@ -57,14 +57,14 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A journal read back: the conversion that `fingerprint` describes, and what is done of it."""
+    """A journal read back: `fingerprint` describes the conversion, the other field what is done."""
 
     fingerprint: dict[str, Any]
     done: Done
 
 
 class Claims(Protocol):
-    """What takes note of how far a conversion has come; see `Journal`."""
+    """The interface that records the progress of a conversion; see `Journal`."""
 
     def written(self, tensor: int, end: int) -> None: ...
     def hashed(self, tensor: int, sha256: str) -> None: ...
@@ -74,7 +74,7 @@ class Claims(Protocol):
 
 
 class Forgetful:
-    """Takes no note: for a conversion that nobody will resume."""
+    """Records nothing: for a conversion that will not be resumed."""
 
     def written(self, tensor: int, end: int) -> None:
         pass
@@ -93,10 +93,10 @@ class Forgetful:
 
 
 class Journal:
-    """A journal being written; each method appends one claim, at once and from any thread.
+    """A journal being written. Each method appends one claim immediately and may be called from any thread.
 
-    A journal begins as a whole new file that claims what `done` says, which must be on disk. Every OSError carries the
-    file's name.
+    The journal begins as a new file that claims what is in `done`, which must be on disk. Every OSError has the file's
+    name.
     """
 
     def __init__(self, path: Path, fingerprint: dict[str, Any], done: Done) -> None:
@@ -122,7 +122,7 @@ class Journal:
         self._append(["closed", shard])
 
     def mark(self) -> None:
-        """What has been claimed so far is about to be made durable."""
+        """Everything claimed so far is about to be made durable."""
         self._append(["mark"])
 
     def synced(self) -> None:
@@ -141,12 +141,12 @@ class Journal:
         line = _line(claim)
         with self._lock, naming_the_file(self.path):
             count = os.write(self._descriptor, line)
-            if count != len(line):  # the disk is full, and the next call says so
+            if count != len(line):  # the disk is full, and the next call reports it
                 os.write(self._descriptor, line[count:])
 
 
 def read_journal(path: Path) -> Replay | None:
-    """The journal at `path`, None if there is none, a symbolic link, or none whose first line can be trusted.
+    """The journal at `path`. None if there is none, if it is a symbolic link, or if its first line is damaged.
 
     Raises OSError if it cannot be read, and CheckpointError if it is no regular file.
     """
@@ -161,10 +161,10 @@ def read_journal(path: Path) -> Replay | None:
 
 
 def replay(lines: Iterable[bytes], boot: str | None) -> Replay | None:
-    """What the journal `lines` say to a machine whose boot id is `boot`; see `read_journal`.
+    """The journal in `lines`, read on a machine whose boot id is `boot`; see `read_journal`.
 
-    Everything from the first line on that is torn, damaged or unknown is ignored: that forgets work, and invents none.
-    Memory grows with the number of tensors, not of lines.
+    The first incomplete, damaged or unknown line ends the journal. So work may be repeated but is never assumed. Memory
+    grows with the number of tensors, not of lines.
     """
     claims = _parse(lines)
     head = next(claims, None)
@@ -194,7 +194,7 @@ def replay(lines: Iterable[bytes], boot: str | None) -> Replay | None:
 
 
 def boot_id() -> str | None:
-    """What differs once the machine has been started again, None where the system does not tell."""
+    """An id that changes when the machine restarts; None if the system has none."""
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:
@@ -213,7 +213,7 @@ def _line(claim: list[Any]) -> bytes:
 
 
 def _parse(lines: Iterable[bytes]) -> Iterator[list[Any]]:
-    """The arrays of `lines` up to the first line that is torn or damaged."""
+    """The arrays of `lines` up to the first incomplete or damaged line."""
     for line in lines:
         text = line[_CRC_DIGITS + 1 : -1]
         if line != b"%08x %s\n" % (zlib.crc32(text), text):

@@ -1,4 +1,4 @@
-"""Which source tensors make which parameter: the tensors of a checkpoint against the table of its architecture."""
+"""Matches the tensors of a checkpoint to the table of its architecture: which sources make which parameter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FP8 = (FLOAT8_E4M3FN,)
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A parameter and the recipe that the checkpoint has all sources for."""
+    """A parameter and a recipe for which the checkpoint has all sources."""
 
     weight: Weight
     recipe: Recipe
@@ -26,7 +26,7 @@ class Match:
 
 @dataclass(slots=True)
 class Problems:
-    """What keeps a checkpoint from being converted, one sentence a tensor."""
+    """The reasons why a checkpoint cannot be converted, one sentence per tensor."""
 
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -51,7 +51,7 @@ def match(
 ) -> tuple[list[Match], list[Dropped], Problems]:
     """Match every parameter to its sources and every source tensor to exactly one parameter or one drop.
 
-    Returns the matches in the order of `weights`, the drops that `tensors` really holds, and everything that is wrong.
+    Returns the matches in the order of `weights`, the dropped tensors that `tensors` holds, and all problems.
     """
     problems = Problems()
     matches = []
@@ -79,9 +79,9 @@ def is_packed(recipe: Recipe) -> bool:
 
 
 def _choose(weight: Weight, tensors: Mapping[str, TensorInfo]) -> Recipe:
-    """The recipe that lacks the least, and of those that lack as little the one with the most sources.
+    """The recipe with the fewest missing sources; among equals, the one with the most sources.
 
-    The weights of FP8 are named as those of any other dtype: only their scales tell.
+    FP8 weights have the same names as other weights; only their scales identify them.
     """
     return max(weight.recipes, key=lambda recipe: (_share(recipe, tensors), len(recipe.sources)))
 

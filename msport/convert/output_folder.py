@@ -1,8 +1,8 @@
 """An output folder that is either absent or complete.
 
-Everything is written into a hidden sibling, ``.NAME.msport-partial``: the folder itself below it, which is renamed into
-place at the end, and the journal of how far it has come. The lock on the sibling tells a conversion that is running
-from the remains of one that was interrupted.
+Everything is written into a hidden folder next to it, ``.NAME.msport-partial``. That holds the folder itself, which is
+renamed into place at the end, and the journal. A lock on the hidden folder distinguishes a running conversion from an
+interrupted one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PROC = Path("/proc")
 def resolve_output(output: Path, elsewhere: str = f"name another with {OUTPUT}") -> Path:
     """`output` without symbolic links; raises OutputError unless it is absent or an empty folder.
 
-    `elsewhere` is what the message tells the user to do.
+    `elsewhere` is the remedy in the message.
     """
     resolved = _without_links(output)
     if resolved is None:
@@ -55,18 +55,18 @@ def _without_links(path: Path) -> Path | None:
     """`path` without symbolic links, None if they lead in a circle."""
     try:
         resolved = path.resolve()
-    except RuntimeError:  # from Python 3.13 on there is none
+    except RuntimeError:  # Python 3.13 and later raise no error
         return None
     return None if resolved.is_symlink() else resolved
 
 
 def partial_folder(output: Path) -> Path:
-    """Where `output` comes into being."""
+    """The hidden folder in which `output` is written."""
     return output.with_name(f".{output.name}{SUFFIX}")
 
 
 def unfinished(path: Path) -> Path | None:
-    """The partial folder that `path` is or lies in, None if it lies in none."""
+    """The partial folder that is or contains `path`, or None."""
     path = path.absolute()
     return next((folder for folder in (path, *path.parents) if is_partial(folder)), None)
 
@@ -77,11 +77,11 @@ def is_partial(folder: Path) -> bool:
 
 
 class Staging:
-    """The hidden place in which `output` comes into being, locked as long as the context lasts.
+    """The hidden folder in which `output` is written; it is locked during the context.
 
-    Entering leaves what is there as it is; `clear` begins anew, and `commit` moves `folder` into place. Leaving
-    removes everything unless `keep` is set, as it is from the beginning if there is a journal. Raises OutputError if
-    another process is writing the same output.
+    Entering the context changes no files; `clear` starts over, and `commit` moves `folder` into place. Leaving the
+    context removes everything unless `keep` is set; it is set from the beginning if there is a journal. Raises
+    OutputError if another process is writing the same output.
     """
 
     def __init__(self, output: Path) -> None:
@@ -101,7 +101,7 @@ class Staging:
         return self
 
     def clear(self) -> None:
-        """Remove what an earlier run left, and make an empty `folder`."""
+        """Remove the files of an earlier run, and make an empty `folder`."""
         for entry in self.partial.iterdir():
             remove(entry)
         self.keep = False
@@ -130,7 +130,7 @@ class Staging:
 
 
 def remove(entry: Path) -> None:
-    """Remove a file, a link (not what it leads to) or a folder with all that it holds."""
+    """Remove a file, a link (not its target) or a folder with its contents."""
     if entry.is_dir() and not entry.is_symlink():
         shutil.rmtree(entry)
     else:
@@ -138,9 +138,9 @@ def remove(entry: Path) -> None:
 
 
 def check_space(folder: Path, nbytes: int, occupied: int = 0) -> None:
-    """Raises OutputError if the disk of `folder`, which may not exist yet, cannot take `nbytes`.
+    """Raises OutputError if the disk of `folder`, which may not exist yet, has no room for `nbytes` bytes.
 
-    `occupied` of these are there already.
+    `occupied` bytes of these are written already.
     """
     free, needed = free_disk(folder), max(nbytes - occupied, 0)
     if free < needed:
@@ -152,7 +152,7 @@ def check_space(folder: Path, nbytes: int, occupied: int = 0) -> None:
 
 
 def occupied_space(output: Path) -> int:
-    """Bytes that the disk holds for an unfinished `output`: they are used again, or freed first."""
+    """Bytes on disk of an unfinished `output`; they will be used again or freed."""
     occupied = 0
     for file in (partial_folder(output) / output.name).glob("*"):
         with contextlib.suppress(FileNotFoundError):
@@ -161,12 +161,12 @@ def occupied_space(output: Path) -> int:
 
 
 def _lock(folder: Path) -> int:
-    """A descriptor that holds the lock on `folder`, -1 if another process has just moved or removed the folder."""
+    """A descriptor that holds the lock on `folder`, or -1 if another process has just moved or removed the folder."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return -1
-    except NotADirectoryError:  # a file, or a symbolic link to wherever
+    except NotADirectoryError:  # a file or a symbolic link
         raise OutputError(f"{folder}: is in the way; remove it, or name another folder with {OUTPUT}") from None
     if _is_locked(descriptor, folder) and _is_open_as(descriptor, folder):
         return descriptor
@@ -175,10 +175,10 @@ def _lock(folder: Path) -> int:
 
 
 def _is_locked(descriptor: int, folder: Path) -> bool:
-    """Lock the open `folder`; False if another process has moved or removed it while this one waited.
+    """Lock the open `folder`. Returns False if another process moved or removed it during the wait.
 
-    Raises OutputError if it still holds the lock after a while: a process that was killed keeps it until the kernel has
-    taken it apart, which takes a tenth of a second, and longer where it was writing.
+    Raises OutputError if another process still holds the lock after the wait. The wait is for killed processes: they
+    hold the lock until the kernel has cleaned up, a tenth of a second or, after writing, longer.
     """
     until = time.monotonic() + PATIENCE
     while True:
@@ -201,7 +201,7 @@ def _is_locked(descriptor: int, folder: Path) -> bool:
 
 
 def _holder(folder: os.stat_result) -> str:
-    """The number of the process that holds the lock, and whether it is stopped, as far as the system tells."""
+    """The id of the process that holds the lock, and whether it is stopped, if the system tells."""
     place = f"{os.major(folder.st_dev):02x}:{os.minor(folder.st_dev):02x}:{folder.st_ino}"
     with contextlib.suppress(OSError):
         for line in (_PROC / "locks").read_text().splitlines():

@@ -1,4 +1,4 @@
-"""Which tensors a narrow dtype cannot hold, once one has been found."""
+"""Finds all tensors that a narrow dtype cannot hold, after the first was found."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from msport.convert.workers import Workers
 from msport.errors import UsageError, enumerate_some, parameter, quote
 from msport.progress import Counter, Progress
 
-# The least magnitudes that are rounded to infinity: halfway from the largest finite value to what would follow it.
+# The smallest magnitudes that round to infinity: halfway from the largest finite value to the next one.
 _LIMITS = {FLOAT16: 65520.0, BFLOAT16: float(np.uint32(0x7F7F8000).view(np.float32))}
 
 _CHUNK = 1 << 16
@@ -25,7 +25,7 @@ _CHUNK = 1 << 16
 def overflowing(
     tensors: Sequence[OutputTensor], reader: Reader, budget: Budget, progress: Progress | None = None
 ) -> list[tuple[OutputTensor, float]]:
-    """Those of `tensors` that their dtype cannot hold, with their largest finite magnitudes, the largest one first.
+    """The `tensors` that their dtype cannot hold, with their largest finite magnitudes, in descending order.
 
     Reads every source that would be rounded, and writes nothing.
     """

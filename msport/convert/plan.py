@@ -1,8 +1,7 @@
 """The plan of a conversion: every byte of the output, placed before the first one is written.
 
-A plan is made from headers and ``config.json`` alone and is pure data: for each output tensor its name, dtype, shape,
-sources, transform, file and place in that file. ``--dry-run`` prints it and ``execute`` runs it, in any order and in
-parallel.
+A plan is made only from headers and ``config.json``, and is pure data: name, dtype, shape, sources, transform, file and
+place in that file of each output tensor. ``--dry-run`` prints it; ``execute`` runs it, in any order and in parallel.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from msport.errors import CheckpointError, UnsupportedError, UsageError, quote
 from msport.sizing.units import parse_size
 
 AUTO = "auto"
-# None: what each tensor's own sources hold. MXFP4 packs the experts; everything else in such a model is bfloat16.
+# None: the dtype of each tensor's own sources. MXFP4 packs the experts; everything else in such a model is bfloat16.
 DTYPES: dict[str, DType | None] = {
     AUTO: None,
     "bfloat16": BFLOAT16,
@@ -40,9 +39,9 @@ _FP8_BLOCK = [fp8.BLOCK, fp8.BLOCK]
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A file to write; `layout` holds all of it except the tensors' bytes.
+    """A file to write; `layout` describes all of it except the tensors' bytes.
 
-    With `source` the file is the source's file of that name, byte for byte.
+    With `source`, the file is a byte-for-byte copy of the source's file of that name.
     """
 
     file: str
@@ -52,7 +51,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Rounded:
-    """How many tensors are rounded from one dtype to another."""
+    """The number of tensors that are rounded from one dtype to another."""
 
     source: str
     target: str
@@ -61,9 +60,9 @@ class Rounded:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A whole conversion: `tensors` in the order in which they lie in `shards`, and the sources left out on purpose.
+    """A whole conversion: `tensors` in their order in `shards`, and the sources that are dropped on purpose.
 
-    `dtype` is the one that was asked for, and for ``auto`` the one of most of the parameters.
+    `dtype` is the requested one; for ``auto``, that of most parameters.
     """
 
     architecture: str
@@ -85,7 +84,7 @@ class Plan:
 
     @property
     def rounded(self) -> tuple[Rounded, ...]:
-        """What may lose digits, by dtypes."""
+        """The tensors that may be rounded, counted by dtypes."""
         pairs = Counter((each.rounded_from.name, each.dtype.name) for each in self.tensors if each.rounded_from)
         return tuple(Rounded(*names, count) for names, count in pairs.items())
 
@@ -97,16 +96,15 @@ def make_plan(
     format: str = "safetensors",  # noqa: A002  the contract's name
     max_shard_size: int | str = MAX_SHARD_SIZE,
 ) -> Plan:
-    """The plan that converts the checkpoint `catalog` to `dtype` and `format`; reads ``config.json`` and nothing else.
+    """The plan that converts the checkpoint `catalog` to `dtype` and `format`. Reads only ``config.json``.
 
-    Floating tensors become `dtype`; integers are never cast. With ``auto`` each keeps the dtype that it has, the widest
-    of a stack's, and what is packed or in FP8 becomes bfloat16; the headers decide, not ``config.json``. With ``mxfp4``
-    packed experts stay as the Hub has them and the rest becomes bfloat16. A shard holds at most `max_shard_size` bytes
-    of tensors, or one larger tensor. Of a model in which nothing changes, safetensors files on disk are kept as they
-    are.
+    Floating-point tensors become `dtype`; integers are never cast. With ``auto`` each keeps its dtype (a stack gets its
+    widest), and MXFP4 and FP8 become bfloat16; the headers decide, not ``config.json``. With ``mxfp4`` packed experts
+    stay packed and everything else becomes bfloat16. A shard holds at most `max_shard_size` bytes of tensors, or one
+    larger tensor. If nothing in a model changes, its safetensors files on disk are kept.
 
-    Raises CheckpointError with all missing, unexpected, misshapen and wrongly typed tensors together, ConfigError,
-    UnsupportedError, and UsageError for an unknown `dtype` or `format`.
+    Raises CheckpointError that names all tensors that are missing, unexpected, or of a wrong shape or dtype;
+    ConfigError; UnsupportedError; and UsageError for an unknown `dtype` or `format`.
     """
     _check_choice("dtype", dtype, DTYPES)
     _check_choice("format", format, FORMATS)
@@ -120,9 +118,9 @@ def make_plan(
 
 
 def match_checkpoint(catalog: Catalog) -> tuple[Architecture, list[Match], list[Dropped]]:
-    """The architecture of a checkpoint, a recipe for each of its parameters, and the tensors it does not need.
+    """The architecture of a checkpoint, a recipe for each of its parameters, and the unneeded tensors.
 
-    Raises ConfigError, UnsupportedError, and CheckpointError with everything that does not fit.
+    Raises ConfigError, UnsupportedError, and CheckpointError that names everything that does not fit.
     """
     where = catalog.folder / "config.json"
     data = read_config(catalog.folder)
@@ -191,7 +189,7 @@ def _source(name: str, catalog: Catalog) -> SourceTensor:
 def _place(
     outputs: Sequence[OutputTensor], file_format: str, max_shard_size: int, catalog: Catalog
 ) -> tuple[tuple[OutputTensor, ...], tuple[Shard, ...]]:
-    """`outputs` in shards, each with its place: first the source's files that can be kept, then the rest in order."""
+    """Places `outputs` in shards: first the source's files that can be kept, then the others in order."""
     kept = kept_files(outputs, catalog, max_shard_size) if file_format == "safetensors" else {}
     layouts: list[tuple[Layout, str | None]] = [
         (kept_layout(path, tensors), path.name) for path, tensors in kept.items()

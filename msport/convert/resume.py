@@ -1,4 +1,4 @@
-"""Going on with an unfinished conversion, provided that it is the same one."""
+"""Resumes an unfinished conversion if it is the same one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from msport.progress import Progress
 
 _KEPT = "msport_kept"
 
-# The parts of a fingerprint as a user knows them; a part that follows from others is named only if those are the same.
+# The parts of a fingerprint in the user's terms. A part that depends on others is named only if those are equal.
 _PARTS = {
     "msport": "msport's version",
     "source": "the source",
@@ -32,7 +32,7 @@ _PARTS = {
 
 
 def make_fingerprint(plan: Plan, source: str, revision: str | None, versions: Mapping[str, str]) -> dict[str, Any]:
-    """What must not change between two runs that make one output; `versions` are those of the source's files.
+    """What must not change between two runs for one output. `versions` are those of the source's files.
 
     Memory, workers and whether to verify may change.
     """
@@ -58,13 +58,12 @@ def journalled(
     *,
     restart: bool = False,
 ) -> Iterator[Journal]:
-    """The journal of a conversion in `staging`, which goes on where an interrupted one stopped, or begins.
+    """The journal of a conversion in `staging`; it continues that of an interrupted run or begins a new one.
 
-    What is finished is read back first, within `budget`, and made again where it has been damaged.
+    Finished tensors are first read back, within `budget`; damaged ones are made again.
 
-    Whatever is done is kept if the context is left through an error, except a UsageError, after which the same command
-    would fail again. Raises OutputError that says what is different if `staging` holds another conversion, unless
-    `restart` discards it.
+    If the context ends with an error, the work is kept, except after a UsageError, because the same command would fail
+    again. Raises OutputError with the difference if `staging` holds another conversion, unless `restart` discards it.
     """
     done = None if restart else find_done(staging.output, plan, fingerprint)
     if done is None:
@@ -90,15 +89,15 @@ def journalled(
 
 
 def kept_after(error: BaseException) -> Path | None:
-    """The folder that holds what had been done when `error` ended a conversion, None if nothing is kept."""
+    """The folder with the work that was done when `error` ended a conversion; None if nothing is kept."""
     kept: Path | None = getattr(error, _KEPT, None)
     return kept
 
 
 def find_done(output: Path, plan: Plan, fingerprint: Mapping[str, Any]) -> Done | None:
-    """What an interrupted conversion has done of `plan`, None if there is nothing of any conversion.
+    """What an interrupted conversion has done of `plan`; None if there is no unfinished conversion.
 
-    Raises OutputError that says what is different if it is of another one. Nothing is changed.
+    Raises OutputError with the difference if it is another conversion. Changes no files.
     """
     partial = partial_folder(output)
     folder = partial / output.name
@@ -144,14 +143,14 @@ def _shown(value: Any) -> str:
 
 
 def _of_files(done: Done, plan: Plan, folder: Path) -> Done:
-    """`done` without what a shard cannot hold that is missing, or is not the file that it was."""
+    """`done` without the tensors of shards that are missing or were replaced."""
     sizes = {shard.file: shard.layout.file_size for shard in plan.shards}
     there = {file for file, size in sizes.items() if _is_file_of(folder / file, size)}
     tensors = {number: tensor for number, tensor in enumerate(plan.tensors) if tensor.file in there}
     written = {n: end for n, end in done.written.items() if n in tensors and end <= tensors[n].nbytes}
     hashes = {n: sha256 for n, sha256 in done.hashes.items() if n in tensors}
     closed = {plan.shards[n].file for n in done.shards if n < len(plan.shards)} & there
-    # The hash of a tensor may be lost, with the machine, where the tensor is not: its bytes need only be read again.
+    # After a crash of the machine, the hash of a tensor may be lost but not the tensor: its bytes are read again.
     written |= {n: tensor.nbytes for n, tensor in tensors.items() if tensor.file in closed and n not in hashes}
     unhashed = {tensor.file for n, tensor in tensors.items() if n not in hashes}
     return Done(written, hashes, {n for n, shard in enumerate(plan.shards) if shard.file in closed - unhashed})
@@ -166,7 +165,7 @@ def _is_file_of(path: Path, size: int) -> bool:
 
 
 def _settle(done: Done, plan: Plan, folder: Path) -> None:
-    """Make all that is `done` durable, and remove from `folder` everything else."""
+    """Make everything in `done` durable, and remove all else from `folder`."""
     touched = {plan.tensors[number].file for number in (*done.written, *done.hashes)}
     complete = {plan.shards[number].file for number in done.shards}
     for entry in folder.iterdir():

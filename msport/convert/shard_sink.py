@@ -1,4 +1,4 @@
-"""Where finished slabs go: into shards, with a journal of what has arrived, or nowhere."""
+"""The destination of finished slabs: shards with a journal, or nothing."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from msport.convert.plan import Plan
 from msport.convert.tensors import OutputTensor
 from msport.convert.transforms import Array
 
-# Bytes written between two rounds of making everything durable, so that a power failure costs no more than a minute.
+# Bytes written between two syncs, so that a power failure loses at most about a minute of work.
 SYNC_NBYTES = 1_000_000_000
 
 
 class Sink(Protocol):
-    """Where finished slabs go; called from several threads, but for one tensor in order and by one thread."""
+    """The destination of finished slabs. Several threads call it, but each tensor is written in order by one thread."""
 
     def begin(self, tensor: OutputTensor) -> int:
-        """How many bytes of `tensor` an earlier run has written."""
+        """Number of bytes of `tensor` that an earlier run has written."""
 
     def read_into(self, tensor: OutputTensor, offset: int, buffer: Array) -> None:
-        """Fills `buffer` with bytes that have been written, from byte `offset` of `tensor` on."""
+        """Fills `buffer` with written bytes of `tensor`, from byte `offset` on."""
 
     def copy(self, tensor: OutputTensor, offset: int, size: int) -> bool:
-        """Takes `size` bytes from byte `offset` on out of the source file by itself; False if it cannot."""
+        """Copies `size` bytes from byte `offset` on directly from the source file. Returns False if it cannot."""
 
     def write(self, tensor: OutputTensor, offset: int, slab: Array) -> None:
-        """Takes the bytes of `tensor` from byte `offset` on; `slab` is overwritten afterwards."""
+        """Writes the bytes of `tensor` from byte `offset` on. The caller overwrites `slab` afterwards."""
 
     def finish(self, tensor: OutputTensor, sha256: str) -> None:
-        """All of `tensor` has been written, and that is its hash."""
+        """All of `tensor` has been written; its hash is given."""
 
 
 class NullSink:
-    """Keeps nothing: for a walk whose hashes alone are wanted."""
+    """Keeps nothing: for a run that only computes hashes."""
 
     def begin(self, tensor: OutputTensor) -> int:
         return 0
@@ -60,10 +60,10 @@ class NullSink:
 
 
 class ShardSink:
-    """Writes shards into `folder`, each open from its first slab until its last tensor is finished.
+    """Writes shards into `folder`. A shard is open from its first slab until its last tensor is finished.
 
-    What has been written is claimed in `journal` slab by slab, and made durable now and then. `headers` are those of
-    the source's files, from which the shards that the plan keeps are copied.
+    Each written slab is recorded in `journal`, and made durable from time to time. `headers` are those of the source's
+    files; shards that the plan keeps are copied from these files.
     """
 
     def __init__(
@@ -117,11 +117,11 @@ class ShardSink:
             self._close(tensor.file)
 
     def settle(self) -> None:
-        """Wait for what is still being made durable; raises OSError if that fails."""
+        """Wait until everything is durable. Raises OSError if that fails."""
         self._durability.settle()
 
     def _claim(self, tensor: OutputTensor, end: int, size: int) -> None:
-        self._durability.count(tensor.file, 0)  # first: whatever is claimed before a mark must be among its files
+        self._durability.count(tensor.file, 0)  # first, because everything claimed before a mark must be in its files
         self._journal.written(self._numbers[tensor.name], end)
         self._durability.count(tensor.file, size)
 
@@ -148,7 +148,7 @@ class ShardSink:
 
 
 class _Durability:
-    """Makes what has been written durable in the background, and says so in the journal."""
+    """Makes written data durable in the background, and records that in the journal."""
 
     def __init__(self, folder: Path, journal: Claims, stack: ExitStack) -> None:
         self._folder = folder
@@ -160,7 +160,7 @@ class _Durability:
         self._nbytes = 0
 
     def count(self, file: str, nbytes: int) -> None:
-        """`nbytes` more have been written to `file`, and claimed; raises OSError if an earlier round has failed."""
+        """Counts `nbytes` bytes written to `file` and claimed. Raises OSError if an earlier sync failed."""
         with self._lock:
             self._files.add(file)
             self._nbytes += nbytes
@@ -174,7 +174,7 @@ class _Durability:
             earlier.result()
 
     def settle(self) -> None:
-        """Wait for the last round; raises OSError if it failed."""
+        """Wait for the last sync. Raises OSError if it failed."""
         if self._round:
             self._round.result()
 

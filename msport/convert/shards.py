@@ -1,4 +1,4 @@
-"""Shards: which tensors go into which file, what the files are called, and which source files stay as they are."""
+"""Shards: which tensors go into which file, the names of the files, and which source files are kept."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Item = TypeVar("Item", bound=Sized)
 
 
 def cut(items: Iterable[Item], max_nbytes: int) -> list[list[Item]]:
-    """`items` in their order, in groups of at most `max_nbytes` bytes each; a larger item has a group to itself."""
+    """`items` in their order, in groups of at most `max_nbytes` bytes each; a larger item gets its own group."""
     groups: list[list[Item]] = []
     room = 0
     for item in items:
@@ -35,17 +35,17 @@ def cut(items: Iterable[Item], max_nbytes: int) -> list[list[Item]]:
 
 
 def shard_names(count: int, suffix: str) -> list[str]:
-    """Names as the Hub gives them: ``model.safetensors`` alone, ``model-00001-of-00003.safetensors`` in company."""
+    """Names as on the Hub: ``model.safetensors`` for a single file, else ``model-00001-of-00003.safetensors``."""
     if count == 1:
         return [f"model.{suffix}"]
     return [f"model-{number:05}-of-{count:05}.{suffix}" for number in range(1, count + 1)]
 
 
 def kept_files(outputs: Collection[OutputTensor], catalog: Catalog, max_nbytes: int) -> dict[Path, list[TensorInfo]]:
-    """The safetensors files on disk that can stay, if no tensor of `outputs` changes; their tensors by offset.
+    """The safetensors files on disk that can be kept if no tensor of `outputs` changes, with their tensors by offset.
 
-    Such a file holds nothing that is dropped, and no more than `max_nbytes`, or one tensor. Each tensor is aligned, as
-    suits a loader that maps them.
+    Such a file holds no dropped tensor, and at most `max_nbytes` bytes or one tensor. Each tensor is aligned, as
+    loaders that memory-map need.
     """
     if not all(map(_is_unchanged, outputs)):
         return {}

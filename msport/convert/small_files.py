@@ -1,4 +1,4 @@
-"""The files of a model folder that are not weights, copied as they came."""
+"""The files of a model folder that are not weights, copied unchanged."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from msport.hub.listing import SMALL_FILES
 
 
 def find_auxiliary(folder: Path) -> tuple[Path, ...]:
-    """Those of `SMALL_FILES` that are in `folder`.
+    """The files in `SMALL_FILES` that `folder` has.
 
-    Raises CheckpointError for one that is no regular file, or larger than any of its kind.
+    Raises CheckpointError for one that is not a regular file, or too large.
     """
     files = tuple(folder / name for name in SMALL_FILES if os.path.lexists(folder / name))
     for file in files:
@@ -30,7 +30,7 @@ def copy_auxiliary(files: Iterable[Path], folder: Path) -> None:
     for file in files:
         try:
             content = read_whole(file, SMALL_FILES[file.name])
-        except ValueError as error:  # it has grown since
+        except ValueError as error:  # it has grown meanwhile
             raise _too_large(file) from error
         write_atomically(folder / file.name, content)
 

@@ -1,4 +1,4 @@
-"""What a conversion is about: the tensors of the checkpoint that is read, and those that are written."""
+"""The tensors that a conversion reads, and those that it writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from msport.convert.matching import FLOATING, FP8_SCALES
 
 
 class Catalog(Protocol):
-    """A checkpoint as its headers describe it; `files` says which file holds each tensor."""
+    """A checkpoint as described by its headers; `files` maps each tensor to its file."""
 
     @property
     def folder(self) -> Path: ...
@@ -61,13 +61,15 @@ class OutputTensor:
 
     @property
     def rounded_from(self) -> DType | None:
-        """The dtype of sources whose values the cast may change: any other floating one, unless this is float32."""
+        """The dtype of sources that the cast may round: any other floating-point dtype, unless the target is
+        float32.
+        """
         weights = {source.dtype for source in self.sources if not source.name.endswith(FP8_SCALES)}
         casts = weights & {*FLOATING, FLOAT8_E4M3FN} - {self.dtype}
         return max(casts, key=lambda dtype: dtype.itemsize) if casts and self.dtype != FLOAT32 else None
 
 
 def as_it_is(tensor: TensorInfo, file: str) -> OutputTensor:
-    """The plain copy of a tensor that lies in `file`, for a walk that only reads it."""
+    """A plain copy of a tensor in `file`, for a run that only reads it."""
     source = SourceTensor(tensor.name, tensor.dtype, tensor.shape, file)
     return OutputTensor(tensor.name, tensor.dtype, tensor.shape, "copy", (source,), file, tensor.extents)

@@ -1,8 +1,8 @@
-"""How output tensors are made from source tensors, a slab at a time.
+"""How output tensors are made from source tensors, one slab at a time.
 
-Each transform sees its output as equal *rows* and makes any run of them that its grid allows, reading only the bytes
-it needs into an arena whose use it states beforehand. Which transform a tensor takes is written in its architecture's
-table.
+Each transform divides its output into equal *rows*. It makes any range of rows that its grid allows, and reads only the
+bytes that it needs. It states beforehand how much of the arena it uses. The architecture's table says which transform a
+tensor uses.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from msport.errors import quote
 
 Array = NDArray[Any]
 
-# A linear layer: its weight, and behind it the scales if it is in FP8.
+# A linear layer: its weight, and in FP8 also its scales.
 Layer = tuple[SourceTensor, ...]
 
-# The smallest slabs worth an own read: of a copy, and of a stack, each of which reads its sources whole.
+# The smallest useful slabs: of a copy, and of a stack, whose slabs each read all of their sources.
 _LEAST_ELEMENTS = 1 << 16
 _LEAST_ROWS = 256
 
-# What is cast, and what is transposed, at a time: small enough to stay in the cache.
+# Elements cast, and bytes transposed, at a time: small enough for the CPU cache.
 _CAST_ELEMENTS = 1 << 16
 _TILE_BYTES = 1 << 18
 
 
 class Reader(Protocol):
-    """Where source bytes come from: files on disk, or whatever else can give a range of a tensor."""
+    """The source of bytes: files on disk, or anything else that can read a range of a tensor."""
 
     def read_into(self, name: str, offset: int, buffer: Array) -> None:
-        """Fill `buffer` with the bytes of tensor `name` from byte `offset` of it on; called from several threads."""
+        """Fill `buffer` with the bytes of tensor `name` from its byte `offset` on. Called from several threads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """An output of `rows` rows of `row_nbytes` bytes; slabs lie within a `period` and begin at multiples of `step`."""
+    """An output of `rows` rows of `row_nbytes` bytes. Slabs stay within a `period` and begin at multiples of `step`."""
 
     rows: int
     row_nbytes: int
@@ -58,7 +58,7 @@ class Grid:
                 yield begin, min(begin + rows, start + self.period)
 
     def whole_rows(self, nbytes: int) -> int:
-        """How many of the first rows lie within the first `nbytes` bytes and leave a rest that can be made."""
+        """The number of complete rows in the first `nbytes` bytes from which the rest can be continued."""
         rows = nbytes // self.row_nbytes
         return rows - rows % self.period % self.step
 
@@ -67,10 +67,10 @@ class Transform(Protocol):
     """A way to make an output tensor from its sources."""
 
     def grid(self, tensor: OutputTensor) -> Grid:
-        """The rows of `tensor` and which runs of them can be made."""
+        """The rows of `tensor` and which ranges of them can be made."""
 
     def scratch(self, tensor: OutputTensor, rows: int) -> int:
-        """Bytes of arena that a slab of `rows` rows takes, its result included."""
+        """Bytes of arena for a slab of `rows` rows, its result included."""
 
     def produce(self, tensor: OutputTensor, begin: int, end: int, reader: Reader, arena: Arena) -> Array:
         """Rows ``[begin, end)`` of `tensor` in storage form, C-contiguous, in memory of `arena`.
@@ -80,7 +80,7 @@ class Transform(Protocol):
 
 
 class Copy:
-    """The source as it is, or cast; a row is one element."""
+    """The source unchanged or cast; a row is one element."""
 
     def grid(self, tensor: OutputTensor) -> Grid:
         elements = math.prod(tensor.shape)
@@ -137,9 +137,9 @@ class Fp8Blocks:
 
 @dataclass(frozen=True, slots=True)
 class StackTransposed:
-    """Linear layers ``[out, in]``, `group` an expert, to ``[E, in, group * out]``; a row is ``[group * out]``.
+    """Linear layers ``[out, in]``, `group` per expert, to ``[E, in, group * out]``; a row is ``[group * out]``.
 
-    With `scaled` each layer is in FP8, with its scales behind it.
+    With `scaled` each layer is in FP8 and followed by its scales.
     """
 
     group: int
@@ -200,7 +200,7 @@ def _read(
 
 
 def _cast(values: Array, source: DType, result: Array, target: DType) -> None:
-    """Fill `result`; raises OverflowError if a finite value becomes infinite, which in float32 none does."""
+    """Fill `result`. Raises OverflowError if a finite value becomes infinite; in float32 none does."""
     if target == FLOAT32:
         cast(values, source, target, out=result)
         return

@@ -1,4 +1,4 @@
-"""Whether a converted folder still holds what was written, and whether that follows from its source."""
+"""Checks that a converted folder still holds what was written, and that this matches its source."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def verify_folder(
     workers: int | None = None,
     manifest: Manifest | None = None,
 ) -> Manifest:
-    """Read a converted folder back and compare all of it with the manifest, which is returned.
+    """Read a converted folder back, compare all of it with the manifest, and return the manifest.
 
-    That is every tensor's place and SHA-256, and both indices. `manifest` is the folder's own unless given. Raises
-    CheckpointError that names all that is damaged, missing or not in the manifest.
+    Compares every tensor's place and SHA-256, and both indices. `manifest` defaults to the folder's own. Raises
+    CheckpointError that names everything damaged, missing or not in the manifest.
     """
     folder = Path(folder)
     manifest = manifest or read_manifest(folder)
@@ -55,7 +55,7 @@ def verify_folder(
 def verify_source(
     plan: Plan, reader: Reader, hashes: Mapping[str, str], budget: Budget, progress: Progress | None = None
 ) -> None:
-    """Make every tensor of `plan` once more; raises CheckpointError that names those whose SHA-256 differs."""
+    """Compute every tensor of `plan` again. Raises CheckpointError that names those whose SHA-256 differs."""
     counter = Counter("recompute", plan.nbytes, progress)
     again = Workers(plan.tensors, reader, budget, NullSink(), counter).run()
     differing = [name for name, digest in again.items() if digest != hashes[name]]
@@ -77,7 +77,7 @@ def _compare(manifest: Manifest, tensors: Mapping[str, TensorInfo], files: Mappi
 
 
 def _compare_indices(manifest: Manifest, folder: Path) -> dict[str, str]:
-    """What is wrong with the files by which the Hub's and MindSpore's own loaders find tensors, by file."""
+    """Faults of the index files of the Hub's and MindSpore's loaders, by file."""
     files = {name: record.file for name, record in manifest.tensors.items()}
     names = (NAME_MAP_NAME, INDEX_NAME) if manifest.format == "safetensors" else (NAME_MAP_NAME,)
     problems = {}

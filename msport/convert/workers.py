@@ -1,4 +1,4 @@
-"""Making tensors: several workers, each carrying one tensor at a time from its sources to where it goes."""
+"""Makes tensors with several workers; each processes one tensor at a time, from its sources to the sink."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from msport.convert.tensors import OutputTensor
 from msport.convert.transforms import TRANSFORMS, Array, Reader
 from msport.progress import Counter
 
-# Small enough to be hashed while it is in the cache.
+# Small enough to be hashed while it is in the CPU cache.
 _READ_BACK_NBYTES = 1_000_000
 
 
@@ -28,7 +28,7 @@ class Hash(Protocol):
 
 
 class Workers:
-    """Makes tensors slab by slab, in parallel over tensors, and hands the slabs to a sink."""
+    """Makes tensors slab by slab, in parallel over tensors, and passes the slabs to a sink."""
 
     def __init__(
         self,
@@ -49,9 +49,9 @@ class Workers:
             self._arenas.put(Arena(budget.arena_nbytes))
 
     def run(self) -> dict[str, str]:
-        """The SHA-256 of each tensor; raises the first error once all workers have stopped.
+        """The SHA-256 of each tensor. Raises the first error when all workers have stopped.
 
-        That is an OverflowError, with the OutputTensor, where the dtype cannot hold a value.
+        If the dtype cannot hold a value, this is an OverflowError with the OutputTensor.
         """
         pool = ThreadPoolExecutor(self._workers, "msport-convert")
         try:
@@ -92,7 +92,7 @@ class Workers:
         return sha256
 
     def _resume(self, tensor: OutputTensor, arena: Arena, digest: Hash) -> int:
-        """Hashes what an earlier run has written of `tensor`; returns how many bytes that are."""
+        """Hashes the bytes of `tensor` that an earlier run has written; returns their number."""
         there = self._sink.begin(tensor)
         grid = TRANSFORMS[tensor.transform].grid(tensor)
         done = there if there == tensor.nbytes else grid.whole_rows(there) * grid.row_nbytes
@@ -105,7 +105,7 @@ class Workers:
         return done
 
     def _copy(self, tensor: OutputTensor, arena: Arena, digest: Hash, done: int) -> int:
-        """Lets the sink copy `tensor` from its source file and hashes the copy; returns how far that came."""
+        """Lets the sink copy `tensor` from its source file and hashes the copy; returns the number of copied bytes."""
         for begin, size in _pieces(done, tensor.nbytes, arena):
             if self._stop.is_set() or not self._sink.copy(tensor, begin, size):
                 return begin
@@ -121,7 +121,7 @@ class Workers:
 
 
 def slabs(tensor: OutputTensor, reader: Reader, arena: Arena, done: int = 0) -> Iterator[tuple[int, Array]]:
-    """What is left of `tensor` after `done` bytes, as pairs of byte offset and slab; a slab is valid until the next."""
+    """The rest of `tensor` after `done` bytes, as pairs of byte offset and slab. A slab is valid until the next one."""
     transform = TRANSFORMS[tensor.transform]
     grid = transform.grid(tensor)
     if done == tensor.nbytes:

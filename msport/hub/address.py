@@ -63,9 +63,8 @@ def _joined(url: str, location: str) -> str:
     """`location` as an absolute address; unchanged if it cannot be joined."""
     try:
         location = location.encode("latin-1").decode("utf-8")  # http.client reads headers as Latin-1
-        return (
-            location if _AMBIGUOUS.search(location) else urljoin(url, location)
-        )  # urlsplit silently removes these characters
+        # Urlsplit silently removes these characters.
+        return location if _AMBIGUOUS.search(location) else urljoin(url, location)
     except ValueError:
         return location
 

@@ -112,9 +112,8 @@ def _compile(compiler: list[str], sources: list[Path], target: Path) -> None:
     os.close(handle)
     try:
         _run([*compiler, *_FLAGS, *map(str, sources), "-o", temporary])
-        os.replace(
-            temporary, target
-        )  # two processes may compile at the same time: the last one wins, and both files are complete
+        # Two processes may compile at the same time: the last one wins, and both files are complete.
+        os.replace(temporary, target)
     finally:
         Path(temporary).unlink(missing_ok=True)
 

@@ -9,8 +9,8 @@ from msport.bench.measure.session import Session
 from msport.bench.measure.workload import Workload
 from msport.bench.measurements import Measurements
 from msport.report.chart import Mark, Row, Series, bar_chart, line_chart, row_chart
+from msport.report.formatting import number, percent
 from msport.report.frame import Point
-from msport.report.layout import number, percent
 from msport.report.marks import COLOURS, colour
 from msport.report.scale import Format, linear, measured
 from msport.sizing.units import format_size

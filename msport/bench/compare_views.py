@@ -12,10 +12,10 @@ from msport.bench.differences import OTHER_THING
 from msport.bench.figures import KINDS, Cell, Figure
 from msport.report.chart import Mark, bar_chart, row_chart
 from msport.report.chart import Row as ChartRow
-from msport.report.layout import INDENT, utc
+from msport.report.formatting import utc
 from msport.report.page import Banner, heading, remarks, render, section
 from msport.report.scale import linear
-from msport.report.table import Table
+from msport.report.table import INDENT, Table
 
 _WORDS = {"better": "better", "worse": "WORSE", "noise": "noise", "unknown": "no spread"}
 _MARKED = ("better", "worse")

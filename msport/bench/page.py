@@ -12,7 +12,7 @@ from msport.bench.measurements import Measurements
 from msport.bench.published import HEADING, published_about
 from msport.bench.tables import limit_table, ratio_table, result_table, startup_table
 from msport.bench.text import engine_lines
-from msport.report.layout import counted, number, utc
+from msport.report.formatting import counted, number, utc
 from msport.report.page import Banner, cards, remarks, render, section, settings
 from msport.report.table import Table
 

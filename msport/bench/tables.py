@@ -9,8 +9,8 @@ from msport.bench.measure.session import Result, Session, Startup
 from msport.bench.measure.statistics import Summary, median
 from msport.bench.measurements import Measurements
 from msport.bench.shares import Share, ratios
-from msport.report.layout import Row, number, percent
-from msport.report.table import Table
+from msport.report.formatting import number, percent
+from msport.report.table import Row, Table
 from msport.sizing.units import format_size
 
 _KEYS = ("dtype", "batch", "prompt", "new")

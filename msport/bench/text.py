@@ -13,8 +13,8 @@ from msport.bench.published import describe_published
 from msport.bench.shares import Share, ratios
 from msport.bench.suites import Unavailable
 from msport.bench.tables import limit_table, ratio_table, result_table, startup_table
-from msport.report.layout import INDENT, Row, counted, number, percent, table, utc
-from msport.report.table import Table
+from msport.report.formatting import counted, number, percent, utc
+from msport.report.table import INDENT, Row, Table, columns
 from msport.sizing.units import format_size
 
 # The figures that have a ratio beside the peer, and the name of that ratio.
@@ -101,15 +101,15 @@ def _titled(title: str, shown: Table) -> Iterator[str]:
 def _single_lines(report: Measurements, session: Session) -> Iterator[str]:
     """How the one session came up, and its one workload, beside its peer."""
     (result,), baseline = session.results, report.baseline_of(session)
-    yield from table(_startup_rows(session, baseline))
+    yield from columns(_startup_rows(session, baseline))
     yield ""
     yield result.workload.title
-    yield from table(_result_rows(result, None if baseline is None else baseline.results[0]))
+    yield from columns(_result_rows(result, None if baseline is None else baseline.results[0]))
     limits = report.limits_of(session)
     if limits is not None:
         yield ""
         yield "beside the limits measured in the same run"
-        yield from table(list(_limit_rows(limits, *report.shares_of(session, result))))
+        yield from columns(list(_limit_rows(limits, *report.shares_of(session, result))))
 
 
 def _startup_rows(session: Session, baseline: Session | None) -> list[Row]:

@@ -10,7 +10,8 @@ from typing import Any
 from msport.cli.tensor_patterns import pattern_name, summarise
 from msport.convert import Conversion, Plan
 from msport.convert.output_folder import occupied_space
-from msport.report.layout import counted, table
+from msport.report.formatting import counted
+from msport.report.table import columns
 from msport.sizing.free import free_disk
 from msport.sizing.units import format_size
 
@@ -73,10 +74,10 @@ def plan_text(conversion: Conversion, done_nbytes: int) -> str:
     plan, budget = conversion.plan, conversion.budget
     source = conversion.source.id if conversion.source.revision else conversion.source.folder
     lines = [f"{source}: {plan.architecture} to {_dtypes(plan)}, {plan.format}", "", "tensors"]
-    lines += table(_pattern_rows(plan), "><<<>")
-    lines += ["", "shards", *table(_shard_rows(plan), "<>><")]
+    lines += columns(_pattern_rows(plan), "><<<>")
+    lines += ["", "shards", *columns(_shard_rows(plan), "<>><")]
     if plan.dropped:
-        lines += ["", "dropped", *table([(dropped.name, dropped.reason) for dropped in plan.dropped], "<<")]
+        lines += ["", "dropped", *columns([(dropped.name, dropped.reason) for dropped in plan.dropped], "<<")]
     lines += [""] * bool(plan.rounded) + _rounded_lines(plan)
     lines += [
         "",

@@ -9,7 +9,7 @@ import click
 from msport.cli.completion import folders
 from msport.cli.interruption import telling
 from msport.cli.parameters import refuse_given
-from msport.report.layout import counted
+from msport.report.formatting import counted
 
 if TYPE_CHECKING:
     from msport.doctor import Check

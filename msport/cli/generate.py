@@ -21,7 +21,7 @@ from msport.errors import UsageError
 from msport.msmodels.sampling import SamplingConfig
 from msport.msmodels.tokenizer import load_tokenizer
 from msport.progress import Phases
-from msport.report.layout import counted
+from msport.report.formatting import counted
 
 if TYPE_CHECKING:
     from msport.msmodels.model import LanguageModel

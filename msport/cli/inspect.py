@@ -15,7 +15,8 @@ from msport.cli.progress import bytes_on_stderr
 from msport.cli.tensor_patterns import summarise
 from msport.convert import Inspection, inspect_path, verify_folder
 from msport.errors import name_in_text
-from msport.report.layout import counted, table
+from msport.report.formatting import counted
+from msport.report.table import columns
 from msport.sizing.units import format_size
 
 EXAMPLES = """\b
@@ -57,9 +58,9 @@ def command(path: str, every_tensor: bool, verify: bool, as_json: bool) -> None:
 
 def _text(inspection: Inspection, every_tensor: bool) -> list[str]:
     tensors = list(inspection.tensors.values())
-    lines = [f"{inspection.path}: {_kind(inspection)}", *table(_facts(inspection), "<<"), ""]
+    lines = [f"{inspection.path}: {_kind(inspection)}", *columns(_facts(inspection), "<<"), ""]
     rows = _tensor_rows(inspection, tensors) if every_tensor else _pattern_rows(tensors)
-    return lines + list(table(rows, "<<>" if every_tensor else "><<>"))
+    return lines + list(columns(rows, "<<>" if every_tensor else "><<>"))
 
 
 def _kind(inspection: Inspection) -> str:

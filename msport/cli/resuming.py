@@ -12,7 +12,7 @@ from msport.convert import Conversion
 from msport.convert.conversion import done_tensors
 from msport.convert.resume import kept_after
 from msport.errors import OutputError
-from msport.report.layout import counted
+from msport.report.formatting import counted
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from msport.cli.parameters import size
 from msport.cli.progress import bytes_on_stderr
 from msport.convert import inspect_path
 from msport.errors import UsageError
-from msport.report.layout import counted
+from msport.report.formatting import counted
 from msport.sample import write_sample
 from msport.sample.write import DTYPES
 from msport.sizing.units import format_size

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from msport.report import marks
+from msport.report.formatting import exact_percent, shortened
 from msport.report.frame import LEFT, LINE, RIGHT, TOP, WIDTH, Frame, Limit, Point, distinct, width_of
-from msport.report.layout import exact_percent, shortened
 from msport.report.scale import Format, Scale, linear, places
 
 _ROW = 25.0

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from msport.report import marks
-from msport.report.layout import display_width
+from msport.report.formatting import display_width
 from msport.report.scale import Scale
 
 WIDTH = marks.WIDTH

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from msport.report.layout import number, power_of_ten
+from msport.report.formatting import number, power_of_ten
 
 # Writes a value beside a tick or a mark.
 Format = Callable[[float], str]

@@ -1,4 +1,4 @@
-"""A table that a terminal and a page show alike."""
+"""Tables for a terminal and a page."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from html import escape
 from itertools import compress
 
-from msport.report import layout
-from msport.report.layout import Row
+from msport.report.formatting import display_width
+
+Row = tuple[str, ...]
+
+INDENT = "  "
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Table:
 
     def lines(self, indent: str = "") -> Iterator[str]:
         """For a terminal."""
-        return layout.table([self.head, *self.rows], self._sides, indent)
+        return columns([self.head, *self.rows], self._sides, indent)
 
     def html(self) -> str:
         """For a page."""
@@ -55,3 +58,27 @@ class Table:
     def _keep(self, kept: Sequence[bool]) -> Table:
         head, *rows = (tuple(compress(row, kept)) for row in (self.head, *self.rows))
         return replace(self, head=head, rows=rows, align="".join(compress(self._sides, kept)))
+
+
+def columns(rows: Sequence[Sequence[str]], align: str = "", indent: str = INDENT) -> Iterator[str]:
+    """Lines of `rows` in columns as wide as needed; `align` holds ``<`` or ``>`` for each column, by default ``<``.
+
+    A cell may have several lines; the last ones stand side by side.
+    """
+    lines = [line for row in rows for line in _lines(row)]
+    widths = [max(map(display_width, column)) for column in zip(*lines, strict=True)]
+    sides = align.ljust(len(widths), "<")
+    for row in lines:
+        cells = (_padded(cell, side, width) for cell, side, width in zip(row, sides, widths, strict=True))
+        yield (indent + "  ".join(cells)).rstrip()
+
+
+def _lines(row: Sequence[str]) -> Iterator[Sequence[str]]:
+    cells = [cell.split("\n") for cell in row]
+    depth = max(map(len, cells))
+    return zip(*([""] * (depth - len(cell)) + cell for cell in cells), strict=True)
+
+
+def _padded(cell: str, side: str, width: int) -> str:
+    space = " " * (width - display_width(cell))
+    return cell + space if side == "<" else space + cell

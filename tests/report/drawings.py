@@ -5,7 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
-from msport.report.layout import display_width
+from msport.report.formatting import display_width
 
 # Of the 12 pixels of the style: narrower than any sans-serif sets most letters, so that what leaves the paper does.
 _CHARACTER = 6.0

@@ -8,8 +8,8 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from msport.report.chart import Bin, Mark, Row, Series, bar_chart, distribution, line_chart, row_chart
+from msport.report.formatting import number
 from msport.report.frame import WIDTH, Point
-from msport.report.layout import number
 from msport.report.scale import decades, linear, measured, places
 
 

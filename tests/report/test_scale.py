@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msport.report.layout import exact_percent, number
+from msport.report.formatting import exact_percent, number
 from msport.report.scale import decades, linear, measured, places
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from msport.report.layout import counted, scientific, times
+from msport.report.formatting import counted, scientific, times
 from msport.validate.compare.departure import NOT_FINITE_THERE
 from msport.validate.compare.layers import LayerError, stands_out
 from msport.validate.compare.logits import BATCHED

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from msport.report import chart
+from msport.report.formatting import exact_percent, power_of_ten, scientific
 from msport.report.frame import Limit, Point
-from msport.report.layout import exact_percent, power_of_ten, scientific
 from msport.report.scale import Scale, decades, places
 from msport.validate.compare.layers import LayerError
 from msport.validate.compare.metrics import DIFFERENCE_EDGES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msport.report.layout import scientific, times, utc
+from msport.report.formatting import scientific, times, utc
 from msport.report.page import Banner, cards, heading, paragraph, remarks, render, section, settings
 from msport.validate.findings import Findings
 from msport.validate.verdict.sentences import describe_sides, verdict

@@ -6,8 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from msport.report.layout import Row, power_of_ten, scientific, shortened, times
-from msport.report.table import Table
+from msport.report.formatting import power_of_ten, scientific, shortened, times
+from msport.report.table import Row, Table
 from msport.validate.compare.layers import LayerError
 from msport.validate.compare.logits import BATCHED
 from msport.validate.compare.metrics import concatenate

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from msport.report import layout
-from msport.report.layout import utc
+from msport.report.formatting import utc
+from msport.report.table import columns
 from msport.validate.findings import Findings
 from msport.validate.verdict.sentences import describe_sides, verdict
 from msport.validate.views.tables import layer_table, operation_table, result_table, text_table, weight_table
@@ -23,7 +23,7 @@ def render_text(report: Findings) -> str:
 def _blocks(report: Findings) -> Iterator[Iterable[str]]:
     yield _header(report)
     if texts := text_table(report, _TEXT_WIDTH).rows:
-        yield layout.table(texts, indent="")
+        yield columns(texts, indent="")
     if report.results:
         yield result_table(report).without(_LEFT_OUT).lines()
     if report.layers:

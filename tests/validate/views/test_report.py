@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from report.drawings import outside
 
-from msport.report.layout import display_width
+from msport.report.formatting import display_width
 from msport.validate.compare.layers import LayerError, OperationError
 from msport.validate.compare.metrics import measure
 from msport.validate.compare.results import PromptResult

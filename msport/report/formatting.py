@@ -1,28 +1,11 @@
-"""Text for a terminal: rows in columns, and values in few characters."""
+"""Values as people read them, in few characters."""
 
 from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterator, Sequence
 
-Row = tuple[str, ...]
-
-INDENT = "  "
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def table(rows: Sequence[Sequence[str]], align: str = "", indent: str = INDENT) -> Iterator[str]:
-    """Lines of `rows` in columns as wide as needed; `align` holds ``<`` or ``>`` for each column, by default ``<``.
-
-    A cell may have several lines; the last ones stand side by side.
-    """
-    lines = [line for row in rows for line in _lines(row)]
-    widths = [max(map(display_width, column)) for column in zip(*lines, strict=True)]
-    sides = align.ljust(len(widths), "<")
-    for row in lines:
-        cells = (_padded(cell, side, width) for cell, side, width in zip(row, sides, widths, strict=True))
-        yield (indent + "  ".join(cells)).rstrip()
 
 
 def display_width(text: str) -> int:
@@ -84,17 +67,6 @@ def counted(number: int, noun: str, several: str | None = None) -> str:
 def utc(date: str) -> str:
     """A moment in UTC, written as ISO 8601, for people."""
     return date.replace("T", " ").replace("+00:00", " UTC")
-
-
-def _lines(row: Sequence[str]) -> Iterator[Sequence[str]]:
-    cells = [cell.split("\n") for cell in row]
-    depth = max(map(len, cells))
-    return zip(*([""] * (depth - len(cell)) + cell for cell in cells), strict=True)
-
-
-def _padded(cell: str, side: str, width: int) -> str:
-    space = " " * (width - display_width(cell))
-    return cell + space if side == "<" else space + cell
 
 
 def _columns(character: str) -> int:

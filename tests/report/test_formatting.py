@@ -1,35 +1,8 @@
-"""Text stands in straight columns, whatever it is written in."""
+"""Values are short, and nothing is said of them that is not so."""
 
 from __future__ import annotations
 
-from msport.report.layout import (
-    counted,
-    display_width,
-    number,
-    percent,
-    power_of_ten,
-    scientific,
-    shortened,
-    table,
-    times,
-    utc,
-)
-
-
-def test_columns_are_straight_beside_chinese_text() -> None:
-    lines = list(table([("prompt", "tokens"), ("模型移植", "7"), ("plain", "12"), ("e\u0301", "3")], "<>"))
-    assert {display_width(line) for line in lines} == {2 + 8 + 2 + 6}
-    assert lines[1].endswith("模型移植       7")
-
-
-def test_a_head_of_several_lines_ends_beside_the_others() -> None:
-    rows = [("dtype", "prefill\ntokens/s", "+-"), ("float32", "640.0", "1%")]
-    lines = ["          prefill", "dtype    tokens/s  +-", "float32     640.0  1%"]
-    assert list(table(rows, "<>>", indent="")) == lines
-
-
-def test_a_line_of_empty_cells_ends_without_spaces() -> None:
-    assert list(table([("a", "b"), ("long", "")], indent="")) == ["a     b", "long"]
+from msport.report.formatting import counted, number, percent, power_of_ten, scientific, shortened, times, utc
 
 
 def test_a_text_is_shortened_to_one_line_of_columns() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from msport.architectures import ModelConfig
 from msport.bench.measure import processes
-from msport.bench.measure.mindspore_device import PACKED, Device
 from msport.bench.measure.processes import WarmStart
 from msport.bench.measure.session import Compilation, Session, Startup, merge_sessions
 from msport.bench.measure.workload import Job
@@ -16,6 +15,7 @@ from msport.bench.measurements import Setup
 from msport.bench.report import BenchReport
 from msport.bench.suites import Group, Unavailable
 from msport.child import ChildError
+from msport.device import PACKED, Device
 from msport.errors import MsportError, UsageError, parameter
 from msport.progress import Progress
 from msport.sizing.fit import estimate, make_costs, only_portable

@@ -14,12 +14,11 @@ from msport.bench.caveats import collect_notes
 from msport.bench.execution import Plan, execute
 from msport.bench.measure import transformers_engine as peer
 from msport.bench.measure.machine import choose_cores, processor
-from msport.bench.measure.mindspore_device import PACKED
-from msport.bench.measure.processes import ask_device
 from msport.bench.measurements import Setup
 from msport.bench.report import BenchReport
 from msport.bench.suites import choose_shape, plan_groups
 from msport.checkpoint import Manifest, open_checkpoint, read_manifest
+from msport.device import PACKED, ask_device
 from msport.errors import UsageError
 from msport.progress import Progress
 from msport.report.document import utc_now
@@ -80,7 +79,7 @@ def benchmark(
     source, load = _baseline_folder(manifest, baseline, reference), os.getloadavg()[0]
     started = utc_now()
     asked = _several(dtype)
-    device = ask_device(asked or (), progress)
+    device = ask_device(asked or (), task="asking MindSpore for its device", progress=progress)
     best = PACKED if manifest.dtype == PACKED else device.dtype  # what load_model takes by itself
     dtypes = tuple(each for each in asked or (best,) if each not in device.refusals)
     if not dtypes:

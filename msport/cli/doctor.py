@@ -83,7 +83,7 @@ def command(
 def _check_ascend(
     folder: str | None, dtype: str | None, max_length: int, batch: int, timeout: float, as_json: bool
 ) -> int:
-    from msport.doctor import diagnose_ascend
+    from msport.doctor.ascend_graphs import diagnose_ascend
     from msport.errors import UsageError
 
     if folder is None:

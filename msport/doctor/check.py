@@ -1,18 +1,9 @@
-"""One thing examined, and all of them together."""
+"""One thing examined."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
-
-from msport import __version__
-from msport.report.document import to_json, utc_now
-
-if TYPE_CHECKING:
-    from msport.doctor.fitting import Fit  # which needs a working NumPy
-
-SCHEMA = "msport.doctor/2"
 
 _NAME_WIDTH = len("training step")
 
@@ -49,40 +40,3 @@ def warned(name: str, finding: str, remedy: str) -> Check:
 
 def failed(name: str, finding: str, remedy: str) -> Check:
     return Check(name, Status.FAIL, finding, remedy)
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """All checks, in the order in which they were made, and, if a model was given, how it fits.
-
-    `date` is when they were made, in UTC.
-    """
-
-    checks: tuple[Check, ...]
-    fit: Fit | None = None
-    date: str = field(default_factory=utc_now)
-
-    @property
-    def passed(self) -> bool:
-        """Whether no check failed; warnings may remain."""
-        return all(check.status is not Status.FAIL for check in self.checks)
-
-    def to_document(self) -> dict[str, Any]:
-        """As JSON values; docs/schemas/doctor.schema.json describes them."""
-        checks = [asdict(check) for check in self.checks]
-        fit = None if self.fit is None else self.fit.to_document()
-        made = {"date": self.date, "msport": __version__}
-        return {"schema": SCHEMA, **made, "passed": self.passed, "checks": checks, "fit": fit}
-
-    def to_json(self) -> str:
-        """`to_document` as one JSON text."""
-        return to_json(self.to_document())
-
-    @property
-    def counts(self) -> str:
-        """How many checks passed, warned and failed, as text."""
-        found = {status: sum(check.status is status for check in self.checks) for status in Status}
-        return ", ".join(f"{count} {status.value}" for status, count in found.items())
-
-    def __str__(self) -> str:
-        return "\n".join((*map(str, self.checks), self.counts))

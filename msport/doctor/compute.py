@@ -6,40 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from msport.bench.measure.mindspore_device import own_memory
-from msport.errors import UsageError
 from msport.progress import Progress
 
 _SEED = 0
 Array = np.ndarray[Any, Any]
-
-
-def describe_device(dtype: str | None, *, progress: Progress) -> dict[str, Any]:
-    """The fields of `msport.doctor.device.Device`; `dtype` is the one asked for, None for the device's best."""
-    import mindspore as ms
-
-    from msport.msmodels.loading import choose_dtype
-
-    target = ms.get_context("device_target")
-    return {
-        "target": target,
-        "number": ms.get_context("device_id"),
-        "count": ms.hal.device_count(target),
-        **own_memory(target),
-        "dtype": choose_dtype(None, target),
-        "refusal": _refusal(dtype, target),
-    }
-
-
-def _refusal(dtype: str | None, target: str) -> str | None:
-    """Why `target` cannot compute in `dtype`; None if it can."""
-    from msport.msmodels.loading import choose_dtype
-
-    try:
-        choose_dtype(dtype, target)
-    except UsageError as error:
-        return str(error)
-    return None
 
 
 def multiply(*, progress: Progress) -> float:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 from msport.child import call_in_child
+from msport.device import Device, ask_device
 from msport.doctor.check import Check, failed, passed
 from msport.errors import MsportError
 from msport.sizing.units import format_size
@@ -19,38 +17,22 @@ _REINSTALL = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
-    """Where MindSpore computes.
-
-    `memory` is the device's own in bytes and `free` what nobody has taken of it, None on the CPU or where it does not
-    tell; `dtype` is its best, and `refusal` says why it cannot compute in the one that was asked for.
-    """
-
-    target: str
-    number: int
-    count: int
-    memory: int | None
-    free: int | None
-    dtype: str
-    refusal: str | None
-
-
-def ask_device(dtype: str | None, timeout: float) -> tuple[Device | None, Check]:
-    """Imports MindSpore; the device, None if that fails."""
+def check_device(dtype: str | None, timeout: float) -> tuple[Device | None, Check]:
+    """Imports MindSpore; the device, None if that fails, and what it makes of `dtype`."""
     try:
-        answer: dict[str, Any] = _ask("describe_device", "importing MindSpore", timeout, dtype=dtype)
+        device = ask_device([dtype] if dtype else [], task="importing MindSpore", timeout=timeout)
     except MsportError as error:
         return None, failed("device", str(error), _REINSTALL)
-    device = Device(**answer)
-    count = "" if device.target == "CPU" else f", one of {device.count}"
+    count = "" if device.on_host else f", one of {device.count}"
     return device, passed("device", f"{device.target} {device.number}{count}, best dtype {device.dtype}{_room(device)}")
 
 
 def check_dtype(device: Device, dtype: str) -> Check:
     """Whether the device computes in `dtype`."""
-    if device.refusal is not None:
-        return failed("dtype", device.refusal, f"leave --dtype out: {device.dtype} is what this device does best")
+    if dtype in device.refusals:
+        return failed(
+            "dtype", device.refusals[dtype], f"leave --dtype out: {device.dtype} is what this device does best"
+        )
     return passed("dtype", f"{device.target} computes in {dtype}")
 
 
@@ -66,16 +48,12 @@ def check_train(timeout: float) -> Check:
 
 def _check_error(name: str, function: str, task: str, timeout: float) -> Check:
     try:
-        error: float = _ask(function, task, timeout)
+        error: float = call_in_child(f"msport.doctor.compute:{function}", {}, task=task, timeout=timeout)
     except MsportError as problem:
         return failed(name, str(problem), _REINSTALL)
     if not error <= TOLERANCE:  # a NaN is wrong too
         return failed(name, f"{task} is wrong: relative error {error:.1e}", "check the device's driver and CANN")
     return passed(name, f"{task} agrees with NumPy, relative error {error:.1e}")
-
-
-def _ask(function: str, task: str, timeout: float, **arguments: Any) -> Any:
-    return call_in_child(f"msport.doctor.compute:{function}", arguments, task=task, timeout=timeout)
 
 
 def _room(device: Device) -> str:

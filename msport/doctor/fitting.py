@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from msport.architectures import ModelConfig, load_config
+from msport.device import PACKED, Device
 from msport.doctor.check import Check, failed, passed, warned
 from msport.errors import MsportError
 from msport.sizing.costs import Costs
-from msport.sizing.fit import Need, estimate, make_costs, most_that_fits
+from msport.sizing.fit import Need, estimate, make_costs, most_that_fits, only_portable
 from msport.sizing.units import format_size
 
 # A context that most uses are content with, and the most sequences that are looked at together.
@@ -24,9 +25,9 @@ _TIGHT = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Where a model would stand: `nbytes` free of the device's own memory or of the host's, and the dtypes to choose.
+    """Where a model would stand: `nbytes` free of the device's own memory or of the host's (None: it does not tell).
 
-    None: the device does not tell. `portable`: none but portable operators are used.
+    `dtypes` are those to choose from, the device's best first. `portable`: none but portable operators are used.
     """
 
     nbytes: int | None
@@ -37,6 +38,10 @@ class Memory:
     @property
     def name(self) -> str:
         return "free device memory" if self.on_device else "free memory"
+
+    def costs(self, config: ModelConfig, dtype: str) -> Costs:
+        """The costs of `config` here; in mxfp4 experts are packed, and the rest is in the best dtype."""
+        return make_costs(config, self.dtypes[0] if dtype == PACKED else dtype, packed=dtype == PACKED)
 
     def need(self, costs: Costs, length: int, batch: int) -> Need:
         """What the model of `costs` needs here."""
@@ -51,9 +56,20 @@ class Memory:
         return most_that_fits(lambda batch: self.need(costs, length, batch).total, most, room)
 
 
+def choose_memory(device: Device | None, available: int, *, compiled: bool) -> Memory:
+    """The memory of `device`, or the host's, of which `available` bytes are free, on the CPU or without a device.
+
+    `compiled`: the CPU's own kernels are there.
+    """
+    if device is None or device.on_host:
+        return Memory(available, ("float32", "float16"), portable=only_portable() or not compiled)
+    dtypes = tuple(dict.fromkeys((device.dtype, "float16")))
+    return Memory(device.free, dtypes, on_device=True, portable=only_portable(on_device=True))
+
+
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A `dtype` (mxfp4: experts packed), batch and length with which the model fits and leaves some room."""
+class Run:
+    """A model loaded in `dtype` (mxfp4: experts packed) for `batch` sequences of `max_length` positions."""
 
     dtype: str
     batch: int
@@ -62,80 +78,63 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What the model needs as it was asked for, of how many bytes, and the `choices` there are."""
+    """What the run that was asked for needs, of which memory, and the `choices` that fit and leave some room."""
 
-    dtype: str
-    batch: int
-    max_length: int
+    asked: Run
     need: Need
     memory: Memory
-    choices: tuple[Choice, ...]
+    choices: tuple[Run, ...]
 
     def to_document(self) -> dict[str, Any]:
         """As JSON values; docs/schemas/doctor.schema.json describes them."""
-        need, choices = self.need, [{name: getattr(each, name) for name in Choice.__slots__} for each in self.choices]
         return {
-            "dtype": self.dtype,
-            "batch": self.batch,
-            "max_length": self.max_length,
-            "needed_nbytes": {
-                "weights": need.weights,
-                "caches": need.caches,
-                "workspace": need.workspace,
-                "total": need.total,
-            },
+            **asdict(self.asked),
+            "needed_nbytes": {**asdict(self.need), "total": self.need.total},
             "free_nbytes": self.memory.nbytes,
             "on_device": self.memory.on_device,
-            "choices": choices,
+            "choices": [asdict(choice) for choice in self.choices],
         }
 
 
 def check_fit(
-    folder: Path,
-    dtype: str,
-    max_length: int,
-    batch: int,
-    memory: Memory,
-    *,
-    packed: bool = False,
-    may_be_packed: bool = False,
+    folder: Path, asked: Run, memory: Memory, *, may_be_packed: bool = False
 ) -> tuple[list[Check], Fit | None]:
     """Whether config.json is supported, the model fits `memory`, and what of it would fit; None without a config.
 
-    `packed`: experts stay packed as MXFP4 where the family has them; `may_be_packed`: they could.
+    `may_be_packed`: the checkpoint holds packed experts.
     """
     try:
         config = load_config(folder)
     except MsportError as error:
         return [failed("model", str(error), "run msport inspect on the folder for more")], None
-    costs = make_costs(config, dtype, packed=packed)
+    asked = replace(asked, max_length=min(asked.max_length, config.max_position_embeddings))
+    costs = memory.costs(config, asked.dtype)
     shape = f"{config.architecture}, {config.num_hidden_layers} layers, hidden size {config.hidden_size}"
-    kind = f"MXFP4 and {dtype}" if packed else dtype
+    kind = f"MXFP4 and {costs.dtype}" if asked.dtype == PACKED else costs.dtype
     model = passed("model", f"{shape}, {format_size(costs.weight_bytes)} as {kind}")
-    length = min(max_length, config.max_position_embeddings)
-    choices = choose(config, dtype, batch, memory, packed=packed or may_be_packed)
-    fit = Fit("mxfp4" if packed else dtype, batch, length, memory.need(costs, length, batch), memory, choices)
+    choices = choose(config, asked.batch, memory, packed=may_be_packed or asked.dtype == PACKED)
+    fit = Fit(asked, memory.need(costs, asked.max_length, asked.batch), memory, choices)
     if memory.nbytes is None:
         remedy = "compare it with what npu-smi info shows as free"
         return [model, warned("fits", f"{_needs(fit)}; the device does not tell how much it has", remedy)], fit
     return [model, _check(fit, costs, memory.nbytes), advise(choices, config, memory.nbytes)], fit
 
 
-def choose(config: ModelConfig, dtype: str, batch: int, memory: Memory, *, packed: bool = False) -> tuple[Choice, ...]:
+def choose(config: ModelConfig, batch: int, memory: Memory, *, packed: bool = False) -> tuple[Run, ...]:
     """For each dtype the longest context of `batch` sequences, and the largest batch at a common length."""
     if memory.nbytes is None:
         return ()
     room, most = int((1 - _TIGHT) * memory.nbytes), config.max_position_embeddings
-    common, choices = min(COMMON_LENGTH, most), list[Choice]()
-    for kind, each in [("mxfp4", dtype)] * packed + [(each, each) for each in memory.dtypes]:
-        costs = make_costs(config, each, packed=kind == "mxfp4")
+    common, choices = min(COMMON_LENGTH, most), list[Run]()
+    for dtype in (PACKED, *memory.dtypes) if packed else memory.dtypes:
+        costs = memory.costs(config, dtype)
         longest = memory.longest(costs, most, batch, room)
         widest = memory.widest(costs, common, LARGEST_BATCH, room)
-        choices += [Choice(kind, batch, longest)] * bool(longest) + [Choice(kind, widest, common)] * bool(widest)
+        choices += [Run(dtype, batch, longest)] * bool(longest) + [Run(dtype, widest, common)] * bool(widest)
     return tuple(dict.fromkeys(choices))
 
 
-def advise(choices: Sequence[Choice], config: ModelConfig, available: int) -> Check:
+def advise(choices: Sequence[Run], config: ModelConfig, available: int) -> Check:
     """What to take, a dtype after the other."""
     if not choices:
         return failed(
@@ -149,10 +148,10 @@ def advise(choices: Sequence[Choice], config: ModelConfig, available: int) -> Ch
 
 
 def _needs(fit: Fit) -> str:
-    need = fit.need
+    need, asked = fit.need, fit.asked
     return (
-        f"{format_size(need.total)} (weights {format_size(need.weights)}, caches for {fit.max_length} tokens x batch"
-        f" {fit.batch} {format_size(need.caches)}, compiling and computing {format_size(need.workspace)})"
+        f"{format_size(need.total)} (weights {format_size(need.weights)}, caches for {asked.max_length} tokens x batch"
+        f" {asked.batch} {format_size(need.caches)}, compiling and computing {format_size(need.workspace)})"
     )
 
 
@@ -167,9 +166,9 @@ def _check(fit: Fit, costs: Costs, available: int) -> Check:
 
 def _how_to_fit(fit: Fit, costs: Costs, available: int) -> str:
     memory = fit.memory
-    shorter = memory.longest(costs, fit.max_length, fit.batch, available)
+    shorter = memory.longest(costs, fit.asked.max_length, fit.asked.batch, available)
     if shorter:
         return f"--max-length {shorter} fits"
-    if fit.batch > 1 and (shorter := memory.longest(costs, fit.max_length, 1, available)):
+    if fit.asked.batch > 1 and (shorter := memory.longest(costs, fit.asked.max_length, 1, available)):
         return f"--batch 1 with --max-length {shorter} fits"
     return f"the weights alone are too large: free {memory.name.removeprefix('free ')}, or use a machine with more"

@@ -16,11 +16,11 @@ from msport.architectures import ARCHITECTURES, ModelConfig, load_config
 from msport.architectures.gpt_oss import GptOssConfig
 from msport.checkpoint.manifest import FILE_NAME, read_manifest
 from msport.child import call_in_child
+from msport.device import PACKED
 from msport.errors import UsageError
 from msport.sizing.costs import Costs
 
 DTYPES = ("bfloat16", "float16")
-PACKED = "mxfp4"
 SCHEMA = "msport.ascend/1"
 
 _NORMS = ("norm.weight", "layernorm.weight")

@@ -25,6 +25,7 @@ from msport.checkpoint import dtypes, mxfp4
 from msport.checkpoint.dtypes import Array, DType
 from msport.checkpoint.index import Checkpoint, open_checkpoint
 from msport.checkpoint.manifest import read_manifest
+from msport.device import PACKED
 from msport.errors import CheckpointError, UsageError
 from msport.msmodels import chips, ops
 from msport.msmodels.engine import TURN, Graphs
@@ -36,8 +37,6 @@ from msport.msmodels.registry import build_network
 from msport.progress import Phases
 
 DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
-# Beside them: experts stay packed in memory and are decoded where they are used; the rest is the device's best.
-PACKED = "mxfp4"
 
 # Activations of these exceed 65504, float16's largest number: the residual stream of gpt-oss-120b reaches 45000.
 _OVERFLOW_IN_FLOAT16 = ("GptOssForCausalLM",)

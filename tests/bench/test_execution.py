@@ -15,18 +15,18 @@ from msport.bench import execution
 from msport.bench.execution import Plan, execute, refused, split
 from msport.bench.measure.limits import Limits
 from msport.bench.measure.loop import Run
-from msport.bench.measure.mindspore_device import Device
 from msport.bench.measure.processes import WarmStart
 from msport.bench.measure.session import Result, Session, merge_sessions
 from msport.bench.measure.workload import Job, Workload
 from msport.bench.report import BenchReport
 from msport.bench.suites import Group
 from msport.child import ChildError
+from msport.device import Device
 from msport.errors import UsageError
 from msport.progress import Progress
 
 GROUP = Group((WORKLOAD,), 104)
-CPU = Device("CPU", None, None, "float32", {"bfloat16": "no such kernels"})
+CPU = Device("CPU", 0, 1, None, None, "float32", {"bfloat16": "no such kernels"})
 
 
 @dataclass
@@ -150,14 +150,14 @@ def test_a_machine_that_cannot_be_measured_at_the_end_spoils_nothing() -> None:
 
 
 def test_a_peer_on_the_host_is_not_set_beside_the_limits_of_an_npu() -> None:
-    npu = Device("Ascend", 64 << 30, 60 << 30, "bfloat16", {})
+    npu = Device("Ascend", 0, 1, 64 << 30, 60 << 30, "bfloat16", {})
     report = _execute(Recorder(), dtypes=("bfloat16",), device=npu, source=Path("hub"))
     assert set(report.limits) == {"bfloat16"}
 
 
 def test_a_device_that_does_not_tell_its_memory_is_not_judged_by_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "available_memory", lambda: 10**3)
-    npu = Device("Ascend", None, None, "bfloat16", {})
+    npu = Device("Ascend", 0, 1, None, None, "bfloat16", {})
     group = replace(GROUP, optional=True)
     assert len(_execute(Recorder(), group, dtypes=("bfloat16",), device=npu).sessions) == 1
 

@@ -98,10 +98,9 @@ def test_json_is_one_document_as_its_schema_says(tmp_path: Path) -> None:
 
 
 def test_it_runs_without_numpy(tmp_path: Path) -> None:
-    path = _broken_packages(tmp_path)
     (tmp_path / "numpy").mkdir()
     (tmp_path / "numpy" / "__init__.py").write_text("raise ImportError('numpy is broken')")
-    result = _doctor(PYTHONPATH=path)
+    result = _doctor(PYTHONPATH=str(tmp_path))
     assert result.returncode == 1
     assert "numpy is broken" in result.stdout
     assert "Traceback" not in result.stdout + result.stderr

@@ -194,9 +194,9 @@ def test_generation_says_how_many_tokens_there_were_and_ends_the_line(
 
 
 def test_doctor_says_how_many_checks_there_were(msport: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from msport.doctor import examination
+    from msport.doctor import diagnosis
 
-    monkeypatch.setattr(examination, "check_compiler", lambda timeout: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(diagnosis, "check_compiler", lambda timeout: os.kill(os.getpid(), signal.SIGTERM))
     result = msport("doctor")
     assert result.status == 143
     lines = result.out.splitlines()

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from msport.architectures import load_config
+from msport.device import Device
 from msport.doctor.check import Check, Status
-from msport.doctor.fitting import Choice, Memory, advise, check_fit, choose
+from msport.doctor.fitting import Memory, Run, advise, check_fit, choose, choose_memory
 from msport.sizing.costs import Costs
 from msport.sizing.fit import estimate
 
@@ -22,7 +23,7 @@ def costs(converted: Path) -> Costs:
 
 def _fits(folder: Path, max_length: int, batch: int, available: int) -> Check:
     memory = Memory(available, ("float32", "float16"))
-    (model, fits, _), _ = check_fit(folder, "float32", max_length, batch, memory)
+    (model, fits, _), _ = check_fit(folder, Run("float32", batch, max_length), memory)
     assert model.status is Status.PASS
     return fits
 
@@ -33,7 +34,7 @@ def _needed(costs: Costs, max_length: int, batch: int) -> int:
 
 def test_an_architecture_that_is_not_supported_fails(copied: Path) -> None:
     (copied / "config.json").write_text(json.dumps({"architectures": ["NovelForCausalLM"]}))
-    (check,), fit = check_fit(copied, "float32", 4096, 1, Memory(10**12, ("float32",)))
+    (check,), fit = check_fit(copied, Run("float32", 1, 4096), Memory(10**12, ("float32",)))
     assert fit is None
     assert check.status is Status.FAIL
     assert "NovelForCausalLM" in check.finding
@@ -80,10 +81,10 @@ def test_every_part_of_what_is_needed_is_said(converted: Path) -> None:
 def test_each_dtype_that_fits_is_advised_with_a_length_and_a_batch_that_do_fit(costs: Costs) -> None:
     room = estimate(costs, 4096, 5).total
     memory = Memory(-(-10 * room // 9), ("float32", "float16"))  # float16 takes more on the CPU
-    single, several = choose(costs.config, "float32", 1, memory)
+    single, several = choose(costs.config, 1, memory)
     assert (single.dtype, single.batch) == ("float32", 1)
     assert _needed(costs, single.max_length, 1) <= room < _needed(costs, single.max_length + 1, 1)
-    assert several == Choice("float32", 5, 4096)
+    assert several == Run("float32", 5, 4096)
     check = advise((single, several), costs.config, room)
     assert check.status is Status.PASS
     expected = f"--dtype float32 --batch 1 --max-length {single.max_length} or --batch 5 --max-length 4096"
@@ -94,21 +95,30 @@ def test_a_model_that_fits_a_card_in_half_precision_only_is_told_so(costs: Costs
     large = replace(costs.config, vocab_size=4_000_000)
     available = int(1.2 * estimate(Costs(large, "float16"), 4096, 1, on_device=True).total)
     memory = Memory(available, ("float32", "float16"), on_device=True)
-    assert {choice.dtype for choice in choose(large, "float32", 1, memory)} == {"float16"}
+    assert {choice.dtype for choice in choose(large, 1, memory)} == {"float16"}
     assert advise((), large, 10**8).status is Status.FAIL
 
 
 def test_packed_experts_are_advised_beside_the_dtypes(converted: Path) -> None:
-    (*_, advice), fit = check_fit(converted, "float32", 512, 1, Memory(10**10, ("float32",)), packed=True)
+    (*_, advice), fit = check_fit(converted, Run("mxfp4", 1, 512), Memory(10**10, ("float32",)))
     assert advice.finding.startswith("--dtype mxfp4 ")
     assert "; --dtype float32 " in advice.finding
     assert fit is not None
-    assert fit.dtype == "mxfp4"
+    assert fit.asked.dtype == "mxfp4"
 
 
 def test_a_device_that_does_not_tell_its_memory_is_not_judged_by_the_hosts(converted: Path) -> None:
-    (_, fits), fit = check_fit(converted, "float16", 512, 1, Memory(None, ("float16",), on_device=True))
+    (_, fits), fit = check_fit(converted, Run("float16", 1, 512), Memory(None, ("float16",), on_device=True))
     assert fits.status is Status.WARN
     assert "the device does not tell how much it has" in fits.finding
     assert fit is not None
     assert (fit.memory.nbytes, fit.choices) == (None, ())
+
+
+def test_without_the_cpus_kernels_portable_operators_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MSPORT_OPS", "MSPORT_NATIVE"):
+        monkeypatch.delenv(name, raising=False)
+    assert not choose_memory(None, 10**9, compiled=True).portable
+    assert choose_memory(None, 10**9, compiled=False).portable
+    npu = Device("Ascend", 0, 1, 64 << 30, 60 << 30, "bfloat16", {})
+    assert choose_memory(npu, 10**9, compiled=False) == Memory(60 << 30, ("bfloat16", "float16"), on_device=True)

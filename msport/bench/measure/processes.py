@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from msport.bench.measure.limits import Limits
-from msport.bench.measure.mindspore_device import Device
 from msport.bench.measure.session import Session
 from msport.bench.measure.typed_json import parse
 from msport.bench.measure.workload import Job, shortened
@@ -30,12 +29,6 @@ class WarmStart:
     warm: Session
     cached: int
     cache_nbytes: int
-
-
-def ask_device(dtypes: Sequence[str], progress: Progress | None = None) -> Device:
-    """The device that MindSpore computes on, and which of `dtypes` it refuses."""
-    function, task = "msport.bench.measure.mindspore_device:describe", "asking MindSpore for its device"
-    return parse(Device, call_in_child(function, {"dtypes": list(dtypes)}, task=task, progress=progress))
 
 
 def measure_limits(dtype: str, cores: Sequence[int], progress: Progress | None = None) -> Limits:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msport.doctor.check import Check, Diagnosis, failed, passed
+from msport.doctor.check import Check, failed, passed
+from msport.doctor.diagnosis import Diagnosis
 from msport.errors import MsportError
 from msport.msmodels.ascend_check import AscendGraph, AscendReport, check_ascend
 from msport.sizing.units import format_size

@@ -1,4 +1,4 @@
-"""Every fact of a bug report is read from where Ascend's installers put it, and said to be missing where it is not."""
+"""What a bug report must say is read from where Ascend's installers put it, and said to be missing where it is not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from msport.doctor.check import Status
-from msport.doctor.facts import collect_facts
+from msport.doctor.environment import describe_environment
 
 # As npu-smi 25.5.1 prints it on a 910B3.
 OVERVIEW = """\
@@ -29,15 +29,15 @@ BOARD = """\
 """
 
 
-def facts(root: Path, environ: dict[str, str] | None = None) -> dict[str, str]:
-    checks = list(collect_facts(600, environ or {}, root))
+def described(root: Path, environ: dict[str, str] | None = None) -> dict[str, str]:
+    checks = list(describe_environment(600, environ or {}, root))
     assert all(check.status is Status.PASS for check in checks)
     return {check.name: check.finding for check in checks}
 
 
 def test_a_machine_without_ascend_is_told_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = facts(tmp_path)
+    found = described(tmp_path)
     assert set(found) == {"system", "environment"}
     assert found["environment"].startswith("none of Ascend")
 
@@ -45,7 +45,7 @@ def test_a_machine_without_ascend_is_told_nothing_of_it(tmp_path: Path, monkeypa
 def test_what_lacks_beside_a_toolkit_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "usr/local/Ascend/ascend-toolkit/latest").mkdir(parents=True)
-    found = facts(tmp_path)
+    found = described(tmp_path)
     for name in ("NPU driver", "NPU firmware", "NPU install", "CANN kernels", "npu-smi"):
         assert found[name].startswith("not installed"), name
 
@@ -60,7 +60,7 @@ def test_versions_are_read_from_the_installers_files(tmp_path: Path, monkeypatch
     }.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    found = facts(tmp_path)
+    found = described(tmp_path)
     assert found["system"].startswith("openEuler 22.03")
     assert found["NPU driver"] == "25.5.1, 7.35.23"
     assert found["CANN kernels"] == "8.5.0"
@@ -74,7 +74,7 @@ def test_npu_smi_tells_chips_memory_and_versions(tmp_path: Path, monkeypatch: py
     tool.write_text(f"#!/bin/sh\nif [ \"$2\" = -t ]; then {board}else cat <<'E'\n{overview}E\nfi\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    found = facts(tmp_path)
+    found = described(tmp_path)
     assert found["npu-smi"] == "25.5.1"
     assert found["NPU chips"] == "910B3 OK"
     assert found["NPU memory"] == "3415 of 65536 MB used"
@@ -84,5 +84,5 @@ def test_npu_smi_tells_chips_memory_and_versions(tmp_path: Path, monkeypatch: py
 def test_the_environment_is_told_without_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     environ = {"MSPORT_OPS": "portable", "ASCEND_HOME_PATH": "/opt/cann", "MS_TOKEN": "abc", "HOME": "/home/me"}
-    told = facts(tmp_path, environ)["environment"]
+    told = described(tmp_path, environ)["environment"]
     assert told == "ASCEND_HOME_PATH=/opt/cann MSPORT_OPS=portable MS_TOKEN=(hidden)"

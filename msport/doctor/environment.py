@@ -33,8 +33,10 @@ _VARIABLES = ("ASCEND", "MS_", "MSPORT_", "GLOG_", "HCCL_", "RANK_", "DEVICE_ID"
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|KEY", re.IGNORECASE)
 
 
-def collect_facts(timeout: float, environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Iterator[Check]:
-    """One passed check for each fact; commands that take more than `timeout` seconds count as silent.
+def describe_environment(
+    timeout: float, environ: Mapping[str, str] = os.environ, root: Path = Path("/")
+) -> Iterator[Check]:
+    """One passed check for each thing said; commands that take more than `timeout` seconds count as silent.
 
     Where there is nothing of Ascend, nothing of it is told.
     """

@@ -1,17 +1,16 @@
-"""The whole examination, on this machine and on broken ones: a broken package lies on the path before the real one."""
+"""All checks, on this machine and on broken ones: a broken package lies on the path before the real one."""
 
 from __future__ import annotations
 
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from bench.schemas import check_schema
 
-from msport.bench.measure.mindspore_device import own_memory
-from msport.doctor import Check, Status, device, diagnose, examination
+from msport.device import Device
+from msport.doctor import Check, Status, device, diagnose, diagnosis
 from msport.doctor.check import passed
 from msport.doctor.device import check_dtype, check_multiply, check_train
 
@@ -30,20 +29,20 @@ def _find(checks: tuple[Check, ...], name: str) -> Check:
 @pytest.fixture
 def nothing_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks that start MindSpore pass at once; tests/cli/test_doctor.py runs them all."""
-    cpu = device.Device("CPU", 0, 1, None, None, "float32", None)
-    monkeypatch.setattr(examination, "ask_device", lambda dtype, timeout: (cpu, passed("device", "CPU 0")))
+    cpu = Device("CPU", 0, 1, None, None, "float32", {})
+    monkeypatch.setattr(diagnosis, "check_device", lambda dtype, timeout: (cpu, passed("device", "CPU 0")))
     for name in ("check_multiply", "check_train", "check_compiler"):
-        monkeypatch.setattr(examination, name, lambda timeout, name=name: passed(name, "as if"))
+        monkeypatch.setattr(diagnosis, name, lambda timeout, name=name: passed(name, "as if"))
 
 
 @pytest.mark.usefixtures("nothing_computes")
 def test_every_check_is_reported_when_it_is_made() -> None:
     reported: list[Check] = []
-    diagnosis = diagnose(report=reported.append)
-    assert tuple(reported) == diagnosis.checks
+    made = diagnose(report=reported.append)
+    assert tuple(reported) == made.checks
     assert {"device", "check_multiply", "check_train", "check_compiler"} <= {check.name for check in reported}
-    assert diagnosis.fit is None
-    check_schema(json.loads(diagnosis.to_json()), "doctor.schema.json")
+    assert made.fit is None
+    check_schema(json.loads(made.to_json()), "doctor.schema.json")
 
 
 @pytest.mark.parametrize(
@@ -59,14 +58,14 @@ def test_a_broken_mindspore_is_a_failed_line_and_the_rest_is_still_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, timeout: float, finding: str
 ) -> None:
     _broken_mindspore(tmp_path, body, monkeypatch)
-    diagnosis = diagnose(timeout=timeout)
-    broken = _find(diagnosis.checks, "device")
+    made = diagnose(timeout=timeout)
+    broken = _find(made.checks, "device")
     assert broken.status is Status.FAIL
     assert finding in broken.finding
     assert broken.remedy is not None
-    assert not diagnosis.passed
-    assert {"NumPy", "memory", "disk", "CANN"} <= {check.name for check in diagnosis.checks}
-    assert "graph mode" not in {check.name for check in diagnosis.checks}
+    assert not made.passed
+    assert {"NumPy", "memory", "disk", "CANN"} <= {check.name for check in made.checks}
+    assert "graph mode" not in {check.name for check in made.checks}
 
 
 @pytest.mark.parametrize("error", [0.5, math.nan])
@@ -78,40 +77,17 @@ def test_a_device_that_computes_wrongly_fails(monkeypatch: pytest.MonkeyPatch, e
 
 
 def test_a_dtype_that_the_device_lacks_fails() -> None:
-    cpu = device.Device("CPU", 0, 1, None, None, "float32", "MindSpore has no bfloat16 kernels on CPU")
+    cpu = Device("CPU", 0, 1, None, None, "float32", {"bfloat16": "MindSpore has no bfloat16 kernels on CPU"})
     check = check_dtype(cpu, "bfloat16")
     assert check.status is Status.FAIL
     assert check.remedy == "leave --dtype out: float32 is what this device does best"
 
 
-def test_an_npu_is_initialised_before_it_is_asked_for_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    import mindspore
-
-    done: list[str] = []
-    zeros = mindspore.ops.zeros
-    monkeypatch.setattr(mindspore.ops, "zeros", lambda *size: done.append("operator") or zeros(*size))
-
-    def properties(number: int, target: str) -> SimpleNamespace:
-        return SimpleNamespace(total_memory=64 << 30, free_memory=60 << 30) if done else SimpleNamespace(total_memory=0)
-
-    monkeypatch.setattr(mindspore.hal, "get_device_properties", properties)
-    assert own_memory("Ascend") == {"memory": 64 << 30, "free": 60 << 30}
-    assert own_memory("CPU") == {"memory": None, "free": None}
-
-
-def test_a_device_that_says_nothing_of_its_memory_has_an_unknown_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    import mindspore
-
-    nothing = SimpleNamespace(total_memory=0, free_memory=0)
-    monkeypatch.setattr(mindspore.hal, "get_device_properties", lambda number, target: nothing)
-    assert own_memory("Ascend") == {"memory": None, "free": None}
-
-
 @pytest.mark.usefixtures("nothing_computes")
 def test_a_model_on_an_npu_is_judged_by_what_is_free_there(converted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    npu = device.Device("Ascend", 0, 8, 64 << 30, 10**8, "bfloat16", None)
-    monkeypatch.setattr(examination, "ask_device", lambda dtype, timeout: (npu, passed("device", "Ascend 0")))
-    diagnosis = diagnose(converted, max_length=64)
-    assert "of 100 MB free device memory" in _find(diagnosis.checks, "fits").finding
-    assert diagnosis.fit is not None
-    assert diagnosis.fit.to_document()["free_nbytes"] == 10**8
+    npu = Device("Ascend", 0, 8, 64 << 30, 10**8, "bfloat16", {})
+    monkeypatch.setattr(diagnosis, "check_device", lambda dtype, timeout: (npu, passed("device", "Ascend 0")))
+    made = diagnose(converted, max_length=64)
+    assert "of 100 MB free device memory" in _find(made.checks, "fits").finding
+    assert made.fit is not None
+    assert made.fit.to_document()["free_nbytes"] == 10**8

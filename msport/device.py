@@ -1,0 +1,91 @@
+"""The device that MindSpore computes on: what it is, in which dtypes it computes, and how much memory it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from msport.child import call_in_child
+from msport.errors import UsageError
+from msport.progress import Progress, Step
+
+# No dtype to compute in: experts stay packed in memory and are decoded where they are used, and the rest is the
+# device's best.
+PACKED = "mxfp4"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where MindSpore computes: the device `number` of `count` that are `target`s, as MindSpore names them.
+
+    `memory` is the device's own in bytes, `free` what nobody has taken of it; None where it has none, or does not tell.
+    `dtype` is its best, and `refusals` says of each dtype that it cannot compute in why.
+    """
+
+    target: str
+    number: int
+    count: int
+    memory: int | None
+    free: int | None
+    dtype: str
+    refusals: Mapping[str, str]
+
+    @property
+    def on_host(self) -> bool:
+        """Whether it computes in the host's memory, as the CPU does."""
+        return self.target == "CPU"
+
+
+def ask_device(
+    dtypes: Sequence[str], *, task: str, timeout: float | None = None, progress: Progress | None = None
+) -> Device:
+    """The device, and which of `dtypes` it refuses; asked in a process of its own, for MindSpore may crash or hang.
+
+    Raises `MsportError` where that process fails or takes more than `timeout` seconds, with `task` as what it did.
+    """
+    arguments = {"dtypes": list(dtypes)}
+    function = "msport.device:describe"
+    return Device(**call_in_child(function, arguments, task=task, timeout=timeout, progress=progress))
+
+
+def describe(dtypes: Sequence[str], *, progress: Progress) -> dict[str, Any]:
+    """The fields of `Device`, with refusals among `dtypes`; an unknown dtype is refused, too. Runs in a child."""
+    progress(Step("device"))
+    import mindspore as ms
+
+    from msport.msmodels.loading import choose_dtype
+
+    target: str = ms.get_context("device_target")
+    refusals = {}
+    for dtype in dtypes:
+        if dtype == PACKED:
+            continue
+        try:
+            choose_dtype(dtype, target)
+        except UsageError as error:
+            refusals[dtype] = str(error)
+    memory, free = own_memory(target)
+    return {
+        "target": target,
+        "number": ms.get_context("device_id"),
+        "count": ms.hal.device_count(target),
+        "memory": memory,
+        "free": free,
+        "dtype": choose_dtype(None, target),
+        "refusals": refusals,
+    }
+
+
+def own_memory(target: str) -> tuple[int | None, int | None]:
+    """Bytes that MindSpore's device `target` has, and has free; None for the CPU, and where it does not tell."""
+    if target == "CPU":
+        return None, None
+    import mindspore as ms
+
+    ms.ops.zeros((1,), ms.float32).asnumpy()  # an NPU says 0 until the first operator has initialised it
+    try:
+        found = ms.hal.get_device_properties(0, target)  # of the current device, whatever the number
+        return int(found.total_memory) or None, int(found.free_memory) or None
+    except (AttributeError, RuntimeError, ValueError, TypeError):
+        return None, None

@@ -9,7 +9,7 @@ from itertools import groupby
 
 from msport.report import marks
 from msport.report.formatting import exact_percent, shortened
-from msport.report.frame import LEFT, LINE, RIGHT, TOP, WIDTH, Frame, Limit, Point, distinct, width_of
+from msport.report.frame import BOTTOM, LEFT, LINE, RIGHT, TOP, WIDTH, Frame, Limit, Point, distinct, width_of
 from msport.report.scale import Format, Scale, linear, places
 
 _ROW = 25.0
@@ -100,7 +100,7 @@ def bar_chart(
     drawn = list(frame.axes(across, up))
     for value, label in places(len(groups) - 1, groups).ticks:
         for row, written in enumerate(label.split("\n")):
-            drawn.append(marks.text(LEFT + slot * (value + 0.5), frame.bottom + 17 + LINE * row, written))
+            drawn.append(marks.text(LEFT + slot * (value + 0.5), BOTTOM + 17 + LINE * row, written))
     wide = min(_WIDEST_BAR, 0.8 * slot / len(series))
     for number, (title, points) in enumerate(series):
         for place, (group, point) in enumerate(zip(groups, points, strict=True)):
@@ -119,11 +119,11 @@ def distribution(bins: Sequence[Bin], x: Scale, *, across: str, up: str, apart: 
     drawn = list(frame.axes(across, up))
     for each in bins:
         left, right, top = frame.across(each.low), frame.across(each.high), frame.up(each.value)
-        drawn.append(marks.bar("s0", left + 0.5, top, right - left - 1, frame.bottom - top, each.hover))
+        drawn.append(marks.bar("s0", left + 0.5, top, right - left - 1, BOTTOM - top, each.hover))
     if apart is not None:
         middle, top = WIDTH - RIGHT - _APART / 2, frame.up(apart.value)
-        drawn.append(marks.bar("bad", middle - 20, top, 40, frame.bottom - top, apart.hover))
-        drawn.append(marks.text(middle, frame.bottom + 17, apart.title, kind="note"))
+        drawn.append(marks.bar("bad", middle - 20, top, 40, BOTTOM - top, apart.hover))
+        drawn.append(marks.text(middle, BOTTOM + 17, apart.title, kind="note"))
     return marks.figure(WIDTH, frame.height, drawn, f"{up}, by {across}")
 
 
@@ -178,7 +178,7 @@ def _of_bar(
     frame: Frame, left: float, width: float, point: Point, kind: str, hover: str, show: Format
 ) -> Iterator[str]:
     top, value = frame.up(point.value), show(point.value)
-    yield marks.bar(kind, left + 1, top, width - 2, frame.bottom - top, f"{hover}: {value}")
+    yield marks.bar(kind, left + 1, top, width - 2, BOTTOM - top, f"{hover}: {value}")
     yield from frame.whisker(left + width / 2, point)
     if width_of(value) <= width:
         yield marks.text(left + width / 2, frame.up(point.high) - 5, value)

@@ -13,7 +13,7 @@ from msport.report.scale import Scale
 WIDTH = marks.WIDTH
 LEFT, RIGHT, TOP = 74.0, 16.0, 26.0
 LINE = 15.0  # from one line of text to the next
-_BOTTOM = 272.0
+BOTTOM = 272.0
 _LANE = 24.0  # above everything else, for what is not finite
 _CHARACTER = 6.6
 
@@ -52,13 +52,9 @@ class Frame:
     named: bool = True
 
     @property
-    def bottom(self) -> float:
-        return _BOTTOM
-
-    @property
     def height(self) -> float:
         rows = max([self.rows, *(row + 1 for _, _, row in self.labels())])
-        return _BOTTOM + LINE * rows + (26 if self.named else 8)
+        return BOTTOM + LINE * rows + (26 if self.named else 8)
 
     def across(self, value: float) -> float:
         return LEFT + (self.width - LEFT - self.right) * self.x.place(value)
@@ -68,7 +64,7 @@ class Frame:
         if not math.isfinite(value):
             return TOP + 6
         top = TOP + _LANE * self.lane
-        return _BOTTOM - (_BOTTOM - top) * self.y.place(value)
+        return BOTTOM - (BOTTOM - top) * self.y.place(value)
 
     def axes(self, across: str, up: str) -> Iterator[str]:
         """Lines and labels of both axes; `across` and `up` are their names."""
@@ -76,9 +72,9 @@ class Frame:
             yield marks.line("grid", LEFT, self.up(value), self.width - RIGHT, self.up(value))
             yield marks.text(LEFT - 8, self.up(value) + 4, label, "end")
         for at, label, row in self.labels():
-            yield marks.line("grid", at, _BOTTOM, at, _BOTTOM + 5 + LINE * row)
+            yield marks.line("grid", at, BOTTOM, at, BOTTOM + 5 + LINE * row)
             inside = min(at, self.width - width_of(label) / 2)
-            yield marks.text(inside, _BOTTOM + 17 + LINE * row, label)
+            yield marks.text(inside, BOTTOM + 17 + LINE * row, label)
         if self.lane:
             yield marks.text(LEFT - 8, TOP + 10, "not finite", "end", "note")
         yield marks.text(4, 12, up, "start", "axis")

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from msport.checkpoint import ShardWriter, TensorFile, safetensors
 from msport.checkpoint.dtypes import FLOAT32, INT32, DType
 from msport.errors import OutputError
+from msport.sizing.units import format_size
 from msport.validate.operations import EMBEDDING, OUTPUT
 from msport.validate.prompts import Prompt
 from msport.validate.reference.noise import Noise
@@ -167,6 +168,6 @@ def _reporting_a_full_disk(folder: Path, nbytes: int) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise OutputError(
-            f"{folder}: no room for {nbytes / 1e9:.1f} GB of reference values;"
+            f"{folder}: no room for {format_size(nbytes)} of reference values;"
             " set TMPDIR to a folder on a larger disk, or lower --max-length"
         ) from None

@@ -28,4 +28,4 @@ def test_the_walkthrough_passes_and_then_finds_what_was_broken_on_purpose() -> N
         assert re.search(r"^PASSED", printed, re.MULTILINE)
         assert re.search(r"^FAILED", printed, re.MULTILINE)
         assert "first to depart: layers.1, q_norm (1.0e+00): every token, 2 times the reference" in printed
-        assert "model.layers.1.self_attn.q_norm.weight has 32 of 32 elements" in printed
+        assert "model.layers.1.self_attn.q_norm.weight differs in 32 of 32 elements" in printed

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from msport.report.formatting import scientific, times, utc
 from msport.report.page import Banner, cards, heading, paragraph, remarks, render, section, settings
+from msport.sizing.units import format_size
 from msport.validate.findings import Findings
 from msport.validate.verdict.sentences import describe_sides, verdict
 from msport.validate.views.charts import difference_chart, layer_chart, operation_chart, position_chart, routing_chart
@@ -49,7 +50,7 @@ def _cards(report: Findings) -> Iterator[tuple[str, str]]:
     if report.seconds:
         yield "time", f"{sum(report.seconds.values()):,.0f} s"
     if report.peak_bytes is not None:
-        yield "peak memory", f"{report.peak_bytes / 1e9:.1f} GB"
+        yield "peak memory", format_size(report.peak_bytes)
 
 
 def _layers(report: Findings) -> Iterator[str]:

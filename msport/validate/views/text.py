@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from msport.report.formatting import utc
 from msport.report.table import columns
+from msport.sizing.units import format_size
 from msport.validate.findings import Findings
 from msport.validate.verdict.sentences import describe_sides, verdict
 from msport.validate.views.tables import layer_table, operation_table, result_table, text_table, weight_table
@@ -46,4 +47,4 @@ def _header(report: Findings) -> Iterator[str]:
         yield "  ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.seconds.items())
     if report.peak_bytes is not None:
         way = "one layer at a time, " if setup.streamed else ""
-        yield f"{way}peak memory {report.peak_bytes / 1e9:.2f} GB"
+        yield f"{way}peak memory {format_size(report.peak_bytes)}"

@@ -39,7 +39,7 @@ def main() -> None:
         ]
     comparison = compare([f"run {number}" for number in range(1, arguments.runs + 1)], reports)
     print(render_comparison(comparison))
-    changes = [change for several in comparison.changes for change in several if change.noise is not None]
+    changes = [change for each in comparison.others for change in each.changes if change.noise is not None]
     within_spread = sum(abs(change.change) <= max(SMALLEST, change.spread or 0.0) for change in changes)
     result = {
         "benchmark": "bench_repeat",

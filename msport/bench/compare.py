@@ -8,12 +8,12 @@ where the machine's own speed was another in the second, no less than it differs
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from msport.bench.caveats import UNSTEADY
-from msport.bench.differences import describe_differences
+from msport.bench.differences import Run, describe_differences
 from msport.bench.document import read_report
 from msport.bench.figures import KINDS, Cell, Figure, make_cells
 from msport.bench.measurements import Measurements
@@ -67,32 +67,38 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """The run in `files[0]` with each of the others: `changes[i]` and `notes[i]` belong to ``files[i + 1]``."""
+class Beside:
+    """A run beside the first one: what `changes`, and `notes` on what else differs."""
 
-    files: tuple[str, ...]
-    started: tuple[str, ...]
-    cells: tuple[tuple[Cell, ...], ...]
-    changes: tuple[tuple[Change, ...], ...]
-    notes: tuple[tuple[str, ...], ...]
+    run: Run
+    changes: tuple[Change, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The `first` run with each of the `others`."""
+
+    first: Run
+    others: tuple[Beside, ...]
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        return (self.first, *(each.run for each in self.others))
 
     def to_document(self) -> dict[str, Any]:
         """The comparison as JSON values; docs/schemas/bench-compare.schema.json describes them."""
         return {
             "schema": SCHEMA,
-            "before": {"file": self.files[0], "started": self.started[0]},
+            "before": {"file": self.first.file, "started": self.first.started},
             "comparisons": [
                 {
-                    "file": file,
-                    "started": started,
-                    "changes": [
-                        {name: getattr(each, name) for name in (*Change.__slots__, "verdict")} for each in changes
-                    ],
-                    "notes": list(notes),
+                    "file": each.run.file,
+                    "started": each.run.started,
+                    "changes": [{**asdict(change), "verdict": change.verdict} for change in each.changes],
+                    "notes": list(each.notes),
                 }
-                for file, started, changes, notes in zip(
-                    self.files[1:], self.started[1:], self.changes, self.notes, strict=True
-                )
+                for each in self.others
             ],
         }
 
@@ -111,19 +117,14 @@ def compare_files(paths: Sequence[Path]) -> Comparison:
 
 def compare(files: Sequence[str], reports: Sequence[Measurements]) -> Comparison:
     """The same for `reports` that are read already, or were just measured; `files` are their names."""
-    first, *others = reports
-    cells = [tuple(make_cells(report)) for report in reports]
-    drifts = [_drift(first, other) for other in others]
-    return Comparison(
-        tuple(files),
-        tuple(report.setup.started for report in reports),
-        tuple(cells),
-        tuple(tuple(_changes(cells[0], each, drift)) for each, drift in zip(cells[1:], drifts, strict=True)),
-        tuple(
-            tuple(describe_differences((files[0], file), (first, other), (cells[0], each), drift))
-            for file, other, each, drift in zip(files[1:], others, cells[1:], drifts, strict=True)
-        ),
-    )
+    first, *others = (Run(*pair, tuple(make_cells(pair[1]))) for pair in zip(files, reports, strict=True))
+    return Comparison(first, tuple(_beside(first, other) for other in others))
+
+
+def _beside(first: Run, other: Run) -> Beside:
+    drift = _drift(first.report, other.report)
+    changes = tuple(_changes(first.cells, other.cells, drift))
+    return Beside(other, changes, tuple(describe_differences(first, other, drift)))
 
 
 def relative_change(kind: str, before: float, after: float) -> float:

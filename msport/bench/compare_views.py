@@ -29,29 +29,25 @@ def render_comparison(comparison: Comparison) -> str:
 
 def render_comparison_page(comparison: Comparison) -> str:
     """The same with charts: each figure of all runs, and each change beside its noise."""
-    beside = list(zip(comparison.files[1:], comparison.changes, comparison.notes, strict=True))
-    first = comparison.files[0]
-    notes = list(dict.fromkeys(note for _, _, some in beside for note in some))
+    notes = list(dict.fromkeys(note for each in comparison.others for note in each.notes))
     cautions = [note for note in notes if is_caution(note) or note.endswith(OTHER_THING)]
     others = [note for note in notes if note not in cautions]
     body = [_files(comparison)]
     if others:
         body.append(section("What else differs", remarks(others)))
     body += list(_figures(comparison))
-    for file, changes, _ in beside:
-        body.append(section(f"All figures of {first} and {file}", _table(changes).html()))
+    for each in comparison.others:
+        title = f"All figures of {comparison.first.file} and {each.run.file}"
+        body.append(section(title, _table(each.changes).html()))
     banners = [_banner(comparison), *([Banner("caution", "CAUTION", cautions)] if cautions else [])]
     said = "the first run beside each of the others"
     return render("msport bench --compare", "comparison of runs", said, banners, body)
 
 
 def _banner(comparison: Comparison) -> Banner:
-    everything = [change for changes in comparison.changes for change in changes]
-    kind, word = _verdict(everything)
-    beside = zip(comparison.files[1:], comparison.changes, strict=True)
-    if len(comparison.changes) == 1:
-        return Banner(kind, word, [_summary(everything)])
-    return Banner(kind, word, [f"{file}: {_verdict(changes)[1]}, {_summary(changes)}" for file, changes in beside])
+    everything = [change for each in comparison.others for change in each.changes]
+    lines = [f"{each.run.file}: {_verdict(each.changes)[1]}, {_summary(each.changes)}" for each in comparison.others]
+    return Banner(*_verdict(everything), lines if len(lines) > 1 else [_summary(everything)])
 
 
 def _verdict(changes: Sequence[Change]) -> tuple[str, str]:
@@ -65,16 +61,16 @@ def _verdict(changes: Sequence[Change]) -> tuple[str, str]:
 
 
 def _lines(comparison: Comparison) -> Iterator[str]:
-    yield f"first: {comparison.files[0]} ({utc(comparison.started[0])})"
-    for index, changes in enumerate(comparison.changes):
+    yield f"first: {comparison.first.file} ({utc(comparison.first.started)})"
+    for each in comparison.others:
         yield ""
-        yield f"beside: {comparison.files[index + 1]} ({utc(comparison.started[index + 1])})"
+        yield f"beside: {each.run.file} ({utc(each.run.started)})"
         yield ""
-        if changes:
-            yield from _table_lines(changes)
+        if each.changes:
+            yield from _table_lines(each.changes)
             yield ""
-        yield from (f"note: {note}" for note in comparison.notes[index])
-        yield f"{_verdict(changes)[1]}: {_summary(changes)}"
+        yield from (f"note: {note}" for note in each.notes)
+        yield f"{_verdict(each.changes)[1]}: {_summary(each.changes)}"
 
 
 def _table_lines(changes: Sequence[Change]) -> Iterator[str]:
@@ -124,13 +120,12 @@ def _summary(changes: Sequence[Change]) -> str:
 def _figures(comparison: Comparison) -> Iterator[str]:
     """For each figure a chart with a bar for each run, in groups of workloads that fit a page."""
     for name in COMPARED:
-        cells = [cell for cell in comparison.cells[0] if name in cell.figures]
+        cells = [cell for cell in comparison.first.cells if name in cell.figures]
         charts = []
         for begin in range(0, len(cells), PER_CHART):
             some = cells[begin : begin + PER_CHART]
             series = [
-                (file, [point_of(_figure(others, cell, name)) for cell in some])
-                for file, others in zip(comparison.files, comparison.cells, strict=True)
+                (run.file, [point_of(_figure(run.cells, cell, name)) for cell in some]) for run in comparison.runs
             ]
             up, show = axis_of(name)
             charts.append(bar_chart([_label(cell) for cell in some], series, up=up, show=show))
@@ -141,12 +136,12 @@ def _figures(comparison: Comparison) -> Iterator[str]:
 
 def _changes(comparison: Comparison, name: str) -> Iterator[str]:
     """For each run beside the first a chart of how the figure changed."""
-    labels = {cell.title: _label(cell).replace("\n", ", ") for cell in comparison.cells[0]}
-    for file, changes in zip(comparison.files[1:], comparison.changes, strict=True):
-        judged = [each for each in changes if each.figure == name and each.noise is not None]
+    labels = {cell.title: _label(cell).replace("\n", ", ") for cell in comparison.first.cells}
+    for each in comparison.others:
+        judged = [change for change in each.changes if change.figure == name and change.noise is not None]
         if judged:
-            yield heading(f"{file} beside the first")
-            yield _change_chart([(labels[each.cell], each) for each in judged])
+            yield heading(f"{each.run.file} beside the first")
+            yield _change_chart([(labels[change.cell], change) for change in judged])
 
 
 def _change_chart(changes: Sequence[tuple[str, Change]]) -> str:
@@ -183,5 +178,4 @@ def _label(cell: Cell) -> str:
 
 
 def _files(comparison: Comparison) -> str:
-    rows = zip(comparison.files, map(utc, comparison.started), strict=True)
-    return Table(("run", "began"), list(rows), "<<").html()
+    return Table(("run", "began"), [(run.file, utc(run.started)) for run in comparison.runs], "<<").html()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 
 from msport.bench.caveats import is_caution
 from msport.bench.figures import Cell
@@ -26,27 +26,38 @@ _HASH_DIGITS = 12
 _SHOWN = 6
 
 
-def describe_differences(
-    files: tuple[str, str],
-    reports: tuple[Measurements, Measurements],
-    cells: tuple[Sequence[Cell], Sequence[Cell]],
-    drift: float,
-) -> Iterator[str]:
-    """A line for each difference of the `reports` in `files`; `drift` is that of the machine's own speed."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A benchmark that is compared: the name of its file, what was measured, and its figures."""
+
+    file: str
+    report: Measurements
+    cells: tuple[Cell, ...]
+
+    @property
+    def started(self) -> str:
+        return self.report.setup.started
+
+
+def describe_differences(first: Run, other: Run, drift: float) -> Iterator[str]:
+    """A line for each difference of two runs; `drift` is that of the machine's own speed."""
     if drift:
         yield f"the machine's own speed differs by {drift:.0%} between these runs: less than that is called noise"
-    setups = [_setup(report.setup) for report in reports]
+    setups = [_setup(run.report.setup) for run in (first, other)]
     for name, title in _SAME.items():
         was, became = (setup[name] for setup in setups)
         if was != became:
             yield f"{title} differs: {was}, then {became}; {OTHER_THING}"
-    before, after = map(_described, reports)
+    before, after = _described(first.report), _described(other.report)
     for name in sorted(before.keys() & after.keys()):
         if before[name] != after[name]:
             yield f"{name}: {before[name]}, then {after[name]}"
-    yield from _only_in_one(files, cells)
-    for file, report in zip(files, reports, strict=True):
-        yield from (f"{file}: {note}" for note in report.notes if is_caution(note))
+    if not _titles(first).keys() & _titles(other).keys():
+        yield "the two have nothing in common that was measured: compare runs of the same prompts, batches and dtypes"
+    yield from _lacking(first, other)
+    yield from _lacking(other, first)
+    for run in (first, other):
+        yield from (f"{run.file}: {note}" for note in run.report.notes if is_caution(note))
 
 
 def _setup(setup: Setup) -> dict[str, object]:
@@ -65,12 +76,14 @@ def _described(report: Measurements) -> dict[str, str]:
     return {name: " and ".join(values) for name, values in found.items()}
 
 
-def _only_in_one(files: tuple[str, str], cells: tuple[Sequence[Cell], Sequence[Cell]]) -> Iterator[str]:
-    titles = [{cell.key: cell.title for cell in each} for each in cells]
-    if not titles[0].keys() & titles[1].keys():
-        yield "the two have nothing in common that was measured: compare runs of the same prompts, batches and dtypes"
-    for file, own, other in zip(files, titles, reversed(titles), strict=True):
-        lacking = [title for key, title in own.items() if key not in other]
-        yield from (f"only {file} has {title}" for title in lacking[:_SHOWN])
-        if len(lacking) > _SHOWN:
-            yield f"only {file} has {len(lacking) - _SHOWN} others"
+def _lacking(run: Run, other: Run) -> Iterator[str]:
+    """What was measured in `run` alone."""
+    measured = _titles(other)
+    titles = [title for key, title in _titles(run).items() if key not in measured]
+    yield from (f"only {run.file} has {title}" for title in titles[:_SHOWN])
+    if len(titles) > _SHOWN:
+        yield f"only {run.file} has {len(titles) - _SHOWN} others"
+
+
+def _titles(run: Run) -> dict[object, str]:
+    return {cell.key: cell.title for cell in run.cells}

@@ -45,20 +45,20 @@ def _compare(*reports: BenchReport) -> Comparison:
 
 
 def _verdicts(comparison: Comparison) -> dict[str, str]:
-    return {each.figure: each.verdict for each in comparison.changes[0]}
+    return {each.figure: each.verdict for each in comparison.others[0].changes}
 
 
 def test_a_run_beside_itself_is_noise() -> None:
     comparison = _compare(GRID, GRID)
-    assert {abs(each.change) for each in comparison.changes[0]} == {0.0}
-    assert {each.verdict for each in comparison.changes[0]} == {"noise", "unknown"}
-    assert comparison.notes == ((),)
+    assert {abs(each.change) for each in comparison.others[0].changes} == {0.0}
+    assert {each.verdict for each in comparison.others[0].changes} == {"noise", "unknown"}
+    assert comparison.others[0].notes == ()
 
 
 def test_two_runs_of_the_same_thing_hardly_ever_disagree() -> None:
     generator, verdicts = np.random.default_rng(0), Counter[str]()
     for _ in range(200):
-        changes = _compare(_simulated(generator), _simulated(generator)).changes[0]
+        changes = _compare(_simulated(generator), _simulated(generator)).others[0].changes
         verdicts.update(each.verdict for each in changes if each.figure in ("prefill_rate", "decode_p50", "throughput"))
     assert verdicts["noise"] >= 0.97 * verdicts.total()
 
@@ -93,18 +93,18 @@ def test_a_machine_whose_speed_moved_excuses_no_more_than_it_moved() -> None:
     slower = Limits(tuple(replace(p, best=p.best / 2) for p in LIMITS.memory), LIMITS.arithmetic)
     other = replace(REPORT, limits={"float32": slower})
     comparison = _compare(REPORT, other)
-    changes = {each.figure: each for each in comparison.changes[0]}
+    changes = {each.figure: each for each in comparison.others[0].changes}
     assert changes["first_token"].noise == pytest.approx(1.0)
     assert changes["first_token"].spread == pytest.approx(0.1, abs=0.1)
     assert changes["peak_resident"].noise < 0.1
-    assert "the machine's own speed differs by 100%" in comparison.notes[0][0]
-    assert _compare(REPORT, REPORT).notes == ((),)
+    assert "the machine's own speed differs by 100%" in comparison.others[0].notes[0]
+    assert _compare(REPORT, REPORT).others[0].notes == ()
 
 
 def test_what_moved_within_a_run_stands_in_its_spread_and_excuses_nothing_more() -> None:
     disturbed = Limits(tuple(replace(p, best=p.best / 2) for p in LIMITS.memory), LIMITS.arithmetic)
     other = replace(REPORT, limits={"float32": LIMITS + disturbed})
-    assert _compare(REPORT, other).notes == ((),)
+    assert _compare(REPORT, other).others[0].notes == ()
 
 
 def test_without_a_spread_there_is_no_verdict() -> None:
@@ -118,7 +118,7 @@ def test_without_a_spread_there_is_no_verdict() -> None:
 def test_a_compilation_too_short_to_be_measured_has_no_change() -> None:
     for seconds in (0.0, -0.2):  # reports of earlier versions have negative ones
         startup = replace(STARTUP, cold=Compilation(seconds, 0.0))
-        changes = _compare(REPORT, replace(REPORT, sessions=(replace(SESSION, startup=startup),))).changes[0]
+        changes = _compare(REPORT, replace(REPORT, sessions=(replace(SESSION, startup=startup),))).others[0].changes
         assert "compile_cold" not in {each.figure for each in changes}
         assert "compile_warm" in {each.figure for each in changes}
 
@@ -130,7 +130,7 @@ def test_what_differs_between_the_runs_is_said() -> None:
         sessions=(replace(GRID.sessions[0], versions={"msport": "0.2.0", "mindspore": "2.10.0"}),),
         notes=("memory bandwidth: the machine's speed moved, repeat on an idle machine",),
     )
-    (notes,) = _compare(GRID, other).notes
+    notes = _compare(GRID, other).others[0].notes
     assert any("the processor differs: A processor, then Another one" in note for note in notes)
     assert any("the checkpoint differs" in note for note in notes)
     assert "msport: 0.1.0, then 0.2.0" in notes
@@ -140,7 +140,7 @@ def test_what_differs_between_the_runs_is_said() -> None:
 
 def test_other_operators_and_longer_caches_are_said_for_they_explain_a_change() -> None:
     portable = replace(SESSION, details={**SESSION.details, "operators": "portable"}, max_length=4096)
-    (notes,) = _compare(REPORT, replace(REPORT, sessions=(portable,))).notes
+    notes = _compare(REPORT, replace(REPORT, sessions=(portable,))).others[0].notes
     assert "msport's operators: cpu, then portable" in notes
     assert "msport's max length: 104, then 4096" in notes
 
@@ -148,7 +148,7 @@ def test_other_operators_and_longer_caches_are_said_for_they_explain_a_change() 
 def test_the_memory_of_each_length_is_compared_with_that_of_the_same_length() -> None:
     long = replace(SESSION, max_length=4096, peaks=(9_000_000_000,) * 2)
     report = replace(REPORT, sessions=(SESSION, long))
-    changes = [each for each in _compare(report, report).changes[0] if each.figure == "peak_resident"]
+    changes = [each for each in _compare(report, report).others[0].changes if each.figure == "peak_resident"]
     assert [each.before for each in changes] == [3e9, 9e9]
     assert "4096 positions, starting up" in changes[1].cell
 
@@ -165,7 +165,7 @@ def test_the_noise_that_is_shown_is_what_the_change_beside_it_is_judged_by() -> 
 
 def test_runs_with_nothing_in_common_are_told_so() -> None:
     half = replace(SESSION, dtype="float16")
-    (notes,) = _compare(REPORT, replace(REPORT, sessions=(half,), limits={"float16": LIMITS})).notes
+    notes = _compare(REPORT, replace(REPORT, sessions=(half,), limits={"float16": LIMITS})).others[0].notes
     assert notes[0].startswith("the two have nothing in common that was measured")
 
 
@@ -242,8 +242,7 @@ def test_a_report_read_from_its_file_is_compared_as_the_one_that_was_measured(tm
     for file, report in zip(files, reports, strict=True):
         file.write_text(report.to_json())
     read = compare_files(files)
-    assert read.changes == compare([str(file) for file in files], reports).changes
-    assert read.notes == compare([str(file) for file in files], reports).notes
+    assert read.to_document() == compare([str(file) for file in files], reports).to_document()
 
 
 def test_a_report_that_lacks_a_part_is_refused_by_name(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,14 @@ class Step:
 
 # Never called by two threads at the same time.
 Progress = Callable[[Step], None]
+
+
+def titled(title: str, progress: Progress | None) -> Progress | None:
+    """`progress` that gets `title` before the name of each phase; None for None."""
+    if progress is None:
+        return None
+    report = progress
+    return lambda step: report(replace(step, phase=f"{title} {step.phase}"))
 
 
 class Counter:

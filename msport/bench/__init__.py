@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from msport.bench.report import BenchReport
     from msport.bench.runner import benchmark
 
+# Imported when first used: a process that measures what an import takes should not have imported all of this before.
 _HOMES = {"BenchReport": "report", "Workload": "measure.workload", "benchmark": "runner"}
 
 __all__ = ["BenchReport", "Workload", "benchmark"]

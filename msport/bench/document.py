@@ -92,6 +92,6 @@ def _share(share: Share | None) -> dict[str, float] | None:
 
 
 def _ratios(report: Measurements, session: Session) -> list[Mapping[str, float]]:
-    """For each workload; empty where the peer has not run it."""
-    peer = report.baseline_of(session)
-    return [] if peer is None else [ratios(*pair) for pair in zip(session.results, peer.results, strict=True)]
+    """For each workload; empty where the baseline has not run it."""
+    baseline = report.baseline_of(session)
+    return [] if baseline is None else [ratios(*pair) for pair in zip(session.results, baseline.results, strict=True)]

@@ -1,4 +1,4 @@
-"""A plan carried out: for each dtype and batch size msport and its peer in turn, and the machine before and after."""
+"""A plan carried out: for each dtype and batch size msport and the baseline in turn; the machine before and after."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from msport.bench.suites import Group, Unavailable
 from msport.child import ChildError
 from msport.device import PACKED, Device
 from msport.errors import MsportError, UsageError, parameter
-from msport.progress import Progress
+from msport.progress import Progress, titled
 from msport.sizing.fit import estimate, make_costs, only_portable
 from msport.sizing.free import available_memory
 from msport.sizing.units import format_size
@@ -25,7 +25,7 @@ from msport.sizing.units import format_size
 # A long context whose prefill would take longer is left out unless somebody asks for it.
 PATIENCE_SECONDS = 600.0
 
-PEER_DTYPE = "float32"
+BASELINE_DTYPE = "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Plan:
     """Everything that is decided before the first measurement.
 
     Each of `groups` is measured in each of `dtypes`, with the processors `cores`, as often as `setup` says. `source` is
-    the folder with the peer's checkpoint, None without a peer.
+    the folder with the checkpoint of the baseline, None without one.
     """
 
     setup: Setup
@@ -62,11 +62,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A group in one dtype, measured; `peer_error` is why its peer was not."""
+    """A group in one dtype, measured; `baseline_error` is why the baseline was not."""
 
     session: Session
     baseline: Session | None
-    peer_error: MsportError | None
+    baseline_error: MsportError | None
 
 
 def execute(plan: Plan, progress: Progress | None = None) -> BenchReport:
@@ -75,70 +75,82 @@ def execute(plan: Plan, progress: Progress | None = None) -> BenchReport:
     Where something cannot be measured, the report says why; raises `MsportError` if nothing can.
     """
     _refuse_all(plan)
-    titled = _titled(plan, plan.dtypes[0], 0, progress)
-    beside = [PEER_DTYPE] if plan.source and plan.device.target == "CPU" else []
+    first = _group_progress(plan, plan.dtypes[0], 0, progress)
+    beside = [BASELINE_DTYPE] if plan.source and plan.device.target == "CPU" else []
     dtypes = dict.fromkeys((*map(plan.computed_in, plan.dtypes), *beside))
-    limits = {dtype: processes.measure_limits(dtype, plan.cores, titled) for dtype in dtypes}
+    limits = {dtype: processes.measure_limits(dtype, plan.cores, first) for dtype in dtypes}
+    parts, unavailable = _measure_groups(plan, progress)
+    notes = []
+    for dtype in dtypes:
+        try:
+            limits[dtype] += processes.measure_limits(dtype, plan.cores, first)
+        except ChildError as error:  # spoils nothing that was measured
+            notes.append(f"whether the machine kept its speed is not known: {error}")
+    return BenchReport(
+        plan.setup,
+        limits,
+        sessions=tuple(part.session for part in parts),
+        baselines=tuple(part.baseline for part in parts if part.baseline is not None),
+        unavailable=(*refused(plan.device, plan.groups), *unavailable),
+        notes=tuple(notes),
+        config=plan.config,
+    )
+
+
+def _measure_groups(plan: Plan, progress: Progress | None) -> tuple[list[Part], list[Unavailable]]:
+    """What was measured, and what could not be; raises the first error if nothing was measured."""
     parts: list[Part] = []
+    unavailable: list[Unavailable] = []
     errors: list[MsportError] = []
-    unavailable = refused(plan.device, plan.groups)
-    with_peer: set[int] = set()  # the peer runs once for each group, and what failed once is not tried again
+    tried: set[int] = set()  # the baseline runs once for each group, and what failed once is not tried again
     for dtype in plan.dtypes:
         before: Session | None = None
         for number, group in enumerate(plan.groups):
-            asks_peer = plan.source is not None and number not in with_peer
+            warm, asks_baseline = plan.warm_starts and before is None, plan.source is not None and number not in tried
+            shown = _group_progress(plan, dtype, number, progress)
             try:
                 _refuse(plan, group, dtype, before)
-                warm = plan.warm_starts and before is None
-                part = _measure_group(plan, group, dtype, warm, asks_peer, _titled(plan, dtype, number, progress))
+                part = _measure_group(plan, group, dtype, warm, asks_baseline, shown)
             except (ChildError, UsageError) as error:  # a crash, or what this machine or checkpoint cannot do
                 errors.append(error)
                 unavailable.append(_unavailable(group, dtype, error))
                 continue
             parts.append(part)
             before = part.session
-            with_peer.add(number)
-            if part.peer_error is not None:
-                unavailable.append(_unavailable(group, PEER_DTYPE, part.peer_error))
+            tried.add(number)
+            if part.baseline_error is not None:
+                unavailable.append(_unavailable(group, BASELINE_DTYPE, part.baseline_error))
     if not parts:
         raise errors[0]
-    notes = []
-    for dtype in dtypes:
-        try:
-            limits[dtype] += processes.measure_limits(dtype, plan.cores, titled)
-        except ChildError as error:  # spoils nothing that was measured
-            notes.append(f"whether the machine kept its speed is not known: {error}")
-    sessions = tuple(part.session for part in parts)
-    baselines = tuple(part.baseline for part in parts if part.baseline is not None)
-    return BenchReport(plan.setup, limits, sessions, baselines, tuple(unavailable), tuple(notes), plan.config)
+    return parts, unavailable
 
 
 def _measure_group(
-    plan: Plan, group: Group, dtype: str, warm: bool, asks_peer: bool, progress: Progress | None
+    plan: Plan, group: Group, dtype: str, warm: bool, asks_baseline: bool, progress: Progress | None
 ) -> Part:
-    """msport and its peer in turn, each time in a process of its own with a share of the repeats.
+    """msport and the baseline in turn, each time in a process of its own with a share of the repeats.
 
-    With `warm`, the last process of msport starts with a filled cache of graphs. Where the peer fails, what msport did
-    is worth no less.
+    With `warm`, the last process of msport starts with a filled cache of graphs. Where the baseline fails, what was
+    measured of msport counts all the same.
     """
     job = plan.job(group, dtype)
     shares = split(job.repeats, plan.setup.processes)
     shares, last = (shares[:-1], shares[-1]) if warm and len(shares) > 1 else (shares, 0)
-    peer = _Peer(replace(job, folder=str(plan.source)) if asks_peer else None, progress)
+    baseline = _Baseline(replace(job, folder=str(plan.source)) if asks_baseline else None, progress)
     ours = []
     for repeats in shares:
         ours.append(processes.measure_msport(replace(job, repeats=repeats), progress))
-        peer.measure(repeats)
+        baseline.measure(repeats)
     start = processes.measure_warm_start(replace(job, repeats=last), progress) if warm else None
     startup = _startup(ours, start)
     if start is not None and last:
         ours.append(start.warm)
-        peer.measure(last)
-    return Part(replace(merge_sessions(ours), startup=startup), peer.merged(), peer.error)
+        baseline.measure(last)
+    return Part(replace(merge_sessions(ours), startup=startup), baseline.merged(), baseline.error)
 
 
-class _Peer:
-    """What the peer did in each of its turns, up to the first that failed with `error`; nothing without a `job`."""
+class _Baseline:
+    """What the baseline did in each of its turns, up to the first that failed with `error`; nothing without a `job`."""
 
     def __init__(self, job: Job | None, progress: Progress | None) -> None:
         self.error: MsportError | None = None
@@ -176,12 +188,10 @@ def _compilation(session: Session) -> Compilation:
     return session.compilation
 
 
-def _titled(plan: Plan, dtype: str, number: int, progress: Progress | None) -> Progress | None:
+def _group_progress(plan: Plan, dtype: str, number: int, progress: Progress | None) -> Progress | None:
     """`progress` that says which of how many groups is measured."""
-    if progress is None or len(plan.groups) == 1:
-        return progress
-    report, title = progress, f"{dtype} {number + 1}/{len(plan.groups)}"
-    return lambda step: report(replace(step, phase=f"{title} {step.phase}"))
+    several = len(plan.groups) > 1
+    return titled(f"{dtype} {number + 1}/{len(plan.groups)}", progress) if several else progress
 
 
 def _refuse_all(plan: Plan) -> None:

@@ -46,7 +46,7 @@ class Measurements:
     """The outcome of a benchmark.
 
     `limits` holds the machine's own speed for each dtype that was measured; `sessions` one `Session` of msport for each
-    dtype and batch size, and `baselines` the peer once for each set of workloads, if one was asked for and ran.
+    dtype and batch size, and `baselines` one of Transformers for each set of workloads, if it was asked for and ran.
     `unavailable` is what could not be measured. `notes` say what limits what the figures mean. `config` is None in a
     report read from a file: bytes, operations and what was expected cannot be counted again.
     """
@@ -76,7 +76,7 @@ class Measurements:
         return estimate(self.costs(session), session.max_length, session.batch, portable=portable, on_device=on_device)
 
     def limits_of(self, session: Session) -> Limits | None:
-        """The machine's speed in the dtype of `session`; None for a peer on another device than was measured."""
+        """The machine's speed in the dtype of `session`; None for a baseline on another device than was measured."""
         return self.limits[session.dtype] if session.device == self.setup.device else None
 
     def shares_of(self, session: Session, result: Result) -> tuple[Share | None, Share | None]:
@@ -88,13 +88,15 @@ class Measurements:
         return decode_share(result, costs, limits), prefill_share(result, costs, limits)
 
     def baseline_of(self, session: Session) -> Session | None:
-        """The peer on the workloads of `session`."""
+        """The baseline on the workloads of `session`."""
         workloads = [result.workload for result in session.results]
-        same = (peer for peer in self.baselines if [result.workload for result in peer.results] == workloads)
+        same = (
+            baseline for baseline in self.baselines if [result.workload for result in baseline.results] == workloads
+        )
         return next(same, None)
 
     def pairs(self) -> Iterator[tuple[Session, Session]]:
-        """Each session that has a peer, beside it."""
+        """Each session that has a baseline, beside it."""
         for session in self.sessions:
-            if (peer := self.baseline_of(session)) is not None:
-                yield session, peer
+            if (baseline := self.baseline_of(session)) is not None:
+                yield session, baseline

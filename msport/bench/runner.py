@@ -12,8 +12,8 @@ from msport.architectures import load_config
 from msport.arguments import checked
 from msport.bench.caveats import collect_notes
 from msport.bench.execution import Plan, execute
-from msport.bench.measure import transformers_engine as peer
 from msport.bench.measure.machine import choose_cores, processor
+from msport.bench.measure.transformers_engine import BASELINES, check_installed
 from msport.bench.measurements import Setup
 from msport.bench.report import BenchReport
 from msport.bench.suites import choose_shape, plan_groups
@@ -114,12 +114,12 @@ def _several(value: object) -> tuple[Any, ...] | None:
 
 
 def _baseline_folder(manifest: Manifest, baseline: str | None, reference: str | Path | None) -> Path | None:
-    """Where the peer's checkpoint lies, found before anything long has started; None if no baseline was asked for."""
+    """Where the baseline's checkpoint is, found before anything long has started; None if no baseline was asked for."""
     if baseline is None and reference is not None:
         raise UsageError("only a baseline has a reference, which would be ignored; name the baseline, or leave it out")
     if baseline is None:
         return None
-    if baseline not in peer.BASELINES:
-        raise UsageError(f"baseline {baseline!r} is none of {', '.join(peer.BASELINES)}")
-    peer.check_installed()
+    if baseline not in BASELINES:
+        raise UsageError(f"baseline {baseline!r} is none of {', '.join(BASELINES)}")
+    check_installed()
     return find_reference(manifest, reference).folder

@@ -65,11 +65,11 @@ def limit_table(report: Measurements) -> Table:
 
 
 def ratio_table(report: Measurements) -> Table:
-    """How many times as fast as its peer each workload is."""
+    """How many times as fast as its baseline each workload is."""
     names = ("prefill", "first_token", "decode", "throughput")
     rows = []
-    for session, peer in report.pairs():
-        for result, theirs in zip(session.results, peer.results, strict=True):
+    for session, baseline in report.pairs():
+        for result, theirs in zip(session.results, baseline.results, strict=True):
             found = ratios(result, theirs)
             columns = (f"{found[name]:.2f}" if name in found else "" for name in names)
             rows.append((*_keys(session, result), *columns))

@@ -17,7 +17,7 @@ from msport.report.formatting import counted, number, percent, utc
 from msport.report.table import INDENT, Row, Table, columns
 from msport.sizing.units import format_size
 
-# The figures that have a ratio beside the peer, and the name of that ratio.
+# The figures that have a ratio beside the baseline, and the name of that ratio.
 _RATIOS = {"prefill_rate": "prefill", "first_token": "first_token", "decode_p50": "decode", "throughput": "throughput"}
 
 
@@ -99,7 +99,7 @@ def _titled(title: str, shown: Table) -> Iterator[str]:
 
 
 def _single_lines(report: Measurements, session: Session) -> Iterator[str]:
-    """How the one session came up, and its one workload, beside its peer."""
+    """How the one session came up, and its one workload, beside its baseline."""
     (result,), baseline = session.results, report.baseline_of(session)
     yield from columns(_startup_rows(session, baseline))
     yield ""
@@ -131,11 +131,11 @@ def _startup_rows(session: Session, baseline: Session | None) -> list[Row]:
     return [("", "msport", "baseline"), *((name, value, theirs.get(name, "")) for name, value in rows)]
 
 
-def _result_rows(result: Result, peer: Result | None) -> list[Row]:
+def _result_rows(result: Result, baseline: Result | None) -> list[Row]:
     ours = result_figures(result)
-    if peer is None:
+    if baseline is None:
         return [(KINDS[name].title, _value(name, figure)) for name, figure in ours.items()]
-    theirs, speedups = result_figures(peer), ratios(result, peer)
+    theirs, speedups = result_figures(baseline), ratios(result, baseline)
     rows: list[Row] = [("", "msport", "baseline", "times as fast")]
     for name, figure in ours.items():
         ratio = f"{speedups[_RATIOS[name]]:.2f}" if name in _RATIOS else ""

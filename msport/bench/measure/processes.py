@@ -12,7 +12,7 @@ from msport.bench.measure.session import Session
 from msport.bench.measure.typed_json import parse
 from msport.bench.measure.workload import Job, shortened
 from msport.child import call_in_child
-from msport.progress import Progress
+from msport.progress import Progress, titled
 
 # Neither msport's cache of graphs nor MindSpore's own, whatever the user has set.
 _NO_CACHE = {"MSPORT_GRAPH_CACHE": "off", "MS_COMPILER_CACHE_ENABLE": "0"}
@@ -41,20 +41,20 @@ def measure_limits(dtype: str, cores: Sequence[int], progress: Progress | None =
         task="measuring the machine",
         environment=environment,
         cores=cores,
-        progress=_titled("msport", progress),
+        progress=titled("msport:", progress),
     )
     return parse(Limits, answer)
 
 
 def measure_msport(job: Job, progress: Progress | None = None) -> Session:
     """msport on every workload of `job`, without a cache of graphs."""
-    return _measure(job, "msport_engine", f"the benchmark of {job.folder}", _NO_CACHE, _titled("msport", progress))
+    return _measure(job, "msport_engine", f"the benchmark of {job.folder}", _NO_CACHE, titled("msport:", progress))
 
 
 def measure_transformers(job: Job, progress: Progress | None = None) -> Session:
     """Transformers on every workload of `job`, whose folder holds the original checkpoint; in float32 on the CPU."""
-    task, titled = f"the baseline on {job.folder}", _titled("Transformers", progress)
-    return _measure(job, "transformers_engine", task, {}, titled)
+    task = f"the baseline on {job.folder}"
+    return _measure(job, "transformers_engine", task, {}, titled("Transformers:", progress))
 
 
 def measure_warm_start(job: Job, progress: Progress | None = None) -> WarmStart:
@@ -66,9 +66,9 @@ def measure_warm_start(job: Job, progress: Progress | None = None) -> WarmStart:
     task = f"compiling {job.folder}"
     with TemporaryDirectory(prefix="msport-bench-") as folder:
         environment = {"MSPORT_GRAPH_CACHE": folder, "MS_COMPILER_CACHE_ENABLE": ""}
-        filling = _measure(brief, "msport_engine", task, environment, _titled("fill cache", progress))
+        filling = _measure(brief, "msport_engine", task, environment, titled("fill cache:", progress))
         chosen = job if job.repeats else brief
-        warm = _measure(chosen, "msport_engine", task, environment, _titled("warm cache", progress))
+        warm = _measure(chosen, "msport_engine", task, environment, titled("warm cache:", progress))
         nbytes = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
     return WarmStart(filling, warm, warm.details["cached_graphs"], nbytes)
 
@@ -87,11 +87,3 @@ def _measure(job: Job, engine: str, task: str, environment: Mapping[str, str], p
 
 def _threads(cores: Sequence[int]) -> dict[str, str]:
     return {"MSPORT_THREADS": str(len(cores)), "OMP_NUM_THREADS": str(len(cores))}
-
-
-def _titled(title: str, progress: Progress | None) -> Progress | None:
-    """`progress` with `title` before each phase."""
-    if progress is None:
-        return None
-    report = progress
-    return lambda step: report(replace(step, phase=f"{title}: {step.phase}"))

@@ -1,4 +1,4 @@
-"""The peer's side of a benchmark: the same checkpoint in Transformers on PyTorch, in float32 on the CPU.
+"""The baseline of a benchmark: the same checkpoint in Transformers on PyTorch, in float32 on the CPU.
 
 Runs in a child process, never beside msport: the idle threads of one slow the other by a third. Attention is the
 implementation that Transformers chooses by itself, the cache its default one. The one module here that imports torch.

@@ -4,8 +4,9 @@ Pure data, no framework. The converter plans from these tables, ``inspect`` and 
 models take their sizes from the same configs, so that a family is described once.
 """
 
-from msport.architectures.config import ModelConfig
-from msport.architectures.registry import ARCHITECTURES, Architecture, get_architecture, load_config, read_config
+from msport.architectures.architecture import Architecture
+from msport.architectures.config import ModelConfig, SparseConfig
+from msport.architectures.registry import ARCHITECTURES, get_architecture, load_config, read_config
 from msport.architectures.rope import RopeConfig
 from msport.architectures.tensors import Dropped, Recipe, Weight
 
@@ -16,6 +17,7 @@ __all__ = [
     "ModelConfig",
     "Recipe",
     "RopeConfig",
+    "SparseConfig",
     "Weight",
     "get_architecture",
     "load_config",

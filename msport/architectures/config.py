@@ -14,9 +14,13 @@ SILU = ("silu", "swish")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """A parsed ``config.json``.
+    """A parsed ``config.json``: from it the table of tensors is made, and every layer of the network.
 
-    `windows` holds, per layer, how many tokens a query sees, itself included; None means all.
+    `windows` holds, per layer, how many tokens a query sees, itself included; None means all. The options from
+    `qkv_bias` on are what families add to the plain decoder. `qk_norm` normalises each head of queries and keys before
+    it is rotated; `sinks` adds one logit per head to the softmax. `attention_scale` multiplies the scores, None means
+    ``head_dim ** -0.5``. A soft-cap bounds x to ``cap * tanh(x / cap)``. `activation` is a name of
+    ``msmodels.layers.activations``.
     """
 
     architecture: str
@@ -32,12 +36,35 @@ class ModelConfig:
     tie_word_embeddings: bool
     rope: RopeConfig
     windows: tuple[int | None, ...]
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: bool = False
+    sinks: bool = False
+    attention_scale: float | None = None
+    attn_logit_softcapping: float | None = None
+    final_logit_softcapping: float | None = None
+    activation: str = "silu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SparseConfig(ModelConfig):
+    """A model with a mixture of experts in the layers of `sparse_layers`, and a dense feed-forward in the others.
+
+    A token's shares are those of a softmax over all experts; with `norm_topk_prob` those of the chosen ones sum to 1.
+    """
+
+    moe_intermediate_size: int
+    num_local_experts: int
+    num_experts_per_tok: int
+    norm_topk_prob: bool
+    sparse_layers: tuple[bool, ...]
 
 
 def parse_decoder(
     fields: ConfigFields, *, rope_theta: float, rms_norm_eps: float = 1e-6, tie_word_embeddings: bool = False
 ) -> dict[str, Any]:
-    """The shared fields except `architecture` and `windows`; the keywords are the family's Transformers defaults."""
+    """The fields up to `rope` but `architecture`; the keywords are what Transformers assumes for the family."""
     fields.fixed("partial_rotary_factor", 1.0, "msport rotates whole heads only")
     for name, value in (("is_causal", True), ("use_bidirectional_attention", False)):
         fields.fixed(name, value, "msport lets a token see only itself and earlier ones")

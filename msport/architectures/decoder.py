@@ -1,8 +1,11 @@
-"""Tensor rows that every family has: embedding, attention projections, norms, head."""
+"""Tensor rows that families share: embedding, attention, norms, feed-forward, head; and the table made of them."""
 
 from __future__ import annotations
 
-from msport.architectures.config import ModelConfig
+from collections.abc import Callable
+from typing import Any
+
+from msport.architectures.config import ModelConfig, SparseConfig
 from msport.architectures.tensors import Dropped, Weight, matrix, plain, stacked_experts, stacked_gate_up
 
 
@@ -25,39 +28,38 @@ def linear(name: str, inputs: int, outputs: int, *, bias: bool) -> list[Weight]:
     return weights
 
 
-def attention(config: ModelConfig, layer: int, *, qkv_bias: bool, output_bias: bool) -> list[Weight]:
-    """The four attention projections of `layer`."""
+def attention(config: ModelConfig, layer: int) -> list[Weight]:
+    """The four attention projections of `layer`, and the norms and sinks of heads where the config has them."""
     prefix = f"model.layers.{layer}.self_attn"
     queries = config.num_attention_heads * config.head_dim
     keys = config.num_key_value_heads * config.head_dim
-    return [
-        *linear(f"{prefix}.q_proj", config.hidden_size, queries, bias=qkv_bias),
-        *linear(f"{prefix}.k_proj", config.hidden_size, keys, bias=qkv_bias),
-        *linear(f"{prefix}.v_proj", config.hidden_size, keys, bias=qkv_bias),
-        *linear(f"{prefix}.o_proj", queries, config.hidden_size, bias=output_bias),
+    rows = [
+        *linear(f"{prefix}.q_proj", config.hidden_size, queries, bias=config.qkv_bias),
+        *linear(f"{prefix}.k_proj", config.hidden_size, keys, bias=config.qkv_bias),
+        *linear(f"{prefix}.v_proj", config.hidden_size, keys, bias=config.qkv_bias),
+        *linear(f"{prefix}.o_proj", queries, config.hidden_size, bias=config.output_bias),
     ]
+    if config.qk_norm:
+        rows += [plain(f"{prefix}.{name}.weight", config.head_dim) for name in ("q_norm", "k_norm")]
+    if config.sinks:
+        rows.append(plain(f"{prefix}.sinks", config.num_attention_heads))
+    return rows
 
 
-def head_norms(config: ModelConfig, layer: int) -> list[Weight]:
-    """RMSNorm weights over each head of the queries and keys of `layer`, ``[head_dim]`` each."""
-    prefix = f"model.layers.{layer}.self_attn"
-    return [plain(f"{prefix}.{name}.weight", config.head_dim) for name in ("q_norm", "k_norm")]
-
-
-def gated_mlp(config: ModelConfig, layer: int, *, bias: bool = False) -> list[Weight]:
+def gated_mlp(config: ModelConfig, layer: int) -> list[Weight]:
     """The gate, up and down projections of a dense feed-forward in `layer`."""
     prefix = f"model.layers.{layer}.mlp"
+    hidden, intermediate, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
     return [
-        *linear(f"{prefix}.gate_proj", config.hidden_size, config.intermediate_size, bias=bias),
-        *linear(f"{prefix}.up_proj", config.hidden_size, config.intermediate_size, bias=bias),
-        *linear(f"{prefix}.down_proj", config.intermediate_size, config.hidden_size, bias=bias),
+        *linear(f"{prefix}.gate_proj", hidden, intermediate, bias=bias),
+        *linear(f"{prefix}.up_proj", hidden, intermediate, bias=bias),
+        *linear(f"{prefix}.down_proj", intermediate, hidden, bias=bias),
     ]
 
 
-def routed_experts(
-    prefix: str, experts: int, hidden: int, intermediate: int, *, gate: str, up: str, down: str
-) -> list[Weight]:
-    """The router and the experts below `prefix`, which ship as three layers an expert, named `gate`, `up`, `down`."""
+def routed_experts(config: SparseConfig, prefix: str, *, gate: str, up: str, down: str) -> list[Weight]:
+    """The router and the experts below `prefix`; each expert ships as three layers named `gate`, `up` and `down`."""
+    experts, hidden, intermediate = config.num_local_experts, config.hidden_size, config.moe_intermediate_size
     expert = f"{prefix}.experts.{{e}}"
     return [
         *linear(f"{prefix}.gate", hidden, experts, bias=False),
@@ -76,6 +78,19 @@ def routed_experts(
 def norms(config: ModelConfig, layer: int, *names: str) -> list[Weight]:
     """RMSNorm weights of `layer`, ``[hidden_size]`` each."""
     return [plain(f"model.layers.{layer}.{name}.weight", config.hidden_size) for name in names]
+
+
+def weights(config: Any, feed_forward: Callable[[Any, int], list[Weight]] = gated_mlp) -> list[Weight]:
+    """The table of a decoder with one norm before attention and one before `feed_forward`, as most families have them.
+
+    `config` is the `ModelConfig` that `feed_forward` takes; that returns the rows of one layer.
+    """
+    rows = embedding_and_head(config)
+    for layer in range(config.num_hidden_layers):
+        rows += norms(config, layer, "input_layernorm", "post_attention_layernorm")
+        rows += attention(config, layer)
+        rows += feed_forward(config, layer)
+    return rows
 
 
 def dropped(config: ModelConfig) -> list[Dropped]:

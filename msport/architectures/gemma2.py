@@ -1,4 +1,4 @@
-"""Gemma2 (2B, 9B, 27B): soft-capped scores and logits, four norms a layer, alternating windows.
+"""Gemma2 (2B, 9B, 27B): soft-capped scores and logits, four norms per layer, alternating windows.
 
 Source: https://arxiv.org/abs/2408.00118 and ``transformers/models/gemma2``.
 """
@@ -6,14 +6,15 @@ Source: https://arxiv.org/abs/2408.00118 and ``transformers/models/gemma2``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msport.architectures.architecture import Architecture
 from msport.architectures.config import ModelConfig, layer_windows, parse_decoder
 from msport.architectures.decoder import attention, embedding_and_head, gated_mlp, norms
 from msport.architectures.fields import ConfigFields
 from msport.architectures.tensors import Weight
+from msport.architectures.tiny_config import tiny_config
 
 NAME = "Gemma2ForCausalLM"
 NORMS = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
@@ -28,65 +29,63 @@ _SILENT = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gemma2Config(ModelConfig):
-    attention_bias: bool
-    query_pre_attn_scalar: float
-    attn_logit_softcapping: float | None
-    final_logit_softcapping: float | None
-
-
-def parse(data: Mapping[str, Any], where: Path) -> Gemma2Config:
+def parse(data: Mapping[str, Any], where: Path) -> ModelConfig:
     fields = ConfigFields(data, where, silent=_SILENT)
     fields.choice("hidden_activation", ("gelu_pytorch_tanh",), "gelu_pytorch_tanh")
     shared = parse_decoder(fields, rope_theta=10000.0, tie_word_embeddings=True)
     layers = shared["num_hidden_layers"]
     alternating = tuple("full_attention" if layer % 2 else "sliding_attention" for layer in range(layers))
     layer_types = fields.layer_types("layer_types", layers, alternating)
-    return Gemma2Config(
+    attention_bias = fields.boolean("attention_bias", False)
+    return ModelConfig(
         architecture=NAME,
         **shared,
         windows=layer_windows(fields, layer_types, fields.optional_integer("sliding_window")),
-        attention_bias=fields.boolean("attention_bias", False),
-        query_pre_attn_scalar=fields.number("query_pre_attn_scalar", 256),
+        qkv_bias=attention_bias,
+        output_bias=attention_bias,
+        activation="gelu_tanh",
+        attention_scale=fields.number("query_pre_attn_scalar", 256) ** -0.5,
         attn_logit_softcapping=fields.optional_number("attn_logit_softcapping"),
         final_logit_softcapping=fields.optional_number("final_logit_softcapping"),
     )
 
 
-def weights(config: Gemma2Config) -> list[Weight]:
+def weights(config: ModelConfig) -> list[Weight]:
     rows = embedding_and_head(config)
     for layer in range(config.num_hidden_layers):
         rows += norms(config, layer, *NORMS)
-        rows += attention(config, layer, qkv_bias=config.attention_bias, output_bias=config.attention_bias)
+        rows += attention(config, layer)
         rows += gated_mlp(config, layer)
     return rows
 
 
 def sample_config() -> dict[str, Any]:
     """A tiny Gemma2: window 24, a query scale unlike head_dim, a cap on scores that random weights reach."""
-    return {
-        "architectures": [NAME],
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "attn_logit_softcapping": 10.0,
-        "final_logit_softcapping": 30.0,
-        "head_dim": 32,
-        "hidden_act": "gelu_pytorch_tanh",
-        "hidden_activation": "gelu_pytorch_tanh",
-        "hidden_size": 128,
-        "initializer_range": 0.02,
-        "intermediate_size": 192,
-        "max_position_embeddings": 8192,
-        "model_type": "gemma2",
-        "num_attention_heads": 8,
-        "num_hidden_layers": 4,
-        "num_key_value_heads": 4,
-        "query_pre_attn_scalar": 24,
-        "rms_norm_eps": 1e-06,
-        "rope_theta": 10000.0,
-        "sliding_window": 24,
-        "transformers_version": "4.42.4",
-        "use_cache": True,
-        "vocab_size": 1024,
-    }
+    return tiny_config(
+        NAME,
+        "gemma2",
+        attention_bias=False,
+        attn_logit_softcapping=10.0,
+        final_logit_softcapping=30.0,
+        head_dim=32,
+        hidden_act="gelu_pytorch_tanh",
+        hidden_activation="gelu_pytorch_tanh",
+        max_position_embeddings=8192,
+        num_key_value_heads=4,
+        query_pre_attn_scalar=24,
+        rms_norm_eps=1e-06,
+        rope_theta=10000.0,
+        sliding_window=24,
+        transformers_version="4.42.4",
+    )
+
+
+FAMILY = Architecture(
+    name=NAME,
+    model_type="gemma2",
+    title="Gemma2",
+    parse=parse,
+    sample_config=sample_config,
+    weights=weights,
+    network="gemma2",
+)

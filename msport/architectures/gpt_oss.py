@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msport.architectures import decoder
+from msport.architectures.architecture import Architecture
 from msport.architectures.config import ModelConfig, parse_decoder
-from msport.architectures.decoder import attention, embedding_and_head, linear, norms
 from msport.architectures.fields import ConfigFields
 from msport.architectures.tensors import Weight, mxfp4_experts, packed_experts, plain
+from msport.architectures.tiny_config import tiny_config
 from msport.checkpoint.mxfp4 import BLOCK_VALUES
 
 NAME = "GptOssForCausalLM"
@@ -51,6 +53,9 @@ def parse(data: Mapping[str, Any], where: Path) -> GptOssConfig:
         architecture=NAME,
         **shared,
         windows=tuple(window if kind == "sliding_attention" else None for kind in layer_types),
+        qkv_bias=True,
+        output_bias=True,
+        sinks=True,
         num_local_experts=experts,
         num_experts_per_tok=experts_per_tok,
         swiglu_limit=fields.number("swiglu_limit", 7.0),
@@ -59,53 +64,40 @@ def parse(data: Mapping[str, Any], where: Path) -> GptOssConfig:
 
 
 def weights(config: GptOssConfig) -> list[Weight]:
-    rows = embedding_and_head(config)
-    for layer in range(config.num_hidden_layers):
-        rows += norms(config, layer, "input_layernorm", "post_attention_layernorm")
-        rows += attention(config, layer, qkv_bias=True, output_bias=True)
-        rows.append(plain(f"model.layers.{layer}.self_attn.sinks", config.num_attention_heads))
-        rows += _experts(config, f"model.layers.{layer}.mlp")
-    return rows
+    return decoder.weights(config, _experts)
 
 
-def _experts(config: GptOssConfig, prefix: str) -> list[Weight]:
+def _experts(config: GptOssConfig, layer: int) -> list[Weight]:
+    prefix = f"model.layers.{layer}.mlp"
     experts, hidden, intermediate = config.num_local_experts, config.hidden_size, config.intermediate_size
     sizes = {"gate_up_proj": (hidden, 2 * intermediate), "down_proj": (intermediate, hidden)}
-    rows = linear(f"{prefix}.router", hidden, experts, bias=True)
+    rows = decoder.linear(f"{prefix}.router", hidden, experts, bias=True)
     for name, (inputs, outputs) in sizes.items():
-        layer = f"{prefix}.experts.{name}"
+        stack = f"{prefix}.experts.{name}"
         if config.packed_experts:
-            rows += packed_experts(layer, experts, inputs, outputs)
+            rows += packed_experts(stack, experts, inputs, outputs)
         else:
-            rows.append(mxfp4_experts(layer, experts, inputs, outputs))
-        rows.append(plain(f"{layer}_bias", experts, outputs))
+            rows.append(mxfp4_experts(stack, experts, inputs, outputs))
+        rows.append(plain(f"{stack}_bias", experts, outputs))
     return rows
 
 
 def sample_config() -> dict[str, Any]:
     """A tiny config with every feature of the 20b: window 24, YaRN without truncation, 8 experts."""
-    layers = 4
-    return {
-        "architectures": [NAME],
-        "attention_bias": True,
-        "attention_dropout": 0.0,
-        "experts_per_token": 4,
-        "head_dim": 32,
-        "hidden_act": "silu",
-        "hidden_size": 128,
-        "initial_context_length": 4096,
-        "initializer_range": 0.02,
-        "intermediate_size": 96,
-        "layer_types": ["full_attention" if layer % 2 else "sliding_attention" for layer in range(layers)],
-        "max_position_embeddings": 131072,
-        "model_type": "gpt_oss",
-        "num_attention_heads": 8,
-        "num_experts_per_tok": 4,
-        "num_hidden_layers": layers,
-        "num_key_value_heads": 2,
-        "num_local_experts": 8,
-        "output_router_logits": False,
-        "quantization_config": {
+    return tiny_config(
+        NAME,
+        "gpt_oss",
+        attention_bias=True,
+        experts_per_token=4,
+        head_dim=32,
+        initial_context_length=4096,
+        intermediate_size=96,
+        layer_types=["sliding_attention", "full_attention"] * 2,
+        max_position_embeddings=131072,
+        num_experts_per_tok=4,
+        num_local_experts=8,
+        output_router_logits=False,
+        quantization_config={
             "modules_to_not_convert": [
                 "model.layers.*.self_attn",
                 "model.layers.*.mlp.router",
@@ -114,8 +106,8 @@ def sample_config() -> dict[str, Any]:
             ],
             "quant_method": "mxfp4",
         },
-        "rms_norm_eps": 1e-05,
-        "rope_scaling": {
+        rms_norm_eps=1e-05,
+        rope_scaling={
             "beta_fast": 32.0,
             "beta_slow": 1.0,
             "factor": 32.0,
@@ -123,12 +115,22 @@ def sample_config() -> dict[str, Any]:
             "rope_type": "yarn",
             "truncate": False,
         },
-        "rope_theta": 150000,
-        "router_aux_loss_coef": 0.9,
-        "sliding_window": 24,
-        "swiglu_limit": 7.0,
-        "tie_word_embeddings": False,
-        "transformers_version": "4.55.0.dev0",
-        "use_cache": True,
-        "vocab_size": 1024,
-    }
+        rope_theta=150000,
+        router_aux_loss_coef=0.9,
+        sliding_window=24,
+        swiglu_limit=7.0,
+        tie_word_embeddings=False,
+        transformers_version="4.55.0.dev0",
+    )
+
+
+FAMILY = Architecture(
+    name=NAME,
+    model_type="gpt_oss",
+    title="gpt-oss",
+    parse=parse,
+    sample_config=sample_config,
+    weights=weights,
+    quantization=("mxfp4",),
+    network="gpt_oss",
+)

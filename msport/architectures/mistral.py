@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msport.architectures.architecture import Architecture
 from msport.architectures.config import SILU, ModelConfig, parse_decoder, uniform_windows
-from msport.architectures.decoder import attention, embedding_and_head, gated_mlp, norms
 from msport.architectures.fields import ConfigFields
-from msport.architectures.tensors import Weight
+from msport.architectures.tiny_config import tiny_config
 
 NAME = "MistralForCausalLM"
 
@@ -33,35 +33,26 @@ def parse(data: Mapping[str, Any], where: Path) -> ModelConfig:
     )
 
 
-def weights(config: ModelConfig) -> list[Weight]:
-    rows = embedding_and_head(config)
-    for layer in range(config.num_hidden_layers):
-        rows += norms(config, layer, "input_layernorm", "post_attention_layernorm")
-        rows += attention(config, layer, qkv_bias=False, output_bias=False)
-        rows += gated_mlp(config, layer)
-    return rows
-
-
 def sample_config() -> dict[str, Any]:
     """A tiny Mistral with v0.1's window, here 24, and Nemo's explicit head_dim, here twice hidden_size / heads."""
-    return {
-        "architectures": [NAME],
-        "attention_dropout": 0.0,
-        "head_dim": 32,
-        "hidden_act": "silu",
-        "hidden_size": 128,
-        "initializer_range": 0.02,
-        "intermediate_size": 192,
-        "max_position_embeddings": 32768,
-        "model_type": "mistral",
-        "num_attention_heads": 8,
-        "num_hidden_layers": 4,
-        "num_key_value_heads": 2,
-        "rms_norm_eps": 1e-05,
-        "rope_theta": 10000.0,
-        "sliding_window": 24,
-        "tie_word_embeddings": False,
-        "transformers_version": "4.42.0.dev0",
-        "use_cache": True,
-        "vocab_size": 1024,
-    }
+    return tiny_config(
+        NAME,
+        "mistral",
+        head_dim=32,
+        max_position_embeddings=32768,
+        rms_norm_eps=1e-05,
+        rope_theta=10000.0,
+        sliding_window=24,
+        tie_word_embeddings=False,
+        transformers_version="4.42.0.dev0",
+    )
+
+
+FAMILY = Architecture(
+    name=NAME,
+    model_type="mistral",
+    title="Mistral",
+    parse=parse,
+    sample_config=sample_config,
+    quantization=("fp8",),
+)

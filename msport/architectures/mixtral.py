@@ -6,14 +6,15 @@ Source: https://arxiv.org/abs/2401.04088 and ``transformers/models/mixtral``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msport.architectures.config import SILU, ModelConfig, parse_decoder, uniform_windows
-from msport.architectures.decoder import attention, embedding_and_head, norms, routed_experts
+from msport.architectures import decoder
+from msport.architectures.architecture import Architecture
+from msport.architectures.config import SILU, SparseConfig, parse_decoder, uniform_windows
 from msport.architectures.fields import ConfigFields
 from msport.architectures.tensors import Weight
+from msport.architectures.tiny_config import tiny_config
 
 NAME = "MixtralForCausalLM"
 
@@ -21,69 +22,61 @@ NAME = "MixtralForCausalLM"
 _SILENT = {"num_key_value_heads": 8}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MixtralConfig(ModelConfig):
-    num_local_experts: int
-    num_experts_per_tok: int
-
-
-def parse(data: Mapping[str, Any], where: Path) -> MixtralConfig:
+def parse(data: Mapping[str, Any], where: Path) -> SparseConfig:
     fields = ConfigFields(data, where, silent=_SILENT)
     fields.choice("hidden_act", SILU, "silu")
     fields.fixed("attention_bias", False, "Mixtral's projections have no biases")
     shared = parse_decoder(fields, rope_theta=1e6, rms_norm_eps=1e-5)
+    layers = shared["num_hidden_layers"]
     window = fields.optional_integer("sliding_window")
-    experts = fields.experts("num_local_experts", 8, layers=shared["num_hidden_layers"])
-    return MixtralConfig(
+    experts = fields.experts("num_local_experts", 8, layers=layers)
+    return SparseConfig(
         architecture=NAME,
         **shared,
-        windows=uniform_windows(fields, shared["num_hidden_layers"], window),
+        windows=uniform_windows(fields, layers, window),
         num_local_experts=experts,
         num_experts_per_tok=fields.integer("num_experts_per_tok", 2, maximum=experts),
+        moe_intermediate_size=shared["intermediate_size"],
+        norm_topk_prob=True,
+        sparse_layers=(True,) * layers,
     )
 
 
-def weights(config: MixtralConfig) -> list[Weight]:
-    rows = embedding_and_head(config)
-    for layer in range(config.num_hidden_layers):
-        rows += norms(config, layer, "input_layernorm", "post_attention_layernorm")
-        rows += attention(config, layer, qkv_bias=False, output_bias=False)
-        rows += routed_experts(
-            f"model.layers.{layer}.block_sparse_moe",
-            config.num_local_experts,
-            config.hidden_size,
-            config.intermediate_size,
-            gate="w1",
-            up="w3",
-            down="w2",
-        )
-    return rows
+def weights(config: SparseConfig) -> list[Weight]:
+    return decoder.weights(config, _experts)
+
+
+def _experts(config: SparseConfig, layer: int) -> list[Weight]:
+    prefix = f"model.layers.{layer}.block_sparse_moe"
+    return decoder.routed_experts(config, prefix, gate="w1", up="w3", down="w2")
 
 
 def sample_config() -> dict[str, Any]:
     """A tiny Mixtral: 8 experts, top-2, and a window, which the published ones leave out."""
-    return {
-        "architectures": [NAME],
-        "attention_dropout": 0.0,
-        "head_dim": 32,
-        "hidden_act": "silu",
-        "hidden_size": 128,
-        "initializer_range": 0.02,
-        "intermediate_size": 96,
-        "max_position_embeddings": 32768,
-        "model_type": "mixtral",
-        "num_attention_heads": 8,
-        "num_experts_per_tok": 2,
-        "num_hidden_layers": 4,
-        "num_key_value_heads": 2,
-        "num_local_experts": 8,
-        "output_router_logits": False,
-        "rms_norm_eps": 1e-05,
-        "rope_theta": 1000000.0,
-        "router_aux_loss_coef": 0.02,
-        "sliding_window": 24,
-        "tie_word_embeddings": False,
-        "transformers_version": "4.36.0.dev0",
-        "use_cache": True,
-        "vocab_size": 1024,
-    }
+    return tiny_config(
+        NAME,
+        "mixtral",
+        head_dim=32,
+        intermediate_size=96,
+        max_position_embeddings=32768,
+        num_experts_per_tok=2,
+        num_local_experts=8,
+        output_router_logits=False,
+        rms_norm_eps=1e-05,
+        rope_theta=1000000.0,
+        router_aux_loss_coef=0.02,
+        sliding_window=24,
+        tie_word_embeddings=False,
+        transformers_version="4.36.0.dev0",
+    )
+
+
+FAMILY = Architecture(
+    name=NAME,
+    model_type="mixtral",
+    title="Mixtral",
+    parse=parse,
+    sample_config=sample_config,
+    weights=weights,
+    network="mixtral",
+)

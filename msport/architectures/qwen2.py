@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msport.architectures.architecture import Architecture
 from msport.architectures.config import SILU, ModelConfig, layer_windows, parse_decoder
-from msport.architectures.decoder import attention, embedding_and_head, gated_mlp, norms
 from msport.architectures.fields import ConfigFields
-from msport.architectures.tensors import Weight
+from msport.architectures.tiny_config import tiny_config
 
 NAME = "Qwen2ForCausalLM"
 
@@ -25,7 +25,12 @@ def parse(data: Mapping[str, Any], where: Path) -> ModelConfig:
     fields.choice("hidden_act", SILU, "silu")
     fields.fixed("attention_bias", True, "Qwen2 has biases on q, k and v")
     shared = parse_decoder(fields, rope_theta=10000.0)
-    return ModelConfig(architecture=NAME, **shared, windows=qwen_windows(fields, shared["num_hidden_layers"]))
+    return ModelConfig(
+        architecture=NAME,
+        **shared,
+        windows=qwen_windows(fields, shared["num_hidden_layers"]),
+        qkv_bias=True,
+    )
 
 
 def qwen_windows(fields: ConfigFields, num_hidden_layers: int) -> tuple[int | None, ...]:
@@ -39,37 +44,28 @@ def qwen_windows(fields: ConfigFields, num_hidden_layers: int) -> tuple[int | No
     return layer_windows(fields, fields.layer_types("layer_types", num_hidden_layers, default), window)
 
 
-def weights(config: ModelConfig) -> list[Weight]:
-    rows = embedding_and_head(config)
-    for layer in range(config.num_hidden_layers):
-        rows += norms(config, layer, "input_layernorm", "post_attention_layernorm")
-        rows += attention(config, layer, qkv_bias=True, output_bias=False)
-        rows += gated_mlp(config, layer)
-    return rows
-
-
 def sample_config() -> dict[str, Any]:
     """A tiny Qwen2.5: tied embeddings, a window of 24 in the last two of four layers, YaRN as its model card has it."""
-    return {
-        "architectures": [NAME],
-        "attention_dropout": 0.0,
-        "hidden_act": "silu",
-        "hidden_size": 128,
-        "initializer_range": 0.02,
-        "intermediate_size": 192,
-        "max_position_embeddings": 32768,
-        "max_window_layers": 2,
-        "model_type": "qwen2",
-        "num_attention_heads": 8,
-        "num_hidden_layers": 4,
-        "num_key_value_heads": 2,
-        "rms_norm_eps": 1e-06,
-        "rope_scaling": {"factor": 4.0, "original_max_position_embeddings": 32768, "type": "yarn"},
-        "rope_theta": 1000000.0,
-        "sliding_window": 24,
-        "tie_word_embeddings": True,
-        "transformers_version": "4.43.1",
-        "use_cache": True,
-        "use_sliding_window": True,
-        "vocab_size": 1024,
-    }
+    return tiny_config(
+        NAME,
+        "qwen2",
+        max_position_embeddings=32768,
+        max_window_layers=2,
+        rms_norm_eps=1e-06,
+        rope_scaling={"factor": 4.0, "original_max_position_embeddings": 32768, "type": "yarn"},
+        rope_theta=1000000.0,
+        sliding_window=24,
+        tie_word_embeddings=True,
+        transformers_version="4.43.1",
+        use_sliding_window=True,
+    )
+
+
+FAMILY = Architecture(
+    name=NAME,
+    model_type="qwen2",
+    title="Qwen2",
+    parse=parse,
+    sample_config=sample_config,
+    quantization=("fp8",),
+)

@@ -2,130 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from msport.architectures import decoder, gemma2, gpt_oss, llama, mistral, mixtral, qwen2, qwen3, qwen3_moe
+from msport.architectures import gemma2, gpt_oss, llama, mistral, mixtral, qwen2, qwen3, qwen3_moe
+from msport.architectures.architecture import Architecture
 from msport.architectures.config import ModelConfig
-from msport.architectures.tensors import Dropped, Weight
 from msport.checkpoint import strict_json
 from msport.errors import ConfigError, UnsupportedError, quote
 
+_MODULES = (gpt_oss, llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, gemma2)
 
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """One family: how its config is read, which tensors it has, and a tiny config for samples and tests.
-
-    `parse` takes the JSON object and the path it came from; `weights` and `dropped` take the parsed config.
-    `models` are published checkpoints of the family and `features` what msport computes of it, both for tables that
-    people read. `quantization` lists the ``quant_method`` of ``quantization_config`` that `weights` has recipes for.
-    """
-
-    name: str
-    model_type: str
-    title: str
-    parse: Callable[[Mapping[str, Any], Path], ModelConfig]
-    weights: Callable[[Any], list[Weight]]
-    sample_config: Callable[[], dict[str, Any]]
-    models: tuple[str, ...]
-    features: tuple[str, ...]
-    dropped: Callable[[Any], list[Dropped]] = decoder.dropped
-    quantization: tuple[str, ...] = ()
-
-
-ARCHITECTURES: dict[str, Architecture] = {
-    architecture.name: architecture
-    for architecture in (
-        Architecture(
-            gpt_oss.NAME,
-            "gpt_oss",
-            "gpt-oss",
-            gpt_oss.parse,
-            gpt_oss.weights,
-            gpt_oss.sample_config,
-            models=("gpt-oss 20b, 120b",),
-            features=("MXFP4 and bfloat16 experts", "attention sinks", "alternating window", "YaRN"),
-            quantization=("mxfp4",),
-        ),
-        Architecture(
-            llama.NAME,
-            "llama",
-            "Llama",
-            llama.parse,
-            llama.weights,
-            llama.sample_config,
-            models=("Llama 2", "Llama 3, 3.1, 3.2, 3.3"),
-            features=("RoPE linear, YaRN, llama3", "biases", "tied head"),
-            quantization=("fp8",),
-        ),
-        Architecture(
-            mistral.NAME,
-            "mistral",
-            "Mistral",
-            mistral.parse,
-            mistral.weights,
-            mistral.sample_config,
-            models=("Mistral 7B v0.1 to v0.3", "Mistral Nemo"),
-            features=("window on every layer, or none", "explicit head_dim"),
-            quantization=("fp8",),
-        ),
-        Architecture(
-            mixtral.NAME,
-            "mixtral",
-            "Mixtral",
-            mixtral.parse,
-            mixtral.weights,
-            mixtral.sample_config,
-            models=("Mixtral 8x7B, 8x22B",),
-            features=("top-k experts, renormalised", "window on every layer, or none"),
-        ),
-        Architecture(
-            qwen2.NAME,
-            "qwen2",
-            "Qwen2",
-            qwen2.parse,
-            qwen2.weights,
-            qwen2.sample_config,
-            models=("Qwen2", "Qwen2.5, -Coder, -Math"),
-            features=("biases on q, k, v", "window from a layer on", "YaRN", "tied head"),
-            quantization=("fp8",),
-        ),
-        Architecture(
-            qwen3.NAME,
-            "qwen3",
-            "Qwen3",
-            qwen3.parse,
-            qwen3.weights,
-            qwen3.sample_config,
-            models=("Qwen3 0.6B to 32B",),
-            features=("normalised queries and keys", "explicit head_dim", "window from a layer on", "YaRN"),
-            quantization=("fp8",),
-        ),
-        Architecture(
-            qwen3_moe.NAME,
-            "qwen3_moe",
-            "Qwen3-MoE",
-            qwen3_moe.parse,
-            qwen3_moe.weights,
-            qwen3_moe.sample_config,
-            models=("Qwen3 30B-A3B, 235B-A22B", "Qwen3-Coder 30B-A3B, 480B-A35B"),
-            features=("top-k experts, renormalised or not", "dense layers among sparse ones", "YaRN"),
-            quantization=("fp8",),
-        ),
-        Architecture(
-            gemma2.NAME,
-            "gemma2",
-            "Gemma2",
-            gemma2.parse,
-            gemma2.weights,
-            gemma2.sample_config,
-            models=("Gemma 2 2B, 9B, 27B",),
-            features=("soft-caps on scores and logits", "four norms", "alternating window", "tied head"),
-        ),
-    )
-}
+ARCHITECTURES: dict[str, Architecture] = {module.FAMILY.name: module.FAMILY for module in _MODULES}
 
 
 def get_architecture(data: Mapping[str, Any], where: Path) -> Architecture:

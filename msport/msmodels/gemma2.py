@@ -9,9 +9,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-from msport.architectures.gemma2 import Gemma2Config
+from msport.architectures import ModelConfig
 from msport.checkpoint import dtypes
-from msport.msmodels.layers.activations import gelu_tanh
 from msport.msmodels.layers.attention import Attention, Step
 from msport.msmodels.layers.cache import CacheShape
 from msport.msmodels.layers.decoder import CausalLM
@@ -19,38 +18,34 @@ from msport.msmodels.layers.mlp import GatedMLP
 from msport.msmodels.layers.norm import RMSNorm
 
 
+def build(config: ModelConfig, cache: CacheShape) -> CausalLM:
+    """The final norm adds 1 to its weight, as those of the layers do; embeddings are scaled, and logits soft-capped."""
+    return CausalLM(
+        config,
+        cache,
+        lambda index: Gemma2DecoderLayer(config, cache, index),
+        embedding_scale=embedding_scale(config.hidden_size, cache.dtype),
+        unit_offset=True,
+    )
+
+
 class Gemma2Norm(RMSNorm):
     """Scales by 1 + weight, in float32."""
 
-    def __init__(self, config: Gemma2Config, cache: CacheShape) -> None:
+    def __init__(self, config: ModelConfig, cache: CacheShape) -> None:
         super().__init__(config.hidden_size, config.rms_norm_eps, dtype=cache.dtype, unit_offset=True)
-
-
-class Gemma2Attention(Attention):
-    """Attention with soft-capped scores, scaled by a number of the config's own."""
-
-    def __init__(self, config: Gemma2Config, cache: CacheShape, window: int | None) -> None:
-        super().__init__(
-            config,
-            cache,
-            window,
-            qkv_bias=config.attention_bias,
-            output_bias=config.attention_bias,
-            scale=config.query_pre_attn_scalar**-0.5,
-            softcap=config.attn_logit_softcapping,
-        )
 
 
 class Gemma2DecoderLayer(nn.Cell):
     """A norm before and after attention, and before and after the feed-forward."""
 
-    def __init__(self, config: Gemma2Config, cache: CacheShape, window: int | None) -> None:
+    def __init__(self, config: ModelConfig, cache: CacheShape, index: int) -> None:
         super().__init__()
         self.input_layernorm = Gemma2Norm(config, cache)
-        self.self_attn = Gemma2Attention(config, cache, window)
+        self.self_attn = Attention(config, cache, config.windows[index])
         self.post_attention_layernorm = Gemma2Norm(config, cache)
         self.pre_feedforward_layernorm = Gemma2Norm(config, cache)
-        self.mlp = GatedMLP(config.hidden_size, config.intermediate_size, gelu_tanh, dtype=cache.dtype)
+        self.mlp = GatedMLP(config, cache)
         self.post_feedforward_layernorm = Gemma2Norm(config, cache)
 
     def construct(self, hidden: Tensor, step: Step) -> Tensor:
@@ -58,18 +53,6 @@ class Gemma2DecoderLayer(nn.Cell):
         normalised, hidden = self.pre_feedforward_layernorm.add(hidden, self.post_attention_layernorm(attended))
         transformed = self.mlp(normalised)
         return hidden + self.post_feedforward_layernorm(transformed)
-
-
-class Gemma2ForCausalLM(CausalLM):
-    def __init__(self, config: Gemma2Config, cache: CacheShape) -> None:
-        super().__init__(
-            config,
-            cache,
-            lambda index: Gemma2DecoderLayer(config, cache, config.windows[index]),
-            softcap=config.final_logit_softcapping,
-            embedding_scale=embedding_scale(config.hidden_size, cache.dtype),
-            unit_offset=True,
-        )
 
 
 def embedding_scale(hidden_size: int, dtype: ms.Type) -> float:

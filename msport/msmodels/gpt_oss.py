@@ -12,19 +12,20 @@ from msport.architectures.gpt_oss import GptOssConfig
 from msport.checkpoint.mxfp4 import BLOCK_BYTES, BLOCK_VALUES
 from msport.msmodels import ops
 from msport.msmodels.layers.activations import ClampedSwiGLU
-from msport.msmodels.layers.attention import Attention
 from msport.msmodels.layers.cache import CacheShape
 from msport.msmodels.layers.decoder import CausalLM, PreNormLayer
 from msport.msmodels.layers.linear import Linear
 from msport.msmodels.layers.parameters import weight
 
 
-class GptOssAttention(Attention):
-    """Attention with biases on all four projections and one sink logit per head."""
+def build(config: GptOssConfig, cache: CacheShape) -> CausalLM:
+    return CausalLM(config, cache, lambda index: GptOssDecoderLayer(config, cache, index))
 
-    def __init__(self, config: GptOssConfig, cache: CacheShape, window: int | None) -> None:
-        super().__init__(config, cache, window, qkv_bias=True, output_bias=True)
-        self.sinks = weight(config.num_attention_heads, dtype=cache.dtype)
+
+class GptOssDecoderLayer(PreNormLayer):
+    def __init__(self, config: GptOssConfig, cache: CacheShape, index: int) -> None:
+        super().__init__(config, cache, index)
+        self.mlp = GptOssMLP(config, cache)
 
 
 class GptOssExperts(nn.Cell):
@@ -95,12 +96,3 @@ class GptOssMLP(nn.Cell):
     def construct(self, hidden: Tensor) -> Tensor:
         routing, indices = ops.top_k_softmax(self.router(hidden), self.num_experts_per_tok)
         return self.experts(hidden, indices, routing)
-
-
-class GptOssForCausalLM(CausalLM):
-    def __init__(self, config: GptOssConfig, cache: CacheShape) -> None:
-        def layer(index: int) -> PreNormLayer:
-            attention = GptOssAttention(config, cache, config.windows[index])
-            return PreNormLayer(config, cache, attention, GptOssMLP(config, cache))
-
-        super().__init__(config, cache, layer)

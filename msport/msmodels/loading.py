@@ -15,7 +15,6 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor
 from mindspore.common import np_dtype
-from mindspore.nn.utils import no_init_parameters
 
 from msport.architectures import ARCHITECTURES, ModelConfig, Weight, load_config
 from msport.architectures.gpt_oss import GptOssConfig
@@ -33,7 +32,7 @@ from msport.msmodels.layers.cache import CacheShape
 from msport.msmodels.layers.decoder import CausalLM
 from msport.msmodels.layers.parameters import interleaved_axis
 from msport.msmodels.model import LanguageModel
-from msport.msmodels.registry import build_network
+from msport.msmodels.network import build_network
 from msport.progress import Phases
 
 DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
@@ -77,8 +76,7 @@ def load_model(
         cache = CacheShape(batch_size, max_length, min(prefill_chunk, max_length), DTYPES[dtype])
         configure(device)
         operators = ops.bind(device, cache.dtype)
-        with no_init_parameters():
-            network = build_network(config, cache)
+        network = build_network(config, cache)
         with open_checkpoint(folder) as checkpoint:
             place_weights(network, config, checkpoint, dtypes.by_name(dtype))
         return LanguageModel(

@@ -16,7 +16,6 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor
-from mindspore.nn.utils import no_init_parameters
 from mindspore.train import mind_ir_pb2
 
 from msport.architectures import load_config
@@ -25,7 +24,7 @@ from msport.errors import UnsupportedError, UsageError
 from msport.msmodels import ops
 from msport.msmodels.layers.cache import CacheShape
 from msport.msmodels.layers.decoder import CausalLM
-from msport.msmodels.registry import build_network
+from msport.msmodels.network import build_network
 from msport.progress import Progress, Step
 
 DTYPES = {"bfloat16": ms.bfloat16, "float16": ms.float16, "float32": ms.float32}
@@ -59,8 +58,7 @@ def build_graphs(
     cache = CacheShape(batch, max_length, chunk, DTYPES[dtype])
     ms.set_context(mode=ms.GRAPH_MODE, jit_syntax_level=ms.STRICT)
     operators = ops.bind("Ascend", cache.dtype)
-    with no_init_parameters():
-        network = build_network(config, cache)
+    network = build_network(config, cache)
     graphs = {}
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)  # MindSpore leaves its analysis of a rejected graph in the current folder

@@ -54,8 +54,8 @@ def test_nemo_has_heads_smaller_than_hidden_size_over_heads() -> None:
 
 
 def test_gemma2_scales_queries_by_a_number_of_its_own() -> None:
-    assert parse("google/gemma-2-2b").query_pre_attn_scalar == 256
-    assert parse("google/gemma-2-27b").query_pre_attn_scalar == 144
+    assert parse("google/gemma-2-2b").attention_scale == 256**-0.5
+    assert parse("google/gemma-2-27b").attention_scale == 144**-0.5
 
 
 def test_gemma2_ties_its_head_though_its_config_does_not_say_so() -> None:

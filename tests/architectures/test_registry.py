@@ -28,12 +28,6 @@ def test_a_sample_config_names_its_family_and_fills_its_table(architecture: Arch
     assert not {row.name for row in architecture.dropped(config)} & set(sources)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=lambda architecture: architecture.title)
-def test_a_family_says_which_models_it_covers(architecture: Architecture) -> None:
-    assert architecture.models
-    assert architecture.features
-
-
 def test_an_unknown_architecture_is_refused_with_those_there_are_and_the_nearest() -> None:
     data = {**ARCHITECTURES["Qwen3MoeForCausalLM"].sample_config(), "architectures": ["Qwen3NextForCausalLM"]}
     with pytest.raises(UnsupportedError) as error:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from docs.documents import DOCUMENTS, ROOT, blocks
-from docs.support import chinese_table, table
+from msport.architectures import ARCHITECTURES
 from msport.msmodels.tokenizer import load_tokenizer
 from msport.sample.chat import chat_format
 from msport.sample.tokenizers import tokenizer_files
@@ -72,9 +72,10 @@ def test_the_chinese_readme_shows_the_same_commands() -> None:
     assert [block for block in blocks(CHINESE) if block[0] in RUN] == runnable
 
 
-@pytest.mark.parametrize(("readme", "shown"), [(README, table()), (CHINESE, chinese_table())], ids=["en", "zh"])
-def test_the_support_table_is_what_the_registry_says(readme: Path, shown: str) -> None:
-    assert shown in readme.read_text(encoding="utf-8")
+@pytest.mark.parametrize("readme", [README, CHINESE], ids=["en", "zh"])
+def test_the_support_table_has_a_row_for_every_architecture(readme: Path) -> None:
+    rows = re.findall(r"^\| `(\w+ForCausalLM)` \|", readme.read_text(encoding="utf-8"), re.MULTILINE)
+    assert rows == list(ARCHITECTURES)
 
 
 @pytest.mark.parametrize("document", [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")], ids=lambda path: path.name)

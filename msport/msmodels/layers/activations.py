@@ -17,6 +17,10 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return ops.gelu_tanh(x)
 
 
+# By the name that a config gives.
+ACTIVATIONS = {"gelu_tanh": gelu_tanh, "silu": silu}
+
+
 class ClampedSwiGLU(nn.Cell):
     """gpt-oss: gate and up interleaved, both clamped, ``gate * sigmoid(alpha * gate) * (up + 1)``."""
 

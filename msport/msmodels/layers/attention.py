@@ -1,4 +1,4 @@
-"""Grouped-query self-attention over a static cache, with what families add to it as options."""
+"""Grouped-query self-attention over a static cache, with what a config adds to it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from msport.msmodels import ops
 from msport.msmodels.layers.cache import CacheShape, KeyValueCache
 from msport.msmodels.layers.linear import Linear
 from msport.msmodels.layers.norm import RMSNorm
+from msport.msmodels.layers.parameters import weight
 
 # What one call of a graph computes once for all layers with the same window: cos and sin, [batch, seq, 1, head_dim /
 # 2]; the cache rows of the new keys and values; the mask. A plain tuple, for a NamedTuple's construction would leave
@@ -19,36 +20,29 @@ Step = tuple[Tensor, Tensor, Tensor, Tensor]
 class Attention(nn.Cell):
     """``hidden [batch * seq, hidden_size]`` to the same shape; new keys and values go to this layer's cache.
 
-    `window` is the layer's sliding window or None, `scale` multiplies the scores, `softcap` bounds them. A family may
-    set `sinks`, and `q_norm` and `k_norm`, which normalise each head before it is rotated.
+    `window` is the layer's sliding window, None where a query sees all earlier tokens. Biases, norms of heads, sinks,
+    scale and soft-cap are those of `config`.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        cache: CacheShape,
-        window: int | None,
-        *,
-        qkv_bias: bool,
-        output_bias: bool,
-        scale: float | None = None,
-        softcap: float | None = None,
-    ) -> None:
+    def __init__(self, config: ModelConfig, cache: CacheShape, window: int | None) -> None:
         super().__init__()
         self.batch = cache.batch
         self.heads = config.num_attention_heads
         self.key_value_heads = config.num_key_value_heads
         self.head_dim = config.head_dim
-        self.scale = config.head_dim**-0.5 if scale is None else scale
-        self.softcap = softcap
-        self.sinks = None
+        self.scale = config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
+        self.softcap = config.attn_logit_softcapping
+        self.sinks = weight(self.heads, dtype=cache.dtype) if config.sinks else None
         self.q_norm: RMSNorm | None = None
         self.k_norm: RMSNorm | None = None
+        if config.qk_norm:
+            self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps, dtype=cache.dtype)
+            self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps, dtype=cache.dtype)
         queries, keys = self.heads * self.head_dim, self.key_value_heads * self.head_dim
-        self.q_proj = Linear(config.hidden_size, queries, bias=qkv_bias, dtype=cache.dtype)
-        self.k_proj = Linear(config.hidden_size, keys, bias=qkv_bias, dtype=cache.dtype)
-        self.v_proj = Linear(config.hidden_size, keys, bias=qkv_bias, dtype=cache.dtype)
-        self.o_proj = Linear(queries, config.hidden_size, bias=output_bias, dtype=cache.dtype)
+        self.q_proj = Linear(config.hidden_size, queries, bias=config.qkv_bias, dtype=cache.dtype)
+        self.k_proj = Linear(config.hidden_size, keys, bias=config.qkv_bias, dtype=cache.dtype)
+        self.v_proj = Linear(config.hidden_size, keys, bias=config.qkv_bias, dtype=cache.dtype)
+        self.o_proj = Linear(queries, config.hidden_size, bias=config.output_bias, dtype=cache.dtype)
         self.cache = KeyValueCache(cache, window, self.key_value_heads, self.head_dim)
 
     def construct(self, hidden: Tensor, step: Step) -> Tensor:

@@ -69,26 +69,30 @@ class Decoder(nn.Cell):
 
 
 class PreNormLayer(nn.Cell):
-    """The decoder layer of most families: attention and feed-forward, each behind a norm and beside a residual."""
+    """The decoder layer of most families: attention and feed-forward, each behind a norm and beside a residual.
 
-    def __init__(self, config: ModelConfig, cache: CacheShape, self_attn: Attention, mlp: nn.Cell) -> None:
+    A family derives from it and sets `mlp`, or overrides `feed_forward`.
+    """
+
+    mlp: nn.Cell
+
+    def __init__(self, config: ModelConfig, cache: CacheShape, index: int) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype=cache.dtype)
-        self.self_attn = self_attn
+        self.self_attn = Attention(config, cache, config.windows[index])
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype=cache.dtype)
-        self.mlp = mlp
 
     def construct(self, hidden: Tensor, step: Step) -> Tensor:
         attended = self.self_attn(self.input_layernorm(hidden), step)
         normalised, hidden = self.post_attention_layernorm.add(hidden, attended)
-        return hidden + self.mlp(normalised)
+        return hidden + self.feed_forward(normalised)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        return self.mlp(x)
 
 
 class CausalLM(nn.Cell):
-    """A decoder with its head. A family derives from it, and says which layer it is made of.
-
-    `softcap` bounds the logits to ``softcap * tanh(logits / softcap)``; see `Decoder` for the other options.
-    """
+    """A decoder of the layers that `layer(index)` builds, with its head; see `Decoder` for the options."""
 
     def __init__(
         self,
@@ -96,12 +100,11 @@ class CausalLM(nn.Cell):
         cache: CacheShape,
         layer: LayerFactory,
         *,
-        softcap: float | None = None,
         embedding_scale: float = 1.0,
         unit_offset: bool = False,
     ) -> None:
         super().__init__()
-        self.softcap = softcap
+        self.softcap = config.final_logit_softcapping
         self.hidden_size = config.hidden_size
         self.model = Decoder(config, cache, layer, embedding_scale=embedding_scale, unit_offset=unit_offset)
         self.tied = config.tie_word_embeddings

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import mindspore as ms
 from mindspore import Tensor, nn
 
+from msport.architectures import ModelConfig, SparseConfig
 from msport.msmodels import ops
-from msport.msmodels.layers.activations import SwiGLU
+from msport.msmodels.layers.activations import ACTIVATIONS, SwiGLU
+from msport.msmodels.layers.cache import CacheShape
 from msport.msmodels.layers.linear import Linear
 from msport.msmodels.layers.parameters import weight
 
@@ -16,20 +15,13 @@ from msport.msmodels.layers.parameters import weight
 class GatedMLP(nn.Cell):
     """``down_proj(activation(gate_proj(x)) * up_proj(x))`` of ``x [tokens, hidden_size]``."""
 
-    def __init__(
-        self,
-        hidden_size: int,
-        intermediate_size: int,
-        activation: Callable[[Tensor], Tensor],
-        *,
-        bias: bool = False,
-        dtype: ms.Type,
-    ) -> None:
+    def __init__(self, config: ModelConfig, cache: CacheShape) -> None:
         super().__init__()
-        self.gate_proj = Linear(hidden_size, intermediate_size, bias=bias, dtype=dtype)
-        self.up_proj = Linear(hidden_size, intermediate_size, bias=bias, dtype=dtype)
-        self.down_proj = Linear(intermediate_size, hidden_size, bias=bias, dtype=dtype)
-        self.activation = activation
+        hidden, intermediate, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
+        self.gate_proj = Linear(hidden, intermediate, bias=bias, dtype=cache.dtype)
+        self.up_proj = Linear(hidden, intermediate, bias=bias, dtype=cache.dtype)
+        self.down_proj = Linear(intermediate, hidden, bias=bias, dtype=cache.dtype)
+        self.activation = ACTIVATIONS[config.activation]
 
     def construct(self, x: Tensor) -> Tensor:
         return self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
@@ -38,10 +30,11 @@ class GatedMLP(nn.Cell):
 class Experts(nn.Cell):
     """SwiGLU experts without biases, stacked; in `gate_up_proj` the gate comes first."""
 
-    def __init__(self, experts: int, hidden_size: int, intermediate_size: int, *, dtype: ms.Type) -> None:
+    def __init__(self, config: SparseConfig, cache: CacheShape) -> None:
         super().__init__()
-        self.gate_up_proj = weight(experts, hidden_size, 2 * intermediate_size, dtype=dtype)
-        self.down_proj = weight(experts, intermediate_size, hidden_size, dtype=dtype)
+        experts, hidden, intermediate = config.num_local_experts, config.hidden_size, config.moe_intermediate_size
+        self.gate_up_proj = weight(experts, hidden, 2 * intermediate, dtype=cache.dtype)
+        self.down_proj = weight(experts, intermediate, hidden, dtype=cache.dtype)
         self.activation = SwiGLU()
 
     def construct(self, x: Tensor, indices: Tensor, routing: Tensor) -> Tensor:
@@ -49,26 +42,17 @@ class Experts(nn.Cell):
 
 
 class SparseMoE(nn.Cell):
-    """``x [tokens, hidden_size]`` through the `experts_per_tok` experts that the router `gate` likes best.
+    """``x [tokens, hidden_size]`` through the `experts_per_tok` experts with the largest shares, which `gate` gives.
 
-    Their shares are those of a softmax over all experts; with `normalize` they sum to 1.
+    The shares are those of a softmax over all experts; with `normalize` those of the chosen ones sum to 1.
     """
 
-    def __init__(
-        self,
-        experts: int,
-        experts_per_tok: int,
-        hidden_size: int,
-        intermediate_size: int,
-        *,
-        normalize: bool,
-        dtype: ms.Type,
-    ) -> None:
+    def __init__(self, config: SparseConfig, cache: CacheShape) -> None:
         super().__init__()
-        self.experts_per_tok = experts_per_tok
-        self.normalize = normalize
-        self.gate = Linear(hidden_size, experts, bias=False, dtype=dtype)
-        self.experts = Experts(experts, hidden_size, intermediate_size, dtype=dtype)
+        self.experts_per_tok = config.num_experts_per_tok
+        self.normalize = config.norm_topk_prob
+        self.gate = Linear(config.hidden_size, config.num_local_experts, bias=False, dtype=cache.dtype)
+        self.experts = Experts(config, cache)
 
     def construct(self, x: Tensor) -> Tensor:
         routing, indices = ops.softmax_top_k(self.gate(x), self.experts_per_tok, self.normalize)

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from mindspore import Parameter, nn
-from mindspore.nn.utils import no_init_parameters
 
 from msport.msmodels.engine import Graphs
 from msport.msmodels.layers.cache import KeyValueCache
 from msport.msmodels.layers.rope import RotaryEmbedding
 from msport.msmodels.model import LanguageModel
-from msport.msmodels.registry import build_network
+from msport.msmodels.network import build_network
 
 
 def weights_of(cell: nn.Cell) -> dict[str, Parameter]:
@@ -30,8 +29,7 @@ def share_weights(source: nn.Cell, target: nn.Cell) -> None:
 def with_batch(model: LanguageModel, batch_size: int, max_length: int) -> LanguageModel:
     """`model` for `batch_size` sequences of at most `max_length` tokens at a time, over the weights that it has."""
     cache = replace(model.graphs.cache, batch=batch_size, max_length=max_length)
-    with no_init_parameters():
-        network = build_network(model.config, cache)
+    network = build_network(model.config, cache)
     share_weights(model.graphs.network, network)
     return LanguageModel(
         model.folder,

@@ -13,7 +13,6 @@ from typing import Any
 
 import mindspore as ms
 from mindspore import nn
-from mindspore.nn.utils import no_init_parameters
 
 from msport.architectures import ARCHITECTURES
 from msport.checkpoint import dtypes, open_checkpoint
@@ -21,7 +20,7 @@ from msport.checkpoint.dtypes import Array
 from msport.msmodels import ops
 from msport.msmodels.layers.cache import CacheShape
 from msport.msmodels.loading import DTYPES, configure, place_weight
-from msport.msmodels.registry import build_network
+from msport.msmodels.network import build_network
 from msport.validate.port.blocks import Block, Embed, Features, HeadRunner, LayerRunner, run_embed
 from msport.validate.port.choice import Ours
 from msport.validate.port.sharing import share_weights, weights_of
@@ -41,8 +40,7 @@ class Streamed:
         self._checkpoint = open_checkpoint(ours.folder)
         configure(self.device)
         self.operators = ops.bind(self.device, self.cache.dtype)
-        with no_init_parameters():
-            self._network = build_network(config, self.cache)
+        self._network = build_network(config, self.cache)
         self._weights = {weight.name: weight for weight in ARCHITECTURES[config.architecture].weights(config)}
         # A graph gathers every parameter below its cell: what a stage does not need must not hang there.
         decoder: Any = self._network.model

@@ -11,7 +11,6 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
-from mindspore.nn.utils import no_init_parameters
 
 from msport import msmodels
 from msport.architectures import load_config
@@ -20,13 +19,12 @@ from msport.msmodels.layers import attention
 from msport.msmodels.layers.attention import Attention
 from msport.msmodels.layers.cache import CacheShape
 from msport.msmodels.layers.rope import RotaryEmbedding
+from msport.msmodels.network import build_network
 from msport.msmodels.ops import cpu, portable
-from msport.msmodels.registry import build_network
 
 
 def build(folder: Path, max_length: int = 32, dtype: ms.Type = ms.float32) -> Any:
-    with no_init_parameters():
-        return build_network(load_config(folder), CacheShape(1, max_length, 16, dtype))
+    return build_network(load_config(folder), CacheShape(1, max_length, 16, dtype))
 
 
 def key(network: nn.Cell, width: int = 16, operators: str = "cpu") -> str | None:

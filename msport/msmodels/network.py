@@ -1,0 +1,19 @@
+"""The network of a config, from the file of this folder that its family names in ``architectures``."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from mindspore.nn.utils import no_init_parameters
+
+from msport.architectures import ARCHITECTURES, ModelConfig
+from msport.msmodels.layers.cache import CacheShape
+from msport.msmodels.layers.decoder import CausalLM
+
+
+def build_network(config: ModelConfig, cache: CacheShape) -> CausalLM:
+    """The network for `config` with caches of the shape `cache`; its weights take no memory before they are placed."""
+    family = import_module(f"msport.msmodels.{ARCHITECTURES[config.architecture].network}")
+    with no_init_parameters():
+        network: CausalLM = family.build(config, cache)
+    return network

@@ -97,27 +97,11 @@ class LanguageModel:
             start = index * self.prefill_chunk
             yield start, logits[: len(prompts), : seq - start]
 
-    def hidden_states(self, ids: Prompts) -> Array:
-        """The residual stream after the embedding and after each layer, before the final norm.
-
-        Int ``[batch, seq]`` to float32 ``[layers + 1, batch, seq, hidden_size]``.
-        """
-        prompts = self._rectangle(ids)
-        with TURN:
-            groups = [self._hidden_states(group) for group in self._groups(prompts)]
-        states: Array = np.concatenate(groups, axis=1)[:, :, : len(prompts[0])]
-        return states
-
-    def _hidden_states(self, prompts: list[Array]) -> Array:
-        sequences = self.graphs.begin("hidden_states", len(prompts))
-        pieces = list(self.graphs.hidden_states(self._padded(prompts), sequences))
-        return np.concatenate(pieces, axis=2)[:, : len(prompts)]
-
     def prefill(self, ids: Prompts) -> Array:
         """Starts a sequence per prompt; the prompts, at most `batch_size`, may differ in length.
 
         Returns the float32 logits after the last token of each, ``[batch, vocab]``. The sequences last until another
-        call begins its own: `prefill`, `logits`, `hidden_states`, or the first step of `generate`.
+        call begins its own: `prefill`, `logits`, or the first step of `generate`.
         """
         prompts = self._prompts(ids)
         self._check_batch(prompts)

@@ -81,13 +81,6 @@ def test_no_shape_of_a_prompt_compiles_a_fourth_graph(model: LanguageModel) -> N
     assert len(model.graphs.network.compile_cache) == 3
 
 
-def test_hidden_states_begin_with_the_embedding(model: LanguageModel) -> None:
-    states = model.hidden_states(PROMPT[None, :20])
-    assert states.shape == (3, 1, 20, model.config.hidden_size)
-    embedding = model.graphs.network.model.embed_tokens.weight.asnumpy()
-    np.testing.assert_array_equal(states[0, 0], embedding[PROMPT[:20]])
-
-
 def test_greedy_generation_takes_the_most_likely_token_each_time(model: LanguageModel) -> None:
     tokens = list(model.generate(PROMPT[:10], max_new_tokens=6))
     ids = list(PROMPT[:10])
@@ -182,13 +175,12 @@ def test_decoding_takes_a_token_for_each_sequence(model: LanguageModel, tokens: 
 
 OVERWRITING: dict[str, Callable[[LanguageModel], object]] = {
     "logits": lambda model: model.logits([[1, 2]]),
-    "hidden_states": lambda model: model.hidden_states([[1, 2]]),
     "generate": lambda model: list(model.generate([1, 2], max_new_tokens=2)),
     "prefill": lambda model: model.prefill([[1, 2]]),
 }
 
 
-@pytest.mark.parametrize("name", ["logits", "hidden_states", "generate"])
+@pytest.mark.parametrize("name", ["logits", "generate"])
 def test_decoding_is_refused_where_another_call_has_overwritten_the_caches(model: LanguageModel, name: str) -> None:
     model.prefill([PROMPT[:5]])
     OVERWRITING[name](model)

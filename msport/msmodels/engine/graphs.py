@@ -8,28 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor
 
 from msport.checkpoint.dtypes import Array
 from msport.errors import UsageError
-from msport.msmodels import ops as bound
+from msport.msmodels import ops
 from msport.msmodels.engine.compiler import Compiled, compile_graph
 from msport.msmodels.engine.turns import TURN, Sequences
 from msport.msmodels.layers.cache import CacheShape
 from msport.msmodels.layers.decoder import CausalLM
-
-
-class ResidualStream(nn.Cell):
-    """Every layer's hidden states, ``[layers + 1, batch * seq, hidden]``, of ``ids [batch, seq]``."""
-
-    def __init__(self, network: CausalLM) -> None:
-        super().__init__(auto_prefix=False)  # the parameters keep the names they have in `network`
-        self.network = network
-
-    def construct(self, ids: Tensor, start: Tensor) -> Tensor:
-        return ops.stack(self.network.model(ids, start), 0).astype(ms.float32)
 
 
 class Graphs:
@@ -46,7 +34,6 @@ class Graphs:
         self.lengths = np.zeros(cache.batch, np.int32)
         self.compiled: dict[str, Compiled] = {}
         self.sequences: Sequences | None = None
-        self._residual_stream: ResidualStream | None = None
 
     def begin(self, caller: str, count: int) -> Sequences:
         """Gives the caches to `count` new sequences; every earlier `Sequences` is stale from now on."""
@@ -60,7 +47,7 @@ class Graphs:
         batch, chunk = self.cache.batch, self.cache.chunk
         one_each = np.zeros(batch)
         for name, width in (("prefill", chunk), ("decode", 1)):
-            self._compile(name, self.network, np.zeros((batch, width)), one_each, one_each)
+            self._compile(name, np.zeros((batch, width)), one_each, one_each)
 
     def prefill(self, prompts: Sequence[Array], sequences: Sequences) -> Array:
         """Starts one sequence per prompt; float32 logits after the last token of each, ``[batch, vocab]``."""
@@ -69,7 +56,7 @@ class Graphs:
             for ids, start in self._chunks(prompts):
                 last = np.array([len(prompt) for prompt in prompts]) - 1 - start
                 rows = np.arange(self.cache.batch) * self.cache.chunk + np.clip(last, 0, self.cache.chunk - 1)
-                logits = self._run("prefill", self.network, ids, start, rows)
+                logits = self._run("prefill", ids, start, rows)
             self.lengths = np.array([len(prompt) for prompt in prompts], np.int32)
             return _host(logits)
 
@@ -82,7 +69,7 @@ class Graphs:
                     f"the context is full: max_length is {self.cache.max_length}; load the model with a larger one"
                 )
             rows = np.arange(self.cache.batch)
-            logits = self._run("decode", self.network, tokens.reshape(-1, 1), self.lengths, rows)
+            logits = self._run("decode", tokens.reshape(-1, 1), self.lengths, rows)
             self.lengths = self.lengths + 1
             return _host(logits)
 
@@ -92,18 +79,8 @@ class Graphs:
         for ids, start in self._chunks(prompts):
             with TURN:
                 self._check(sequences)
-                logits = _host(self._run("score", self.network, ids, start, rows))
+                logits = _host(self._run("score", ids, start, rows))
             yield logits.reshape(self.cache.batch, self.cache.chunk, -1)
-
-    def hidden_states(self, prompts: Sequence[Array], sequences: Sequences) -> Iterator[Array]:
-        """The residual stream a chunk at a time: ``[layers + 1, batch, chunk, hidden]``, padding included."""
-        if self._residual_stream is None:
-            self._residual_stream = ResidualStream(self.network)
-        for ids, start in self._chunks(prompts):
-            with TURN:
-                self._check(sequences)
-                states = _host(self._run("hidden states", self._residual_stream, ids, start))
-            yield states.reshape(states.shape[0], self.cache.batch, self.cache.chunk, -1)
 
     def _check(self, sequences: Sequences) -> None:
         """Raises `UsageError` if `sequences` no longer stand in the caches."""
@@ -113,16 +90,17 @@ class Graphs:
                 " sequences of one call at a time; finish one before the other begins, or load a second model"
             )
 
-    def _run(self, name: str, cell: nn.Cell, *inputs: Array) -> Tensor:
-        self._compile(name, cell, *inputs)
-        return cell(*_tensors(inputs))
+    def _run(self, name: str, *inputs: Array) -> Tensor:
+        """Float32 logits of the graph `name` for ids, starts and rows; the device may still be computing them."""
+        self._compile(name, *inputs)
+        return self.network(*_tensors(inputs))
 
-    def _compile(self, name: str, cell: nn.Cell, *inputs: Array) -> None:
+    def _compile(self, name: str, *inputs: Array) -> None:
         with TURN:
             if name in self.compiled:
                 return
-            bound.use(self.operators, self.cache.dtype)
-            self.compiled[name] = compile_graph(cell, _tensors(inputs), self.operators)
+            ops.use(self.operators, self.cache.dtype)
+            self.compiled[name] = compile_graph(self.network, _tensors(inputs), self.operators)
 
     def _chunks(self, prompts: Sequence[Array]) -> Iterator[tuple[Array, Array]]:
         """Pairs of ids ``[batch, chunk]``, padded at the end, and the position each row starts at, ``[batch]``.

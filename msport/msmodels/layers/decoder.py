@@ -41,13 +41,13 @@ class Decoder(nn.Cell):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype=cache.dtype, unit_offset=unit_offset)
         self.rotary_emb = RotaryEmbedding(config.rope, config.head_dim, cache.context)
 
-    def construct(self, ids: Tensor, start: Tensor) -> tuple[Tensor, ...]:
-        """The residual stream after the embedding and after each layer, before the final norm."""
+    def construct(self, ids: Tensor, start: Tensor) -> Tensor:
+        """The residual stream after the last layer, before the final norm."""
         steps = self.steps(ids, start)
-        states: tuple[Tensor, ...] = (self.embed(ids),)
+        hidden = self.embed(ids)
         for index in range(len(self.layers)):
-            states = states + (self.layers[index](states[-1], steps[self.kinds[index]]),)
-        return states
+            hidden = self.layers[index](hidden, steps[self.kinds[index]])
+        return hidden
 
     def embed(self, ids: Tensor) -> Tensor:
         """The residual stream before the first layer."""
@@ -116,7 +116,7 @@ class CausalLM(nn.Cell):
 
         `start` ``[batch]`` is the position of each sequence's first id; its earlier ones are in the caches.
         """
-        return self.logits(msops.gather(self.model(ids, start)[-1], rows, 0))
+        return self.logits(msops.gather(self.model(ids, start), rows, 0))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Float32 logits ``[n, vocab]`` of the residual stream ``[n, hidden_size]`` after the last layer."""

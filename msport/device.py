@@ -54,7 +54,7 @@ def describe(dtypes: Sequence[str], *, progress: Progress) -> dict[str, Any]:
     progress(Step("device"))
     import mindspore as ms
 
-    from msport.msmodels.loading import choose_dtype
+    from msport.msmodels.computation import choose_dtype
 
     target: str = ms.get_context("device_target")
     refusals = {}

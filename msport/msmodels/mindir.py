@@ -22,12 +22,12 @@ from msport.architectures import load_config
 from msport.architectures.gpt_oss import GptOssConfig
 from msport.errors import UnsupportedError, UsageError
 from msport.msmodels import ops
+from msport.msmodels.computation import DTYPES
 from msport.msmodels.layers.cache import CacheShape
 from msport.msmodels.layers.decoder import CausalLM
 from msport.msmodels.network import build_network
 from msport.progress import Progress, Step
 
-DTYPES = {"bfloat16": ms.bfloat16, "float16": ms.float16, "float32": ms.float32}
 # MindIR's names of element types, and ours.
 _ELEMENT_TYPES = {
     "FLOAT": "float32",

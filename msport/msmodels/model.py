@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,12 +13,11 @@ from msport.arguments import checked
 from msport.checkpoint.dtypes import Array
 from msport.errors import UsageError
 from msport.msmodels.engine import TURN, Graphs, Sequences
+from msport.msmodels.prompts import Prompts, as_array, checked_ids, equally_long, read_prompts
 from msport.msmodels.sampling import Sampler, SamplingConfig
 from msport.msmodels.tokenizer import Tokenizer, load_tokenizer
 from msport.progress import Phases
 from msport.sizing.costs import Costs
-
-Prompts = Any  # int [batch, seq], nested sequences or array; rows may differ in length where a method says so
 
 
 class LanguageModel:
@@ -76,7 +74,7 @@ class LanguageModel:
 
         Raises `UsageError` if a prompt is empty, longer than `max_length`, or holds an id outside the vocabulary.
         """
-        prompts = self._rectangle(ids)
+        prompts = equally_long(self._prompts(ids))
         with TURN:
             groups = [
                 np.concatenate([piece for _, piece in self.iter_logits(group)], axis=1)
@@ -89,7 +87,7 @@ class LanguageModel:
 
         Yields the position of the first token of a chunk, and float32 ``[batch, n, vocab]``.
         """
-        prompts = self._rectangle(ids)
+        prompts = equally_long(self._prompts(ids))
         self._check_batch(prompts)
         seq = len(prompts[0])
         sequences = self.graphs.begin("logits", len(prompts))
@@ -121,13 +119,13 @@ class LanguageModel:
         with TURN:
             if self._prefilled is None:
                 raise UsageError("decode continues the sequences that prefill started; call prefill first")
-            return self._continue(_array(tokens).reshape(-1), self._prefilled)
+            return self._continue(as_array(tokens).reshape(-1), self._prefilled)
 
     def _start(self, prompts: list[Array], sequences: Sequences) -> Array:
         return self.graphs.prefill(self._padded(prompts), sequences)[: len(prompts)]
 
     def _continue(self, tokens: Array, sequences: Sequences) -> Array:
-        row = self._checked(tokens)
+        row = checked_ids(tokens, self.config.vocab_size)
         if len(row) != sequences.count:
             raise UsageError(f"decode takes one token for each sequence: {sequences.count} here, not {len(row)}")
         padded = np.concatenate([row, np.repeat(row[:1], self.batch_size - len(row))])
@@ -174,33 +172,11 @@ class LanguageModel:
             logits = self._continue(np.array([token]), sequences)
 
     def _prompts(self, ids: Prompts) -> list[Array]:
-        """One array of ids per prompt, checked; a flat sequence is one prompt."""
-        prompts = [self._checked(row) for row in _rows(ids)]
-        for prompt in prompts:
-            if len(prompt) > self.max_length:
-                raise UsageError(
-                    f"a prompt of {len(prompt)} tokens is longer than max_length ({self.max_length});"
-                    " shorten it or load the model with a larger max_length"
-                )
-        return prompts
-
-    def _rectangle(self, ids: Prompts) -> list[Array]:
-        prompts = self._prompts(ids)
-        if len({len(prompt) for prompt in prompts}) != 1:
-            raise UsageError("the prompts must have one length here: int [batch, seq]")
-        return prompts
+        return read_prompts(ids, self.config.vocab_size, self.max_length)
 
     def _check_batch(self, prompts: list[Array]) -> None:
         if len(prompts) > self.batch_size:
             raise UsageError(f"{len(prompts)} prompts, but the model was loaded with batch_size={self.batch_size}")
-
-    def _checked(self, ids: Array) -> Array:
-        if ids.ndim != 1 or len(ids) == 0 or ids.dtype.kind not in "iu":
-            raise UsageError(f"token ids must be integers, at least one; got shape {ids.shape}, dtype {ids.dtype}")
-        if int(ids.min()) < 0 or int(ids.max()) >= self.config.vocab_size:
-            wrong = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
-            raise UsageError(f"token id {wrong} is outside the vocabulary of {self.config.vocab_size}")
-        return ids.astype(np.int32)
 
     def _groups(self, prompts: list[Array]) -> Iterator[list[Array]]:
         for begin in range(0, len(prompts), self.batch_size):
@@ -209,21 +185,3 @@ class LanguageModel:
     def _padded(self, prompts: list[Array]) -> list[Array]:
         """Exactly `batch_size` prompts: a graph has no smaller batch, so the first one is repeated."""
         return prompts + prompts[:1] * (self.batch_size - len(prompts))
-
-
-def _rows(ids: Prompts) -> list[Array]:
-    """One array per prompt; a flat sequence is one prompt."""
-    if isinstance(ids, np.ndarray):
-        return list(ids) if ids.ndim == 2 else [ids]
-    try:
-        nested = len(ids) > 0 and not np.isscalar(ids[0])
-    except (TypeError, KeyError):  # neither a sequence nor an array
-        nested = False
-    return [_array(row) for row in ids] if nested else [_array(ids)]
-
-
-def _array(ids: Any) -> Array:
-    try:
-        return np.asarray(ids)
-    except ValueError:
-        raise UsageError("token ids must be integers, [batch, seq]; here rows are nested deeper, or unevenly") from None

@@ -227,7 +227,7 @@ STOPPED_IN_GENERATE = {
     "        def find_spec(self, name, *rest):\n"
     "            if name == 'mindspore.train': os.kill(os.getpid(), {number})\n"
     "    sys.meta_path.insert(0, Stop())",
-    "load": "import msport.msmodels.loading as l; at(l, 'place_weight', {number}, 3)",
+    "load": "import msport.msmodels.weights as w; at(w, 'place_weight', {number}, 3)",
     "parse": "from mindspore.graph._parse import parser; at(parser.Parser, 'parse', {number}, 9)",
     "run": "from msport.msmodels.engine.graphs import Graphs; at(Graphs, 'decode', {number}, 7)",
 }

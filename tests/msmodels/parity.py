@@ -21,7 +21,7 @@ from msport import convert_checkpoint, load_model
 from msport.checkpoint import dtypes, open_checkpoint
 from msport.msmodels import LanguageModel
 from msport.msmodels.layers.rope import RotaryEmbedding
-from msport.msmodels.loading import place_weights
+from msport.msmodels.weights import place_weights
 from msport.validate.compare.metrics import measure
 from msport.validate.reference.loading import resolve_math_kernels
 

@@ -14,7 +14,7 @@ from msport.checkpoint import open_checkpoint
 from msport.convert import convert_checkpoint
 from msport.errors import CheckpointError, ConfigError, UsageError
 from msport.msmodels import LanguageModel, load_model
-from msport.msmodels.loading import choose_dtype
+from msport.msmodels.computation import choose_dtype
 from msport.msmodels.ops import portable
 
 PROMPT = np.random.default_rng(1).integers(0, 1000, (1, 20))

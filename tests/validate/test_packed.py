@@ -10,7 +10,7 @@ import pytest
 
 from msport.convert import convert_checkpoint
 from msport.errors import UsageError
-from msport.msmodels import loading
+from msport.msmodels import computation
 from msport.validate import judge, validate_model
 from msport.validate.port.choice import choose_ours
 from validate.tampering import change_tensor
@@ -73,8 +73,8 @@ def test_a_checkpoint_without_packed_experts_is_refused_before_the_reference_run
 def test_on_an_npu_a_packed_checkpoint_is_judged_as_it_is_loaded_there(
     packed: Path, converted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading.ms, "get_context", lambda name: "Ascend")
-    monkeypatch.setattr(loading.chips, "soc_version", lambda: "ascend910b")
+    monkeypatch.setattr(computation.ms, "get_context", lambda name: "Ascend")
+    monkeypatch.setattr(computation.chips, "soc_version", lambda: "ascend910b")
     assert (choose_ours(packed, None).packed, choose_ours(packed, None).dtype) == (True, "bfloat16")
     assert not choose_ours(packed, "float16").packed, "unless it is told otherwise"
     assert not choose_ours(converted, None).packed

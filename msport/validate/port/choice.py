@@ -29,6 +29,6 @@ class Ours:
 
 def choose_ours(folder: Path, dtype: str | None) -> Ours:
     """What `load_model` makes of `folder` and `dtype`, refused as there, and before the reference runs for minutes."""
-    from msport.msmodels.loading import choose_computation
+    from msport.msmodels.computation import choose_computation
 
     return Ours(folder, *choose_computation(folder, dtype))

@@ -18,9 +18,11 @@ from msport.architectures import ARCHITECTURES
 from msport.checkpoint import dtypes, open_checkpoint
 from msport.checkpoint.dtypes import Array
 from msport.msmodels import ops
+from msport.msmodels.computation import DTYPES
 from msport.msmodels.layers.cache import CacheShape
-from msport.msmodels.loading import DTYPES, configure, place_weight
+from msport.msmodels.loading import configure
 from msport.msmodels.network import build_network
+from msport.msmodels.weights import place_weight
 from msport.validate.port.blocks import Block, Embed, Features, HeadRunner, LayerRunner, run_embed
 from msport.validate.port.choice import Ours
 from msport.validate.port.sharing import share_weights, weights_of

@@ -1,0 +1,77 @@
+"""In which dtype a checkpoint is computed on a device, and whether its experts stay packed."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import mindspore as ms
+
+from msport.architectures import ModelConfig, load_config
+from msport.architectures.gpt_oss import GptOssConfig
+from msport.checkpoint.index import open_checkpoint
+from msport.checkpoint.manifest import read_manifest
+from msport.device import PACKED
+from msport.errors import UsageError
+from msport.msmodels import chips
+
+DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
+
+# Activations of these exceed 65504, float16's largest number: the residual stream of gpt-oss-120b reaches 45000.
+_OVERFLOW_IN_FLOAT16 = ("GptOssForCausalLM",)
+
+_log = logging.getLogger(__name__)
+
+
+def choose_computation(folder: Path, dtype: str | None) -> tuple[ModelConfig, str]:
+    """The config of the network for the checkpoint in `folder`, and the dtype that it computes in; see `load_model`."""
+    manifest = read_manifest(folder)  # a folder without one is not a finished conversion
+    config = load_config(folder)
+    device: str = ms.get_context("device_target")
+    if (dtype or manifest.dtype) == PACKED:
+        config, dtype = keep_packed(config, folder), None
+    return config, choose_dtype(dtype, device)
+
+
+def choose_dtype(dtype: str | None, device: str | None = None, soc: str | None = None) -> str:
+    """`dtype`, or for None the best of `device` (None: this one); raises `UsageError` if it cannot compute in it.
+
+    `soc` is an Ascend chip as MindSpore names it, None the one that is there.
+    """
+    device = device or ms.get_context("device_target")
+    has_bfloat16 = device != "CPU"
+    if device == "Ascend":
+        has_bfloat16 = chips.has_bfloat16(chips.soc_version() if soc is None else soc)
+    if dtype is None:
+        return "float32" if device == "CPU" else "bfloat16" if has_bfloat16 else "float16"
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype {dtype!r} is none of {', '.join((*DTYPES, PACKED))}")
+    if dtype == "bfloat16" and device == "CPU":
+        raise UsageError(
+            "MindSpore has no bfloat16 kernels on CPU; load with dtype float32 (the checkpoint may stay bfloat16)"
+        )
+    if dtype == "bfloat16" and not has_bfloat16:
+        raise UsageError("this Ascend chip has no bfloat16; load with dtype float16 (the checkpoint may stay bfloat16)")
+    return dtype
+
+
+def keep_packed(config: ModelConfig, folder: Path) -> ModelConfig:
+    """`config` with experts that stay packed; raises `UsageError` for a family or a checkpoint without any."""
+    with open_checkpoint(folder) as checkpoint:
+        found = any(name.endswith("_blocks") for name in checkpoint.tensors)
+    if not isinstance(config, GptOssConfig) or not found:
+        raise UsageError(
+            f"{folder}: holds no packed experts, so dtype {PACKED} does not apply;"
+            f" convert gpt-oss with msport convert --dtype {PACKED}, or choose another dtype"
+        )
+    return replace(config, packed_experts=True)
+
+
+def warn_of_overflow(config: ModelConfig, dtype: str) -> None:
+    """Logs a warning where a model is known to leave the range of `dtype`."""
+    if dtype == "float16" and config.architecture in _OVERFLOW_IN_FLOAT16:
+        _log.warning(
+            "%s overflows float16 (its activations exceed 65504): logits may not be finite; use bfloat16 or float32",
+            config.architecture,
+        )

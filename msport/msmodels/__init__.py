@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,20 +17,12 @@ if TYPE_CHECKING:
 # MindSpore writes its view of a graph that it failed to compile to rank_0/ below this, by default the current folder.
 os.environ.setdefault("MS_OM_PATH", os.devnull)
 
+_HOMES = {"LanguageModel": "model", "check_ascend": "ascend_check", "load_model": "loading"}
+
 __all__ = ["LanguageModel", "check_ascend", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load_model":
-        from msport.msmodels.loading import load_model
-
-        return load_model
-    if name == "LanguageModel":
-        from msport.msmodels.model import LanguageModel
-
-        return LanguageModel
-    if name == "check_ascend":
-        from msport.msmodels.ascend_check import check_ascend
-
-        return check_ascend
+    if name in _HOMES:
+        return getattr(import_module(f"msport.msmodels.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -59,10 +59,6 @@ class AscendGraph:
     operators: Mapping[str, int]
     problems: tuple[str, ...]
 
-    def part(self, name: str) -> Part:
-        """The part of that name; raises KeyError where the model has none."""
-        return {part.name: part for part in self.parts}[name]
-
 
 @dataclass(frozen=True, slots=True)
 class AscendReport:

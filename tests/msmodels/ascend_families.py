@@ -67,7 +67,7 @@ def examine(folder: str, dtype: str, *, progress: Progress) -> dict[str, Any]:
     report = ascend_check.check_ascend(folder, dtype)
     return {
         "passed": report.passed,
-        "attention": [graph.part("attention").is_fused for graph in report.graphs],
+        "attention": [part.is_fused for graph in report.graphs for part in graph.parts if part.name == "attention"],
         "weight_bytes": report.weight_bytes,
         "cache_bytes": report.cache_bytes,
         "peak_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,

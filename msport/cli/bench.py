@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from msport.cli.completion import files, folders
 from msport.cli.folders import find_folder
 from msport.cli.interruption import telling
-from msport.cli.outputs import STDOUT, check_outputs, write_output
+from msport.cli.outputs import STDOUT, check_outputs, write_report
 from msport.cli.parameters import json_option, refuse_given, refuse_others
 from msport.cli.progress import ProgressBar
 from msport.errors import UsageError
-
-if TYPE_CHECKING:
-    from msport.bench import BenchReport
 
 EXAMPLES = """\b
 Examples:
@@ -141,11 +137,17 @@ def command(
     if len(paths) > 1:
         raise UsageError(f"bench takes one folder, not {len(paths)}; --compare takes several reports")
     from msport.bench import benchmark
+    from msport.bench.text import render_text
 
     checkpoint = find_folder(paths[0] if paths else None)
     with ProgressBar() as progress, telling(progress.where):
         report = benchmark(checkpoint, **options, progress=progress)
-    _write(report, published, json_file, csv_file, html_file)
+    write_report(
+        lambda: f"{render_text(report, published)}\n",
+        (json_file, lambda: f"{report.to_json()}\n"),
+        (csv_file, report.to_csv),
+        (html_file, lambda: report.to_html(published)),
+    )
 
 
 def _refuse_without_effect(suite: str | None, baseline: str | None, outputs: Mapping[str, str | None]) -> None:
@@ -157,23 +159,6 @@ def _refuse_without_effect(suite: str | None, baseline: str | None, outputs: Map
         refuse_given("neither JSON nor CSV has a place for what others published", "published")
 
 
-def _write(
-    report: BenchReport, published: bool, json_file: str | None, csv_file: str | None, html_file: str | None
-) -> None:
-    from msport.bench.text import render_text
-
-    if json_file == "-":
-        click.echo(report.to_json())
-    elif csv_file == "-":
-        click.echo(report.to_csv(), nl=False)
-    else:
-        click.echo(render_text(report, published))
-    with ExitStack() as last:  # what cannot be written does not keep the others from being written
-        last.callback(write_output, html_file, lambda: report.to_html(published))
-        last.callback(write_output, csv_file, report.to_csv)
-        last.callback(write_output, json_file, lambda: report.to_json() + "\n")
-
-
 def _compare(paths: Sequence[str], json_file: str | None, csv_file: str | None, html_file: str | None) -> None:
     from msport.bench.compare import compare_files
     from msport.bench.compare_views import render_comparison, render_comparison_page
@@ -183,6 +168,8 @@ def _compare(paths: Sequence[str], json_file: str | None, csv_file: str | None, 
     if csv_file is not None:
         raise UsageError("--compare writes no CSV; take --json or --html")
     comparison = compare_files([Path(path) for path in paths])
-    click.echo(comparison.to_json() if json_file == "-" else render_comparison(comparison))
-    write_output(json_file, lambda: comparison.to_json() + "\n")
-    write_output(html_file, lambda: render_comparison_page(comparison))
+    write_report(
+        lambda: f"{render_comparison(comparison)}\n",
+        (json_file, lambda: f"{comparison.to_json()}\n"),
+        (html_file, lambda: render_comparison_page(comparison)),
+    )

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryFile
+
+import click
 
 from msport.checkpoint import write_atomically
 from msport.errors import OutputError, UsageError
 
 STDOUT = "-"
+
+# Gives a report in one of its forms, with the end of its last line.
+Render = Callable[[], str]
 
 
 def check_outputs(
@@ -37,14 +43,24 @@ def check_outputs(
         taken[Path(path).resolve()] = f"what {option} writes"
 
 
-def write_output(path: str | None, render: Callable[[], str]) -> None:
-    """Writes the result of `render` to the file `path`, completely or not at all. Does nothing for None and ``-``."""
-    if path is None or path == STDOUT:
-        return
-    if _is_channel(Path(path)):
-        Path(path).write_text(render(), encoding="utf-8")
+def write_report(text: Render, *forms: tuple[str | None, Render]) -> None:
+    """Prints the form of a report whose file is ``-``, else `text`; writes the others to their files, if they have one.
+
+    Each file is written whole or not at all. What cannot be written does not keep back the rest.
+    """
+    printed = next((render for path, render in forms if path == STDOUT), text)
+    with ExitStack() as last:
+        for path, render in forms:
+            if path is not None and path != STDOUT:
+                last.callback(_write, Path(path), render)
+        last.callback(lambda: click.echo(printed(), nl=False))  # runs first
+
+
+def _write(path: Path, render: Render) -> None:
+    if _is_channel(path):
+        path.write_text(render(), encoding="utf-8")
     else:
-        write_atomically(Path(path).resolve(), render())  # a symbolic link stays a link
+        write_atomically(path.resolve(), render())  # a link stays one
 
 
 def _is_channel(path: Path) -> bool:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from msport.cli.completion import files, folders
 from msport.cli.folders import find_folder
 from msport.cli.interruption import telling
-from msport.cli.outputs import STDOUT, check_outputs, write_output
+from msport.cli.outputs import check_outputs, write_report
 from msport.cli.parameters import json_option, token_ids
 from msport.cli.progress import ProgressBar
-
-if TYPE_CHECKING:
-    from msport.validate import Report
 
 EXAMPLES = """\b
 Examples:
@@ -126,6 +122,7 @@ def command(
     DIR defaults to the current folder if that is a converted checkpoint, else to the newest one directly below it.
     """
     from msport.validate import validate_model
+    from msport.validate.views.page import render_page
 
     checkpoint = find_folder(folder)
     check_outputs({"--json": json_file, "--html": html_file, "--save-reference": save_reference})
@@ -145,15 +142,7 @@ def command(
             save_reference=save_reference,
             progress=progress,
         )
-    _write(report, json_file, html_file)
+    write_report(
+        lambda: f"{report}\n", (json_file, lambda: f"{report.to_json()}\n"), (html_file, lambda: render_page(report))
+    )
     return 0 if report.passed else 1
-
-
-def _write(report: Report, json_file: str | None, html_file: str | None) -> None:
-    from msport.validate.views.page import render_page
-    from msport.validate.views.text import render_text
-
-    with ExitStack() as last:  # a failed write must not keep back the other file or the verdict
-        last.callback(lambda: click.echo(report.to_json() if json_file == STDOUT else render_text(report)))
-        last.callback(write_output, html_file, lambda: render_page(report))
-        last.callback(write_output, json_file, lambda: report.to_json() + "\n")

@@ -70,11 +70,10 @@ def _routing(report: Findings) -> Iterator[str]:
     checks = [error.routing for error in report.layers if error.routing is not None]
     if not checks:
         return
-    said = "tokens that chose other experts than the reference, along our own trajectory."
     if all(check.agreement == 1.0 for check in checks):
-        yield paragraph(f"In no layer are there {said}")
+        yield paragraph("In every layer all tokens chose the experts of the reference, along our own trajectory.")
     else:
-        yield paragraph(f"Share of {said}")
+        yield paragraph("Share of tokens that chose other experts than the reference, along our own trajectory.")
         yield routing_chart(report)
 
 

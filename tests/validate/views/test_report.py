@@ -396,7 +396,9 @@ def test_no_table_of_a_failure_writes_inf_or_nan() -> None:
 def test_router_agreement_is_drawn_where_it_is_not_whole() -> None:
     whole = RoutingCheck(tokens=10, agreeing=10, margin=0.0, near_ties=0, wrong=0)
     right = LayerError(1, "layers.0", 1e-6, 1e-6, "random", 3, (), whole)
-    assert "In no layer are there tokens that chose other experts" in render_page(_report(_result(), layers=(right,)))
+    assert "In every layer all tokens chose the experts of the reference" in render_page(
+        _report(_result(), layers=(right,))
+    )
     assert "layers.1, 1 of 10 tokens: 10%" in render_page(_report(_result(), layers=LAYERS))
 
 

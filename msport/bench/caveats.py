@@ -1,4 +1,4 @@
-"""What limits what the figures of a report mean: said in the report, not left to the reader to find out."""
+"""The notes of a report: what puts its figures in doubt, or limits what they mean."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from msport.bench.measure.session import Session, Startup
 from msport.bench.measurements import Measurements, Setup
 from msport.sizing.units import format_size
 
-# A speed of the machine that moves by more than this during a benchmark is that of a busy one.
+# A machine whose speed changes by more than this share during a benchmark was busy.
 UNSTEADY = 0.2
 
 _IDLE = "repeat on an idle machine"
 
-# A load average above this share of the processors leaves less than a processor each for what is measured.
+# With a load average above this share of the processors, what is measured does not get its processors to itself.
 BUSY = 0.5
 
 

@@ -1,19 +1,18 @@
-"""The charts of a benchmark's page, and its figures as texts with units."""
+"""The charts of a benchmark's page."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from msport.bench.figures import KINDS, Cell, Figure
+from msport.bench.figures import Cell, Figure, axis_of, show_bytes
 from msport.bench.measure.session import Session
 from msport.bench.measure.workload import Workload
 from msport.bench.measurements import Measurements
 from msport.report.chart import Mark, Row, Series, bar_chart, line_chart, row_chart
-from msport.report.formatting import number, percent
+from msport.report.formatting import percent
 from msport.report.frame import Point
 from msport.report.marks import COLOURS, colour
-from msport.report.scale import Format, linear, measured
-from msport.sizing.units import format_size
+from msport.report.scale import linear, measured
 
 # Groups of bars that fit a chart.
 PER_CHART = 6
@@ -24,40 +23,13 @@ _SHARES = {
 }
 
 
-def show_bytes(value: float) -> str:
-    return format_size(round(value))
-
-
-def milliseconds(seconds: float) -> str:
-    """`seconds` in milliseconds, without the unit."""
-    return number(1e3 * seconds)
-
-
-def value_text(name: str, value: float) -> str:
-    """A value of the figure `name` with its unit."""
-    unit = KINDS[name].unit
-    if unit == "B":
-        return show_bytes(value)
-    if unit == "s":
-        return f"{value:.2f} s" if value >= 1.0 else f"{milliseconds(value)} ms"
-    return f"{number(value)} {unit}" if unit else percent(value)
-
-
-def axis_of(name: str) -> tuple[str, Format]:
-    """The unit of the figure `name` on an axis, and how a value is written there."""
-    unit = KINDS[name].unit
-    if unit == "s":
-        return "milliseconds", milliseconds
-    return ("bytes", show_bytes) if unit == "B" else (unit, number)
-
-
 def point_of(figure: Figure | None) -> Point | None:
     """`figure` as a bar with its repeats as a whisker; None where it was not measured."""
     return None if figure is None else Point(0.0, "", figure.value, figure.low, figure.high)
 
 
 def throughput_chart(cells: Sequence[Cell]) -> str:
-    """Bars for each batch, or, where there is one, for each prompt; several charts where one has not enough colours."""
+    """Bars for each batch, or for each prompt of a single batch; several charts where one has too few colours."""
     title = "new tokens/s, prefill included"
     if len({cell.batch for cell in cells}) == 1:
         return _bars_of(cells, _prompt, _engine, title)
@@ -73,7 +45,7 @@ def throughput_chart(cells: Sequence[Cell]) -> str:
 
 
 def length_chart(cells: Sequence[Cell], figure: str) -> str:
-    """A line for each engine, dtype and batch over the prompts; a chart for each batch where colours do not suffice."""
+    """A line for each engine, dtype and batch over the prompts; one chart per batch where one has too few colours."""
     if len({_line(cell) for cell in cells}) <= COLOURS:
         return _lines_of(cells, figure)
     parts = _grouped(sorted(cells, key=lambda cell: cell.batch), _batch)
@@ -98,7 +70,7 @@ def memory_chart(report: Measurements) -> str:
 
 
 def share_chart(cells: Sequence[Cell]) -> str:
-    """For each workload what it reached of the machine's limits."""
+    """The share of the machine's limits that each workload reached."""
     kinds = {name: (colour(number), title) for number, (name, title) in enumerate(_SHARES.items())}
     rows = [Row(f"{cell.dtype}, batch {cell.batch}, {_prompt(cell)}", _share_marks(cell, kinds)) for cell in cells]
     most = max([1.0, *(mark.value for row in rows for mark in row.marks)])

@@ -21,7 +21,7 @@ from msport.report.document import to_json
 
 SCHEMA = "msport.bench.compare/1"
 
-# What is compared; the others follow from these, or have no spread of their own.
+# The figures that are compared; the others follow from these, or have no spread of their own.
 COMPARED = (
     "prefill_rate",
     "first_token",
@@ -34,7 +34,7 @@ COMPARED = (
     "peak_device",
 )
 
-# A change below this is noise whatever the repeats say: where code and data come to lie in memory moves as much.
+# A smaller change is noise whatever the repeats say: the place of code and data in memory alone changes as much.
 SMALLEST = 0.01
 
 
@@ -128,7 +128,7 @@ def _beside(first: Run, other: Run) -> Beside:
 
 
 def relative_change(kind: str, before: float, after: float) -> float:
-    """By which share the larger of two figures of `kind` exceeds the smaller, positive where `after` is better."""
+    """The share by which the larger of two figures of `kind` exceeds the smaller, positive where `after` is better."""
     better = (after > before) is KINDS[kind].higher_is_better
     share = max(before, after) / min(before, after) - 1.0
     return share if better else -share
@@ -154,7 +154,7 @@ def _change(cell: str, name: str, before: Figure, after: Figure, drift: float) -
 
 
 def _drift(before: Measurements, after: Measurements) -> float:
-    """By which share the machine's own speed differs between the two; 0 where it kept it as usual.
+    """The share by which the machine's own speed differs between the two; 0 where it differs no more than usual.
 
     What moved it within one of them moved its repeats too, and stands in their spread.
     """

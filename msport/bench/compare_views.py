@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from msport.bench.caveats import is_caution
-from msport.bench.charts import PER_CHART, axis_of, point_of, value_text
+from msport.bench.charts import PER_CHART, point_of
 from msport.bench.compare import COMPARED, Change, Comparison
 from msport.bench.differences import OTHER_THING
-from msport.bench.figures import KINDS, Cell, Figure
+from msport.bench.figures import KINDS, Cell, Figure, axis_of, value_text
 from msport.report.chart import Mark, bar_chart, row_chart
 from msport.report.chart import Row as ChartRow
 from msport.report.formatting import utc

@@ -1,4 +1,4 @@
-"""In what two benchmarks differ besides their figures, and what may explain those."""
+"""How two benchmarks differ besides their figures: what may explain a change, or makes figures incomparable."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msport.bench.caveats import is_caution
 from msport.bench.figures import Cell
 from msport.bench.measurements import Measurements, Setup
 
-# What must be the same for two figures to be about the same thing, and what each is called.
+# Settings that must be the same for two figures to be comparable, and what each is called.
 _SAME = {
     "checkpoint": "the checkpoint",
     "processor": "the processor",
@@ -22,7 +22,7 @@ OTHER_THING = "the figures are not about the same thing"
 
 _HASH_DIGITS = 12
 
-# Lines about what only one of the two has.
+# How many lines there are at most about what only one of the two has.
 _SHOWN = 6
 
 

@@ -1,4 +1,4 @@
-"""A benchmark as a JSON document, and such a document as a benchmark again: nothing else here reads or writes JSON."""
+"""Writes a benchmark as a JSON document, and reads such a document as a benchmark again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plan carried out: for each dtype and batch size msport and the baseline in turn; the machine before and after."""
+"""Carries out a plan: msport and the baseline in turn for each dtype and batch size, the machine before and after."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from msport.sizing.fit import estimate, make_costs, only_portable
 from msport.sizing.free import available_memory
 from msport.sizing.units import format_size
 
-# A long context whose prefill would take longer is left out unless somebody asks for it.
+# A long context is left out if its prefill would take longer, unless the user asks for it.
 PATIENCE_SECONDS = 600.0
 
 BASELINE_DTYPE = "float32"
@@ -56,7 +56,7 @@ class Plan:
         return Job(setup.folder, *sizes, seed=setup.seed, cores=self.cores)
 
     def computed_in(self, dtype: str) -> str:
-        """What the device multiplies in for `dtype`, which may be that of packed experts."""
+        """The dtype that the device computes in for `dtype`, which may be `PACKED`."""
         return self.device.dtype if dtype == PACKED else dtype
 
 
@@ -209,9 +209,9 @@ def _refuse_all(plan: Plan) -> None:
 
 
 def _refuse(plan: Plan, group: Group, dtype: str, before: Session | None) -> None:
-    """Raises `UsageError` for caches that cannot be, and for a long context that is not worth a try.
+    """Raises `UsageError` for caches that do not fit, and for an optional group that does not fit or takes too long.
 
-    That is one which does not fit, or takes too long, to judge by the one `before`.
+    How long it takes is estimated from the group that ran `before`.
     """
     costs = make_costs(plan.config, plan.computed_in(dtype), packed=dtype == PACKED)
     on_device = plan.device.target != "CPU"
@@ -242,7 +242,7 @@ def _refuse(plan: Plan, group: Group, dtype: str, before: Session | None) -> Non
 
 
 def split(repeats: int, processes: int) -> tuple[int, ...]:
-    """How many of `repeats` each of `processes` makes, as evenly as they go; none makes nothing."""
+    """How many of `repeats` each of `processes` makes: nearly the same number, and at least one."""
     count = min(repeats, processes)
     return tuple(repeats // count + (number < repeats % count) for number in range(count))
 

@@ -10,6 +10,9 @@ from msport.bench.measure.statistics import Summary, median, spread
 from msport.bench.measure.workload import Workload
 from msport.bench.measurements import Measurements
 from msport.bench.shares import Share
+from msport.report.formatting import number, percent
+from msport.report.scale import Format
+from msport.sizing.units import format_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A value between the `low` and the `high` one of its repeats; their range as a share, None for one repeat."""
+    """A value, the lowest and the highest of its repeats, and their range as a share of it: None for one repeat."""
 
     value: float
     spread: float | None
@@ -124,7 +127,7 @@ def make_cells(report: Measurements) -> list[Cell]:
 
 
 def start_cell(session: Session) -> Cell:
-    """What it took to bring a session's engine up, and the memory that it held."""
+    """The times that starting the engine of `session` took, and the memory that it held."""
     startup, device = session.startup, session.memory.device
     figures = {
         "loaded_resident": Figure.single(session.loaded.resident),
@@ -202,3 +205,30 @@ def _share_figures(names: tuple[str, str, str], share: Share | None) -> dict[str
 
 def _cell(session: Session, workload: Workload | None, figures: Mapping[str, Figure]) -> Cell:
     return Cell(session.engine, session.device, session.kind, session.batch, workload, figures)
+
+
+def show_bytes(value: float) -> str:
+    return format_size(round(value))
+
+
+def milliseconds(seconds: float) -> str:
+    """`seconds` in milliseconds, without the unit."""
+    return number(1e3 * seconds)
+
+
+def value_text(name: str, value: float) -> str:
+    """A value of the figure `name` with its unit."""
+    unit = KINDS[name].unit
+    if unit == "B":
+        return show_bytes(value)
+    if unit == "s":
+        return f"{value:.2f} s" if value >= 1.0 else f"{milliseconds(value)} ms"
+    return f"{number(value)} {unit}" if unit else percent(value)
+
+
+def axis_of(name: str) -> tuple[str, Format]:
+    """The unit of the figure `name` on an axis, and how a value is written there."""
+    unit = KINDS[name].unit
+    if unit == "s":
+        return "milliseconds", milliseconds
+    return ("bytes", show_bytes) if unit == "B" else (unit, number)

@@ -1,4 +1,4 @@
-"""A benchmark as one self-contained page: what limits its worth, the tables of the terminal, and charts."""
+"""A benchmark as one self-contained page: cautions, charts, and the tables of the terminal."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from msport.bench.caveats import is_caution
-from msport.bench.charts import length_chart, memory_chart, share_chart, throughput_chart, value_text
-from msport.bench.figures import Cell, make_cells
+from msport.bench.charts import length_chart, memory_chart, share_chart, throughput_chart
+from msport.bench.figures import Cell, make_cells, value_text
 from msport.bench.measurements import Measurements
 from msport.bench.published import HEADING, published_about
 from msport.bench.tables import limit_table, ratio_table, result_table, startup_table

@@ -107,7 +107,7 @@ def benchmark(
 
 
 def _several(value: object) -> tuple[Any, ...] | None:
-    """`value` if it is several things, it alone if it is one; None for None."""
+    """`value` as a tuple, of one if it is no collection; None for None."""
     if value is None:
         return None
     return tuple(value) if isinstance(value, Collection) and not isinstance(value, str) else (value,)

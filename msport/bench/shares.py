@@ -1,4 +1,4 @@
-"""What a result means beside the machine's limits and beside another engine."""
+"""A result compared with the limits of the machine, and with the result of another engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from msport.sizing.costs import Costs
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What was reached a second beside the limit of the same run; one prefill or decode step needs `amount`."""
+    """Bytes or operations a second, `achieved` and at the `limit`; one prefill or decode step needs `amount`."""
 
     amount: float
     achieved: float
@@ -44,7 +44,7 @@ def prefill_share(result: Result, costs: Costs, limits: Limits) -> Share:
 
 
 def ratios(ours: Result, theirs: Result) -> Mapping[str, float]:
-    """How many times as fast as `theirs` our median is; above 1 we are faster."""
+    """How many times as fast as `theirs` the medians of `ours` are; above 1, ours are faster."""
     found = {
         "prefill": theirs.prefill.p50 / ours.prefill.p50,
         "first_token": theirs.first_token.p50 / ours.first_token.p50,

@@ -38,7 +38,7 @@ SHAPES = {
     "mixed": Shape(prompts=(), new_tokens=120),
     "grid": Shape((64, 128, 256, 512), 128, (1, 2, 4)),
     "prefill-decode": Shape((64, 128, 256, 512, 1024, 2048)),
-    # A peak of memory is no matter of chance: one run reaches it.
+    # One run is enough: it reaches the same peak of memory as any other.
     "memory": Shape((128,), 16, (1, 4), warmup=0, repeats=1, processes=1),
 }
 

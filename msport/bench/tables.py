@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from msport.bench.charts import milliseconds
+from msport.bench.figures import milliseconds
 from msport.bench.measure.session import Result, Session, Startup
 from msport.bench.measure.statistics import Summary, median
 from msport.bench.measurements import Measurements

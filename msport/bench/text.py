@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from msport.bench.charts import milliseconds
-from msport.bench.figures import KINDS, Figure, result_figures, start_cell
+from msport.bench.figures import KINDS, Figure, milliseconds, result_figures, start_cell
 from msport.bench.measure.limits import Limits
 from msport.bench.measure.session import Compilation, Result, Session
 from msport.bench.measurements import Measurements

@@ -1,4 +1,4 @@
-"""How fast this machine reads memory and multiplies: what every achieved figure is set beside.
+"""How fast this machine reads memory and multiplies: the limits that figures are compared with.
 
 Several probes measure each, in a process of their own, with the cores that the models get; the fastest round of the
 fastest probe is the limit. Nothing is taken from a data sheet. An NPU's probes are larger than its caches, and many
@@ -28,7 +28,7 @@ _SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """``[rows, side] x [side, side]``, `depth` times in a row, each time with a weight of its own."""
+    """``[rows, side] x [side, side]``, `depth` times in a row, each time with another weight."""
 
     rows: int
     side: int
@@ -59,7 +59,7 @@ _MULTIPLYING = {
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One way of measuring a limit: bytes or floating-point operations a second, best and median of `rounds`."""
+    """One way of measuring a limit: bytes or floating-point operations per second, best and median of `rounds`."""
 
     method: str
     best: float
@@ -112,7 +112,7 @@ def measure(dtype: str, threads: int, seconds: float = _SECONDS, *, progress: Pr
 
 
 def _read_with_numpy(threads: int, seconds: float) -> Probe:
-    """The maximum of a large array, a part a thread: no arithmetic to speak of, and NumPy lets threads run freely."""
+    """The maximum of a large array, one part per thread: little arithmetic, and NumPy releases the GIL for it."""
     nbytes = min(_BUFFER_NBYTES, available_memory() // 4)
     buffer = np.ones(nbytes // 4, np.float32)
     parts = np.array_split(buffer, threads)

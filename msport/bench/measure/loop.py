@@ -15,7 +15,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Engine(Protocol):
-    """Both calls return float32 logits ``[batch, vocab]`` when they stand in host memory: nothing is in flight."""
+    """Both calls return float32 logits ``[batch, vocab]`` once these are in host memory and nothing is in flight."""
 
     def prefill(self, ids: Array) -> Array:
         """Starts a sequence for each row of ``ids [batch, seq]``; the logits after the last token of each."""
@@ -48,7 +48,7 @@ class Run:
 
 
 def generate_once(engine: Engine, ids: Array, workload: Workload) -> Run:
-    """Generates ``workload.new_tokens`` after ``ids [batch, seq]``: one from the prefill, each other by a step."""
+    """Generates ``workload.new_tokens`` after ``ids [batch, seq]``: the first by the prefill, each other by a step."""
     begin = time.perf_counter()
     logits = engine.prefill(ids)
     prefilled = time.perf_counter()
@@ -75,7 +75,7 @@ def measure(
 
 
 def agreement(ours: Sequence[Run], theirs: Sequence[Run]) -> tuple[int, int]:
-    """How many tokens of the first run of both are the same up to each sequence's first difference, and of how many."""
+    """Tokens that the first runs of both have in common before each sequence's first difference, and all tokens."""
     pairs = list(zip(ours[0].tokens, theirs[0].tokens, strict=True))
     same = sum(next((i for i, (a, b) in enumerate(zip(x, y, strict=True)) if a != b), len(x)) for x, y in pairs)
     return same, sum(len(x) for x, _ in pairs)

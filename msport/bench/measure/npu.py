@@ -1,4 +1,4 @@
-"""What an Ascend NPU tells of its memory: MindSpore's pool, and ``npu-smi``. Never run on an NPU by this project."""
+"""The memory of an Ascend NPU, from MindSpore's pool and ``npu-smi``. Never run on an NPU by this project."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from msport.bench.measure.workload import Job, shortened
 from msport.child import call_in_child
 from msport.progress import Progress, titled
 
-# Neither msport's cache of graphs nor MindSpore's own, whatever the user has set.
+# Switches off msport's cache of graphs and MindSpore's own, whatever the user has set.
 _NO_CACHE = {"MSPORT_GRAPH_CACHE": "off", "MS_COMPILER_CACHE_ENABLE": "0"}
 
 
@@ -58,9 +58,9 @@ def measure_transformers(job: Job, progress: Progress | None = None) -> Session:
 
 
 def measure_warm_start(job: Job, progress: Progress | None = None) -> WarmStart:
-    """msport with an empty cache of graphs, on two tokens, and with the cache that this filled.
+    """Starts msport with an empty cache of graphs, to generate two tokens, and again with the cache that this filled.
 
-    The second runs `job`; if that has no repeats, it generates two tokens, too.
+    The second process runs `job`, or also generates two tokens if `job` has no repeats.
     """
     brief = replace(job, workloads=(shortened(job.workloads[0]),), warmup=0, repeats=1)
     task = f"compiling {job.folder}"

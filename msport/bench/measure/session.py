@@ -67,7 +67,7 @@ class Compilation:
 
 @dataclass(frozen=True, slots=True)
 class Startup:
-    """Bringing msport's model up, in fresh processes.
+    """How msport's model started, in fresh processes.
 
     `import_seconds` and `load_seconds` hold one value for each process, the first of which may have read from disk.
     `cold` is compilation without a cache of graphs, `warm` with one that another process had filled; of `graphs`

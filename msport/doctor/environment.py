@@ -9,10 +9,10 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from msport.bench.measure.npu import ask_npu_smi
 from msport.doctor.ascend import find_ascend, is_there
 from msport.doctor.check import Check, passed
 
@@ -78,11 +78,10 @@ def _kernels(toolkit: Path | None) -> str:
 
 
 def _npu_smi(timeout: float) -> Iterator[Check]:
-    tool = shutil.which("npu-smi")
-    if tool is None:
+    if shutil.which("npu-smi") is None:
         yield passed("npu-smi", "not installed, or not in PATH")
         return
-    overview = _run(timeout, tool, "info")
+    overview = ask_npu_smi(timeout=timeout)
     version = re.search(r"npu-smi\s+(\S+)", overview)
     yield passed("npu-smi", version[1] if version else "gives no version")
     chips = _CHIP.findall(overview)
@@ -90,17 +89,9 @@ def _npu_smi(timeout: float) -> Iterator[Check]:
     memory = [f"{used} of {total} MB used" for used, total in _HBM.findall(overview) if total != "0"]
     yield passed("NPU memory", ", ".join(memory) or "not listed")
     number = chips[0][0] if chips else "0"  # a container may have been given another card than the first
-    board = dict(_BOARD.findall(_run(timeout, tool, "info", "-t", "board", "-i", number)))
+    board = dict(_BOARD.findall(ask_npu_smi("-t", "board", "-i", number, timeout=timeout)))
     found = ", ".join(f"{name} {value}" for name, value in board.items())
     yield passed(f"NPU board {number}", found or f"npu-smi info -t board -i {number} says nothing")
-
-
-def _run(timeout: float, *command: str) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout
 
 
 def _environment(environ: Mapping[str, str]) -> str:

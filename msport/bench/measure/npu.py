@@ -46,8 +46,8 @@ def logic_number(number: int, environ: Mapping[str, str] = os.environ) -> int:
 
 def read_card(logic: int, process: int) -> Card:
     """Asks ``npu-smi`` for the chip numbered `logic`, and for what `process` holds there; None without the tool."""
-    place = _place(_ask("-m"), logic)
-    usages, processes = (_ask("-t", kind, *place) for kind in ("usages", "proc-mem"))
+    place = _place(ask_npu_smi("-m"), logic)
+    usages, processes = (ask_npu_smi("-t", kind, *place) for kind in ("usages", "proc-mem"))
     total, share = (_number(usages, name) for name in ("HBM Capacity(MB)", "HBM Usage Rate(%)"))
     own = re.findall(rf"Process id\s*:\s*{process}\b.*?Process memory\(MB\)\s*:\s*(\d+)", processes)
     return Card(
@@ -66,13 +66,14 @@ def _place(table: str, logic: int) -> tuple[str, ...]:
     return ("-i", found[1], "-c", found[2]) if found else ("-i", str(logic))
 
 
-def _ask(*options: str) -> str:
+def ask_npu_smi(*options: str, timeout: float = _TIMEOUT_SECONDS) -> str:
+    """What ``npu-smi info`` prints; nothing without the tool, or where it fails or takes over `timeout` seconds."""
     tool = shutil.which("npu-smi")
     if tool is None:
         return ""
     command = [tool, "info", *options]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout if done.returncode == 0 else ""

@@ -1,7 +1,7 @@
 """What each model family is: the fields of its ``config.json`` and the table of its tensors.
 
-Pure data, no framework. The converter plans from these tables, ``inspect`` and ``sample`` read them, and the graph-mode
-models take their sizes from the same configs, so that a family is described once.
+Pure data without a framework. The converter plans from these tables, ``inspect`` and ``sample`` read them, and the
+graph-mode models take their sizes from the same configs. So a family is described only once.
 """
 
 from msport.architectures.architecture import Architecture

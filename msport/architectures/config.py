@@ -16,10 +16,10 @@ SILU = ("silu", "swish")
 class ModelConfig:
     """A parsed ``config.json``: from it the table of tensors is made, and every layer of the network.
 
-    `windows` holds, per layer, how many tokens a query sees, itself included; None means all. The options from
-    `qkv_bias` on are what families add to the plain decoder. `qk_norm` normalises each head of queries and keys before
-    it is rotated; `sinks` adds one logit per head to the softmax. `attention_scale` multiplies the scores, None means
-    ``head_dim ** -0.5``. A soft-cap bounds x to ``cap * tanh(x / cap)``. `activation` is a name of
+    `windows` holds for each layer the number of tokens that a query sees, itself included, or None for all. The options
+    from `qkv_bias` on are what families add to the plain decoder. `qk_norm` normalises each head of queries and keys
+    before it is rotated; `sinks` adds one logit per head to the softmax. `attention_scale` multiplies the scores, None
+    means ``head_dim ** -0.5``. A soft-cap bounds x to ``cap * tanh(x / cap)``. `activation` is a name of
     ``msmodels.layers.activations``.
     """
 
@@ -95,14 +95,16 @@ def parse_decoder(
 def layer_windows(
     fields: ConfigFields, layer_types: tuple[str, ...], sliding_window: int | None
 ) -> tuple[int | None, ...]:
-    """`sliding_window` for the sliding ones of `layer_types`, None for the others."""
+    """The window of each layer: `sliding_window` for the sliding ones in `layer_types`, None for the others."""
     if sliding_window is None and "sliding_attention" in layer_types:
         raise fields.error("layer_types", "has sliding layers, but 'sliding_window' is not set")
     return tuple(sliding_window if kind == "sliding_attention" else None for kind in layer_types)
 
 
 def uniform_windows(fields: ConfigFields, num_hidden_layers: int, sliding_window: int | None) -> tuple[int | None, ...]:
-    """`sliding_window` for every layer, in a family whose layers are all alike; refuses `layer_types` that differ."""
+    """The window of each layer in a family whose layers are all alike: `sliding_window`. Refuses other
+    `layer_types`.
+    """
     kind = "full_attention" if sliding_window is None else "sliding_attention"
     layer_types = [kind] * num_hidden_layers
     fields.fixed("layer_types", layer_types, f"Transformers gives every layer of this family {kind}")

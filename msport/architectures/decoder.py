@@ -94,7 +94,7 @@ def weights(config: Any, feed_forward: Callable[[Any, int], list[Weight]] = gate
 
 
 def dropped(config: ModelConfig) -> list[Dropped]:
-    """What checkpoints of any family are known to carry along unused."""
+    """The unused tensors that checkpoints of any family may contain."""
     rows = [
         Dropped(f"model.layers.{layer}.self_attn.rotary_emb.inv_freq", "recomputed from config.json")
         for layer in range(config.num_hidden_layers)

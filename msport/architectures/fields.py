@@ -11,8 +11,8 @@ from msport.errors import ConfigError, UnsupportedError, quote
 
 _REQUIRED = object()
 
-# Several times the largest that any published model of this kind has. The table of tensors grows with some of these
-# numbers: a wrong one must not be found out by filling the memory.
+# Several times the largest value of any published model. The table of tensors grows with some of these numbers, so a
+# wrong one must be refused before it fills the memory.
 LARGEST = {
     "head_dim": 8192,
     "hidden_size": 1 << 17,
@@ -25,17 +25,18 @@ LARGEST = {
     "num_local_experts": 4096,
     "vocab_size": 1 << 20,
 }
-# Of all layers together, where the Hub ships each expert as tensors of its own.
+# In all layers together, if the Hub has separate tensors for each expert.
 MOST_EXPERTS = 50_000
-# Whatever else is counted is a position or a number of them, which devices count in 32 bits.
+# All other numbers are positions or counts of positions, which devices store in 32 bits.
 _LARGEST_OTHER = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigFields:
-    """The JSON object `data` read from the file `where`; `prefix` is the path to a nested object.
+    """The JSON object `data` from the file `where`; `prefix` is the path to a nested object. Every method raises
+    `ConfigError`, which names file and field, for a value of a wrong type or out of range.
 
-    `silent` holds what the family takes for a field that is not there at all; null means something else.
+    `silent` holds the family's values for absent fields; a field that is null is not absent.
     """
 
     data: Mapping[str, Any]
@@ -44,7 +45,7 @@ class ConfigFields:
     silent: Mapping[str, Any] = field(default_factory=dict)
 
     def value(self, name: str) -> Any:
-        """The field as it stands in the file, None for null and for nothing."""
+        """The field's value in the file; None if it is null or absent."""
         return self.data[name] if name in self.data else self.silent.get(name)
 
     def integer(self, name: str, default: Any = _REQUIRED, *, minimum: int = 1, maximum: int | None = None) -> int:
@@ -66,7 +67,7 @@ class ConfigFields:
         return tuple(value)
 
     def experts(self, name: str, default: Any = _REQUIRED, *, layers: int) -> int:
-        """How many experts each of `layers` has, where each expert is tensors of its own."""
+        """The number of experts per layer, in `layers` layers, if the Hub has separate tensors for each expert."""
         value = self.integer(name, default)
         if value * layers > MOST_EXPERTS:
             raise self.error(name, f"is {value} in {layers} layers; msport takes at most {MOST_EXPERTS} experts in all")
@@ -108,13 +109,13 @@ class ConfigFields:
         return value
 
     def fixed(self, name: str, value: Any, reason: str) -> None:
-        """Raises `UnsupportedError` if `name` has another value than `value`, the one that msport computes with."""
+        """Raises `UnsupportedError` if field `name` differs from `value`, the only one that msport implements."""
         found = self.value(name)
         if found is not None and found != value:
             raise UnsupportedError(f"{self.where}: '{self.prefix}{name}' is {quote(found)}: {reason}")
 
     def layer_types(self, name: str, num_hidden_layers: int, default: tuple[str, ...]) -> tuple[str, ...]:
-        """One of ``full_attention`` and ``sliding_attention`` per layer."""
+        """The type of each layer: ``full_attention`` or ``sliding_attention``."""
         value = self.value(name)
         if value is None:
             return default

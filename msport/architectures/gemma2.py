@@ -19,7 +19,7 @@ from msport.architectures.tiny_config import tiny_config
 NAME = "Gemma2ForCausalLM"
 NORMS = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
 
-# What Transformers assumes where config.json is silent; null means something else: no cap, one key head per head.
+# Transformers' values for fields absent in config.json. A null means something else: no cap, one key head per head.
 _SILENT = {
     "attn_logit_softcapping": 50.0,
     "final_logit_softcapping": 30.0,
@@ -60,7 +60,7 @@ def weights(config: ModelConfig) -> list[Weight]:
 
 
 def sample_config() -> dict[str, Any]:
-    """A tiny Gemma2: window 24, a query scale unlike head_dim, a cap on scores that random weights reach."""
+    """A tiny Gemma2: window 24, a query scale that differs from head_dim, a cap on scores that random weights reach."""
     return tiny_config(
         NAME,
         "gemma2",

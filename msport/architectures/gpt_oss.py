@@ -23,7 +23,9 @@ NAME = "GptOssForCausalLM"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GptOssConfig(ModelConfig):
-    """`packed_experts`: the network keeps its experts' weights as MXFP4 and decodes them in the graph."""
+    """The config of gpt-oss. With `packed_experts` the network keeps its experts' weights as MXFP4 and decodes them
+    in the graph.
+    """
 
     num_local_experts: int
     num_experts_per_tok: int
@@ -59,7 +61,7 @@ def parse(data: Mapping[str, Any], where: Path) -> GptOssConfig:
         num_local_experts=experts,
         num_experts_per_tok=experts_per_tok,
         swiglu_limit=fields.number("swiglu_limit", 7.0),
-        swiglu_alpha=1.702,  # a constant of the reference, in no config.json
+        swiglu_alpha=1.702,  # a constant in the reference, not in config.json
     )
 
 

@@ -1,4 +1,4 @@
-"""Mistral 7B (v0.1 to v0.3), Nemo and their kin: Llama's layers with grouped heads and, in v0.1, a window on every one.
+"""Mistral 7B (v0.1 to v0.3), Nemo and similar models: Llama's layers with grouped heads and, in v0.1, a window on each.
 
 Source: https://arxiv.org/abs/2310.06825 and ``transformers/models/mistral``.
 """
@@ -16,7 +16,7 @@ from msport.architectures.tiny_config import tiny_config
 
 NAME = "MistralForCausalLM"
 
-# What Transformers assumes where config.json is silent; null means something else: one key head per head, no window.
+# Transformers' values for fields absent in config.json. A null means something else: one key head per head, no window.
 _SILENT = {"num_key_value_heads": 8, "sliding_window": 4096}
 
 

@@ -18,7 +18,7 @@ from msport.architectures.tiny_config import tiny_config
 
 NAME = "MixtralForCausalLM"
 
-# What Transformers assumes where config.json is silent; null means something else: one key head per head.
+# Transformers' values for fields absent in config.json. A null means something else: one key head per head.
 _SILENT = {"num_key_value_heads": 8}
 
 
@@ -52,7 +52,7 @@ def _experts(config: SparseConfig, layer: int) -> list[Weight]:
 
 
 def sample_config() -> dict[str, Any]:
-    """A tiny Mixtral: 8 experts, top-2, and a window, which the published ones leave out."""
+    """A tiny Mixtral: 8 experts, top-2, and a window, which the published models do not have."""
     return tiny_config(
         NAME,
         "mixtral",

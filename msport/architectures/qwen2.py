@@ -16,7 +16,7 @@ from msport.architectures.tiny_config import tiny_config
 
 NAME = "Qwen2ForCausalLM"
 
-# What Transformers assumes where config.json is silent; null means something else: one key head per head, no window.
+# Transformers' values for fields absent in config.json. A null means something else: one key head per head, no window.
 _SILENT = {"num_key_value_heads": 32, "sliding_window": 4096, "max_window_layers": 28}
 
 
@@ -34,7 +34,9 @@ def parse(data: Mapping[str, Any], where: Path) -> ModelConfig:
 
 
 def qwen_windows(fields: ConfigFields, num_hidden_layers: int) -> tuple[int | None, ...]:
-    """`sliding_window` counts only with `use_sliding_window`, and then from layer `max_window_layers` on."""
+    """The window of each layer: `sliding_window` from layer `max_window_layers` on, but only with
+    `use_sliding_window`.
+    """
     window = fields.optional_integer("sliding_window") if fields.boolean("use_sliding_window", False) else None
     first = fields.integer("max_window_layers", minimum=0)
     default = tuple(
@@ -45,7 +47,7 @@ def qwen_windows(fields: ConfigFields, num_hidden_layers: int) -> tuple[int | No
 
 
 def sample_config() -> dict[str, Any]:
-    """A tiny Qwen2.5: tied embeddings, a window of 24 in the last two of four layers, YaRN as its model card has it."""
+    """A tiny Qwen2.5: tied embeddings, a window of 24 in the last two of four layers, YaRN as in its model card."""
     return tiny_config(
         NAME,
         "qwen2",

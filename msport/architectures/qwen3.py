@@ -1,4 +1,4 @@
-"""Qwen3, dense (0.6B to 32B): queries and keys normalised per head, no biases unless asked for.
+"""Qwen3, dense (0.6B to 32B): queries and keys normalised per head, biases only if the config says so.
 
 Source: https://arxiv.org/abs/2505.09388 and ``transformers/models/qwen3``.
 """
@@ -17,7 +17,7 @@ from msport.architectures.tiny_config import tiny_config
 
 NAME = "Qwen3ForCausalLM"
 
-# What Transformers assumes where config.json is silent; null means something else: one key head per head, no window.
+# Transformers' values for fields absent in config.json. A null means something else: one key head per head, no window.
 _SILENT = {"num_key_value_heads": 32, "head_dim": 128, "sliding_window": 4096, "max_window_layers": 28}
 
 

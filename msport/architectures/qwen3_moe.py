@@ -1,4 +1,4 @@
-"""Qwen3-MoE (30B-A3B, 235B-A22B): Qwen3's attention over a mixture of experts, dense in the layers that say so.
+"""Qwen3-MoE (30B-A3B, 235B-A22B): Qwen3's attention with a mixture of experts; some layers may be dense.
 
 Source: https://arxiv.org/abs/2505.09388 and ``transformers/models/qwen3_moe``.
 """
@@ -18,7 +18,7 @@ from msport.architectures.tiny_config import tiny_config
 
 NAME = "Qwen3MoeForCausalLM"
 
-# What Transformers assumes where config.json is silent; null means something else: one key head per head, no window.
+# Transformers' values for fields absent in config.json. A null means something else: one key head per head, no window.
 _SILENT = {"num_key_value_heads": 4, "sliding_window": 4096}
 
 
@@ -28,7 +28,7 @@ def parse(data: Mapping[str, Any], where: Path) -> SparseConfig:
     shared = parse_decoder(fields, rope_theta=10000.0)
     layers = shared["num_hidden_layers"]
     window = fields.optional_integer("sliding_window") if fields.boolean("use_sliding_window", False) else None
-    # Transformers 5 writes the number of experts under Mixtral's name.
+    # Transformers 5 uses Mixtral's name for the number of experts.
     experts = fields.experts("num_experts", fields.integer("num_local_experts", 128), layers=layers)
     attention_bias = fields.boolean("attention_bias", False)
     return SparseConfig(
@@ -47,7 +47,7 @@ def parse(data: Mapping[str, Any], where: Path) -> SparseConfig:
 
 
 def _sparse_layers(fields: ConfigFields, layers: int) -> tuple[bool, ...]:
-    """Every `decoder_sparse_step`-th layer, but for those in `mlp_only_layers`."""
+    """Every `decoder_sparse_step`-th layer, except those in `mlp_only_layers`."""
     step = fields.integer("decoder_sparse_step", 1)
     dense = frozenset(fields.integers("mlp_only_layers", ()))
     return tuple((layer + 1) % step == 0 and layer not in dense for layer in range(layers))

@@ -1,4 +1,4 @@
-"""The families msport knows, by the name that ``config.json`` gives in ``architectures``."""
+"""The supported families, by the name in ``architectures`` of ``config.json``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ ARCHITECTURES: dict[str, Architecture] = {module.FAMILY.name: module.FAMILY for 
 
 
 def get_architecture(data: Mapping[str, Any], where: Path) -> Architecture:
-    """The family that the config `data`, read from `where`, names.
+    """The family named by the config `data`, which was read from `where`.
 
-    Raises `UnsupportedError` with the families there are and the nearest of them, and `ConfigError`.
+    Raises `ConfigError`, and `UnsupportedError` that names the supported families and the most similar one.
     """
     names = data.get("architectures")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
@@ -48,7 +48,7 @@ def nearest(data: Mapping[str, Any]) -> Architecture:
 
 
 def _checked(architecture: Architecture, data: Mapping[str, Any], where: Path) -> Architecture:
-    """Transformers goes by `model_type` alone, so the two must not name different families."""
+    """Checks that `architectures` and `model_type` name the same family: Transformers uses only `model_type`."""
     model_type = data.get("model_type", architecture.model_type)
     if model_type != architecture.model_type:
         raise ConfigError(
@@ -59,7 +59,7 @@ def _checked(architecture: Architecture, data: Mapping[str, Any], where: Path) -
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The JSON object in ``config.json`` of `folder`; raises `ConfigError` if there is none that is strict JSON."""
+    """The JSON object in ``config.json`` of `folder`. Raises `ConfigError` if it is missing or not strict JSON."""
     where = folder / "config.json"
     try:
         return strict_json.load_settings(where)

@@ -1,4 +1,4 @@
-"""Rotary position embedding as a config states it; the frequencies are computed in ``msmodels.layers.rope``."""
+"""The parameters of rotary position embedding in a config; ``msmodels.layers.rope`` computes the frequencies."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from msport.errors import UnsupportedError, quote
 
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 
-# Every parameter of every variant; Transformers ignores, with a warning, those of another variant than the one named.
+# The parameters of all variants. Transformers warns about those of another variant and ignores them.
 _PARAMETERS = {
     "attention_factor",
     "beta_fast",
     "beta_slow",
     "factor",
-    "finetuned",  # a remark of YaRN's own checkpoints, which changes nothing
+    "finetuned",  # a remark in YaRN's own checkpoints without effect
     "high_freq_factor",
     "low_freq_factor",
     "mscale",
@@ -33,9 +33,9 @@ _REASONS = {"dynamic": _LENGTH, "longrope": _LENGTH}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RopeConfig:
-    """Parameters of one RoPE variant; those that the variant does not use keep their neutral value.
+    """Parameters of one RoPE variant; unused ones keep their neutral value.
 
-    `attention_factor` multiplies cos and sin (YaRN); None: it follows from `factor`, `mscale` and `mscale_all_dim`.
+    `attention_factor` multiplies cos and sin (YaRN); if None, it follows from `factor`, `mscale` and `mscale_all_dim`.
     Source: ``transformers/modeling_rope_utils.py`` and https://arxiv.org/abs/2309.00071.
     """
 
@@ -56,7 +56,7 @@ class RopeConfig:
 def parse_rope(fields: ConfigFields, *, default_theta: float, max_position_embeddings: int) -> RopeConfig:
     """Reads `rope_theta` with `rope_scaling` (Hub, Transformers 4) or `rope_parameters` (Transformers 5).
 
-    Raises `ConfigError`, and `UnsupportedError` for whatever would change the frequencies in a way not computed here.
+    Raises `ConfigError`, and `UnsupportedError` for anything that changes the frequencies and is not implemented here.
     """
     theta = fields.number("rope_theta", default_theta, above=1.0)
     scaling = _scaling(fields)
@@ -96,7 +96,7 @@ def parse_rope(fields: ConfigFields, *, default_theta: float, max_position_embed
 
 
 def _scaling(fields: ConfigFields) -> ConfigFields | None:
-    """The object that describes the variant, under either of its names."""
+    """The object that describes the variant, which has two possible names."""
     new, old = fields.nested("rope_parameters"), fields.nested("rope_scaling")
     if new and old and new.data != old.data:
         raise fields.error("rope_parameters", "and 'rope_scaling' disagree; delete the one that is wrong")
@@ -104,7 +104,7 @@ def _scaling(fields: ConfigFields) -> ConfigFields | None:
 
 
 def _rope_type(scaling: ConfigFields) -> str:
-    """The variant, once nothing beside it is unknown; `type` is its name in older configs."""
+    """The variant, after all other fields are known; older configs call it `type`."""
     rope_type = scaling.text("rope_type", scaling.text("type", "default"))
     if scaling.text("type", rope_type) != rope_type:
         raise scaling.error("type", f"and 'rope_type' disagree ({quote(rope_type)}); delete the one that is wrong")

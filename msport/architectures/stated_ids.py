@@ -1,4 +1,4 @@
-"""The token ids that a model's config.json and generation_config.json state: which end a text, begin or pad it."""
+"""Token ids in a model's config.json and generation_config.json: those that end, begin or pad a text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KEYS = ("bos_token_id", "eos_token_id", "pad_token_id")
 def read_stop_ids(folder: Path) -> frozenset[int]:
     """The ids that end a generation: `eos_token_id`, one or a list, of generation_config.json, else of config.json.
 
-    Raises `ConfigError` if a file is broken, or states something else there.
+    Raises `ConfigError` if a file is malformed or the field holds anything else.
     """
     for where, document in _documents(folder):
         value = document.get("eos_token_id")
@@ -26,11 +26,11 @@ def read_stop_ids(folder: Path) -> frozenset[int]:
 
 
 def read_special_ids(folder: Path) -> frozenset[int]:
-    """All bos, eos and pad ids that the two files state; raises `ConfigError` as `read_stop_ids` does."""
+    """All bos, eos and pad ids in the two files. Raises `ConfigError` as `read_stop_ids`."""
     found: set[int] = set()
     for where, document in _documents(folder):
         for key in _KEYS:
-            # Llama's first conversions say "none" with a pad_token_id of -1.
+            # Llama's first conversions use pad_token_id -1 for "none".
             if document.get(key) not in (None, -1):
                 found.update(_ids(document[key], key, where))
     return frozenset(found)

@@ -22,8 +22,8 @@ class Recipe:
 class Weight:
     """One parameter, named and shaped as Transformers has it.
 
-    Of the recipes whose sources are all there, the one with the most sources is taken. A `packed` parameter is bytes,
-    whatever the dtype of the model.
+    Of the recipes whose sources are all present, the one with the most sources is used. A `packed` parameter holds
+    bytes, independent of the model's dtype.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A tensor that a checkpoint may hold and the model does not use, with the reason that is shown to the user."""
+    """A tensor that a checkpoint may hold but the model does not use, with a reason for the user."""
 
     name: str
     reason: str
@@ -46,14 +46,14 @@ def plain(name: str, *shape: int) -> Weight:
 
 
 def matrix(name: str, outputs: int, inputs: int) -> Weight:
-    """A linear layer's weight ``[outputs, inputs]``, as it is or in FP8 with a scale a block."""
+    """A linear layer's weight ``[outputs, inputs]``, plain or in FP8 with one scale per block."""
     sources = _fp8_sources((name,), outputs, inputs)
     shape = (outputs, inputs)
     return Weight(name, shape, (Recipe("copy", ((name, shape),)), Recipe("fp8_blocks", sources)))
 
 
 def mxfp4_experts(name: str, experts: int, inputs: int, outputs: int) -> Weight:
-    """Expert weights ``[experts, inputs, outputs]``: MXFP4 packed along `inputs`, or as they are."""
+    """Expert weights ``[experts, inputs, outputs]``: MXFP4 packed along `inputs`, or plain."""
     packed = _packed_sources(name, experts, inputs, outputs)
     shape = (experts, inputs, outputs)
     return Weight(name, shape, (Recipe("mxfp4_transposed", packed), Recipe("copy", ((name, shape),))))
@@ -73,7 +73,7 @@ def _packed_sources(name: str, experts: int, inputs: int, outputs: int) -> tuple
 
 
 def stacked_experts(name: str, experts: int, inputs: int, outputs: int, source: str) -> Weight:
-    """Expert weights ``[experts, inputs, outputs]`` from a layer ``[outputs, inputs]`` an expert, or as they are.
+    """Expert weights ``[experts, inputs, outputs]`` from one layer ``[outputs, inputs]`` per expert, or plain.
 
     `source` is the layer's name with ``{e}`` where the expert's number goes; the layers may be in FP8.
     """
@@ -82,7 +82,7 @@ def stacked_experts(name: str, experts: int, inputs: int, outputs: int, source: 
 
 
 def stacked_gate_up(name: str, experts: int, inputs: int, outputs: int, gate: str, up: str) -> Weight:
-    """``[experts, inputs, 2 * outputs]``, gate first, from a gate and an up layer ``[outputs, inputs]`` an expert.
+    """``[experts, inputs, 2 * outputs]``, gate first, from one gate and one up layer ``[outputs, inputs]`` per expert.
 
     `gate` and `up` are the layers' names with ``{e}`` where the expert's number goes; the layers may be in FP8.
     """
@@ -104,7 +104,7 @@ def _stacks(
 
 
 def _fp8_sources(layers: Sequence[str], outputs: int, inputs: int) -> tuple[tuple[str, Shape], ...]:
-    """Each weight and behind it its scales."""
+    """Each weight, followed by its scales."""
     scales = (-(-outputs // fp8.BLOCK), -(-inputs // fp8.BLOCK))
     pairs = [((layer, (outputs, inputs)), (f"{layer}_scale_inv", scales)) for layer in layers]
     return tuple(source for pair in pairs for source in pair)

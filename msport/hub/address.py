@@ -63,7 +63,7 @@ def _joined(url: str, location: str) -> str:
     """`location` as an absolute address; unchanged if it cannot be joined."""
     try:
         location = location.encode("latin-1").decode("utf-8")  # http.client reads headers as Latin-1
-        # Urlsplit silently removes these characters.
+        # urljoin would silently remove some of these characters.
         return location if _AMBIGUOUS.search(location) else urljoin(url, location)
     except ValueError:
         return location

@@ -1,6 +1,6 @@
-"""Models in MindSpore's graph mode, written natively: they load a converted checkpoint and generate.
+"""Native implementations of the models in MindSpore's graph mode. They load a converted checkpoint and generate text.
 
-``load_model`` is imported on first use: `tokenizer` and `check_ascend` serve processes without MindSpore too.
+``load_model`` is imported at first use, because `tokenizer` and `check_ascend` also serve processes without MindSpore.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from msport.msmodels.loading import load_model
     from msport.msmodels.model import LanguageModel
 
-# MindSpore writes its view of a graph that it failed to compile to rank_0/ below this, by default the current folder.
+# If MindSpore fails to compile a graph, it writes its analysis to rank_0/ below this folder, by default the current
+# one.
 os.environ.setdefault("MS_OM_PATH", os.devnull)
 
 _HOMES = {"LanguageModel": "model", "check_ascend": "ascend_check", "load_model": "loading"}

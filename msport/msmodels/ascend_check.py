@@ -1,7 +1,7 @@
-"""Whether a model's Ascend graphs pass MindSpore's front end, and which of their parts are fused; on any machine.
+"""Checks on any machine whether a model's Ascend graphs pass MindSpore's front end, and which of their parts are fused.
 
-It says nothing about kernels: that an operator computes what it is documented to, on a certain chip and CANN, only an
-NPU can show (``make ascend-acceptance``).
+It does not check kernels. Only an NPU can show that an operator computes what its documentation says, on a certain chip
+and CANN version (``make ascend-acceptance``).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _NORMS = ("norm.weight", "layernorm.weight")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a graph: the operators that compute it, how many there are, and how many make it whole.
+    """A part of a graph: its fused operators, in how many places they were found, and in how many they are wanted.
 
-    Without any the part is composed of plain operators.
+    A part without fused operators is composed of plain ones.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class AscendGraph:
-    """One graph: its parts, how often each operator occurs in it, and what is wrong with it."""
+    """One graph: its parts, the number of each operator in it, and its problems."""
 
     name: str
     parts: tuple[Part, ...]
@@ -62,7 +62,7 @@ class AscendGraph:
 
 @dataclass(frozen=True, slots=True)
 class AscendReport:
-    """What `check_ascend` found; bytes are those of one device, and the caches for `batch` sequences."""
+    """The result of `check_ascend`. Bytes are for one device; caches are for `batch` sequences."""
 
     architecture: str
     dtype: str
@@ -92,9 +92,9 @@ def check_ascend(
 ) -> AscendReport:
     """Builds the Ascend graphs of the model whose config.json is in `folder`, converted or not; reads no weights.
 
-    `dtype` is bfloat16, float16 or ``"mxfp4"`` (experts packed, the rest bfloat16), None what `load_model` would take.
-    Raises `UnsupportedError` where MindSpore's inference rejects a graph, `ConfigError`, `UsageError`, and `ChildError`
-    where the process that builds them ends.
+    `dtype` is bfloat16, float16 or ``"mxfp4"`` (packed experts, everything else bfloat16); None: the default of
+    `load_model`. Raises `UnsupportedError` if MindSpore's inference rejects a graph, `ConfigError`, `UsageError`, and
+    `ChildError` if the process that builds the graphs crashes.
     """
     folder = Path(folder)
     config = load_config(folder)
@@ -178,7 +178,7 @@ def _parts(counts: Mapping[str, int], config: ModelConfig) -> list[Part]:
 
 
 def _wrong_parameters(found: list[dict[str, Any]], config: ModelConfig, dtype: str) -> list[str]:
-    """Where the graph's weights differ from those that a checkpoint of the family holds."""
+    """The differences between the graph's weights and those of a checkpoint of the family."""
     in_graph = {each["name"]: (each["dtype"], tuple(each["shape"])) for each in found}
     expected = {
         row.name: ("uint8" if row.packed else dtype, row.shape)

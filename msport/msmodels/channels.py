@@ -1,9 +1,9 @@
-"""Answers in channels, as gpt-oss writes them: its reasoning apart from what it says to the user.
+"""Answers in channels, as gpt-oss writes them: reasoning is separate from the answer to the user.
 
     <|start|>assistant<|channel|>analysis<|message|>...<|end|><|start|>assistant<|channel|>final<|message|>...<|return|>
 
-Format: https://cookbook.openai.com/articles/openai-harmony. A tokenizer that has the four control tokens is taken to
-write so, whatever the family. They are told by their ids: text that merely looks like one is text.
+Format: https://cookbook.openai.com/articles/openai-harmony. A model is assumed to write in channels if its tokenizer
+has the four control tokens. They are recognised by their ids, so text that looks like one stays text.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from msport.msmodels.tokenizer import Tokenizer
 
 START, CHANNEL, MESSAGE, END = "<|start|>", "<|channel|>", "<|message|>", "<|end|>"
-# In tokens. A model that is not trained may never end a header; what it writes is then shown as text.
+# In tokens. An untrained model may never end a header; its output is then shown as text.
 _LONGEST_HEADER = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of text, the channel it belongs to (None: none is named), and the number of its message."""
+    """A piece of text, its channel (None: no channel is named), and the number of its message."""
 
     channel: str | None
     text: str
@@ -32,10 +32,10 @@ class Piece:
 
 
 class ChannelStream:
-    """Text by channel from tokens that come one at a time; never half a character.
+    """Converts tokens, one at a time, to text with its channel; never returns half a character.
 
-    `prompt` are the tokens before, which may have begun a message. Of a tokenizer without control tokens all text
-    belongs to no channel.
+    `prompt` holds the tokens before, which may have begun a message. If the tokenizer has no control tokens, all text
+    has no channel.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> None:
@@ -43,7 +43,7 @@ class ChannelStream:
         self._controls = _control_tokens(tokenizer)
         self._channel: str | None = None
         self._message = 0
-        # The control token that began a header, None in the text of a message; and that header so far.
+        # The control token that began a header (None in the text of a message), and the header so far.
         self._header_of: str | None = None
         self._header, self._header_length = "", 0
         self._silent = True
@@ -59,7 +59,7 @@ class ChannelStream:
         return self._piece(self._text.add(token))
 
     def finish(self) -> Piece:
-        """What is left. A header that nothing followed is shown only if there was nothing else to show."""
+        """The rest of the text. An unfinished header is shown only if there is no other text."""
         piece = self._piece(self._text.finish())
         if self._header_of == START and self._silent:
             return self._header_as_text()
@@ -73,11 +73,11 @@ class ChannelStream:
             self.add(token)
         self._silent = True
         if self._header_of == START:
-            self._header = ""  # the role is the prompt's
+            self._header = ""  # the prompt contains the role
 
     def _turn(self, control: str) -> None:
         if control == MESSAGE and self._header_of is None:
-            return  # in the middle of a message, where it has no meaning
+            return  # without meaning in the middle of a message
         names = self._header.split() if self._header_of == CHANNEL else []
         self._header_of = control if control in (START, CHANNEL) else None
         self._header, self._header_length = "", 0
@@ -102,7 +102,7 @@ class ChannelStream:
 
 
 def _control_tokens(tokenizer: Tokenizer) -> dict[int, str]:
-    """The control tokens by id; none if `tokenizer` lacks one of them."""
+    """The control tokens by id; empty if `tokenizer` lacks one of them."""
     found: dict[int, str] = {}
     for text in (START, CHANNEL, MESSAGE, END):
         token = tokenizer.token_id(text)

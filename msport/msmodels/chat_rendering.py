@@ -1,7 +1,7 @@
-"""Chat templates, the child's side: jinja rendered as Transformers renders it (``utils/chat_template_utils.py``).
+"""Renders chat templates, in a child process, as Transformers does (``utils/chat_template_utils.py``).
 
-Jinja's sandbox keeps a template away from Python's insides, but bounds neither its time nor its memory: this runs in a
-process that `chat_template` starts and limits.
+Jinja's sandbox blocks access to Python's internals, but does not limit time or memory. So `chat_template` starts a
+process with limits for this code.
 """
 
 from __future__ import annotations
@@ -28,15 +28,17 @@ _LONGEST_REASON = 300
 def render(
     source: str, where: str, messages: Sequence[Mapping[str, Any]], names: Mapping[str, Any], *, progress: Progress
 ) -> str:
-    """The prompt that the template `source` of the file `where` makes of `messages` and the other `names` it may use.
+    """The prompt that the template `source`, from the file `where`, makes of `messages` and the other variables
+    `names`.
 
-    Raises `CheckpointError` if it is not valid jinja, and `UsageError` with its own words if it refuses the messages.
+    Raises `CheckpointError` if the template is not valid jinja, and `UsageError` with its message if it refuses the
+    messages.
     """
     try:
         text = _compile(source, where).render(messages=list(messages), tools=None, documents=None, **names)
     except (CheckpointError, MemoryError):
         raise
-    except Exception as error:  # a template may fail in any way that a program can
+    except Exception as error:  # a template can raise any exception
         raise UsageError(f"{where}: the chat template refuses these messages ({_reason(error)}); use --raw") from error
     if len(text) > _LONGEST_PROMPT:
         raise UsageError(
@@ -58,14 +60,14 @@ def _compile(source: str, where: str) -> jinja2.Template:
 
 
 def _reason(error: Exception) -> str:
-    """What `error` says, fit for a line: a template chooses the words, and their number."""
+    """The message of `error`, shortened to one line, because a template may choose any text."""
     words = " ".join((str(error) or type(error).__name__).split())
     text = "".join(character if character.isprintable() else "?" for character in words)
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
 class _GenerationTag(Extension):
-    """Reads over the ``{% generation %}`` blocks by which Transformers marks an assistant's tokens in training."""
+    """Ignores ``{% generation %}`` blocks, with which Transformers marks an assistant's tokens in training."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2 declares it as a set
 
@@ -76,7 +78,7 @@ class _GenerationTag(Extension):
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
-    # Prompts are plain text for a tokenizer: HTML escaping would corrupt them.
+    # Prompts are plain text; HTML escaping would corrupt them.
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols]
     )

@@ -1,7 +1,7 @@
-"""Chat templates: programs that a checkpoint brings along, so each is run in a process of its own, with limits.
+"""Chat templates. They are programs from a checkpoint, so each rendering runs in its own process with limits.
 
-A process costs about a tenth of a second for each prompt. One that is kept would save that, and would have to be
-watched: a template's rendering would then depend on those before it.
+A process costs about a tenth of a second per prompt. A permanent process would save this, but one rendering could then
+affect the next.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 from msport.child import ChildError, call_in_child
 from msport.errors import CheckpointError
 
-# What rendering may take unless a caller says otherwise. Real templates take milliseconds and a few megabytes.
+# Default limits of rendering. Real templates need milliseconds and a few megabytes.
 SECONDS = 20.0
-MEMORY = 1 << 30  # bytes of address space, of which Python itself takes some fifty megabytes
+MEMORY = 1 << 30  # bytes of address space; Python itself needs about fifty megabytes
 # In characters; gpt-oss's has 16,000.
 _LONGEST_TEMPLATE = 1_000_000
 
@@ -25,7 +25,7 @@ _LONGEST_TEMPLATE = 1_000_000
 class ChatTemplate:
     """The template `source` read from the file `where`.
 
-    `special_tokens` are the names that a template may use besides the messages: ``bos_token``, ``eos_token``, ...
+    `special_tokens` are the variables that a template may use besides the messages: ``bos_token``, ``eos_token``, ...
     """
 
     source: str
@@ -42,8 +42,8 @@ class ChatTemplate:
     ) -> str:
         """The prompt for `messages`, rendered in at most `seconds` and `memory` bytes.
 
-        Raises `CheckpointError` for a template that is not valid or exceeds a limit, and `UsageError` with its own
-        words if it refuses the messages.
+        Raises `CheckpointError` for a template that is invalid or exceeds a limit, and `UsageError` with its message if
+        it refuses the messages.
         """
         names = {**self.special_tokens, "add_generation_prompt": add_generation_prompt}
         try:

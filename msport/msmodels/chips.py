@@ -10,7 +10,7 @@ _FIRST_GENERATION = re.compile(r"(ascend)?(910|910a|910pro\w*|910premium\w*|310\
 
 
 def soc_version() -> str:
-    """MindSpore's name for the chip it computes on, empty where there is none or it does not tell."""
+    """MindSpore's name of the chip in use; empty if there is none or MindSpore does not tell."""
     try:
         from mindspore._c_expression import MSContext
 
@@ -20,10 +20,10 @@ def soc_version() -> str:
 
 
 def has_fused_operators(soc: str) -> bool:
-    """Whether a chip has the operators of ``ops.ascend``; one that msport does not know is taken for a newer one."""
+    """Whether a chip has the operators of ``ops.ascend``. An unknown chip is assumed to be newer."""
     return _FIRST_GENERATION.fullmatch(soc) is None
 
 
 def has_bfloat16(soc: str) -> bool:
-    """Whether a chip computes in bfloat16."""
+    """Whether a chip supports bfloat16."""
     return has_fused_operators(soc)

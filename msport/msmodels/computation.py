@@ -18,14 +18,15 @@ from msport.msmodels import chips
 
 DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
 
-# Activations of these exceed 65504, float16's largest number: the residual stream of gpt-oss-120b reaches 45000.
+# The activations of these may exceed 65504, float16's largest number: the residual stream of gpt-oss-120b reaches
+# 45000.
 _OVERFLOW_IN_FLOAT16 = ("GptOssForCausalLM",)
 
 _log = logging.getLogger(__name__)
 
 
 def choose_computation(folder: Path, dtype: str | None) -> tuple[ModelConfig, str]:
-    """The config of the network for the checkpoint in `folder`, and the dtype that it computes in; see `load_model`."""
+    """The network's config for the checkpoint in `folder`, and the dtype of computation; see `load_model`."""
     manifest = read_manifest(folder)  # a folder without one is not a finished conversion
     config = load_config(folder)
     device: str = ms.get_context("device_target")
@@ -35,9 +36,10 @@ def choose_computation(folder: Path, dtype: str | None) -> tuple[ModelConfig, st
 
 
 def choose_dtype(dtype: str | None, device: str | None = None, soc: str | None = None) -> str:
-    """`dtype`, or for None the best of `device` (None: this one); raises `UsageError` if it cannot compute in it.
+    """`dtype`, or for None the best of `device` (None: this machine's). Raises `UsageError` if the device does not
+    support it.
 
-    `soc` is an Ascend chip as MindSpore names it, None the one that is there.
+    `soc` is MindSpore's name of an Ascend chip; None: the one in this machine.
     """
     device = device or ms.get_context("device_target")
     has_bfloat16 = device != "CPU"
@@ -57,7 +59,9 @@ def choose_dtype(dtype: str | None, device: str | None = None, soc: str | None =
 
 
 def keep_packed(config: ModelConfig, folder: Path) -> ModelConfig:
-    """`config` with experts that stay packed; raises `UsageError` for a family or a checkpoint without any."""
+    """`config` with experts that stay packed. Raises `UsageError` for a family or a checkpoint without packed
+    experts.
+    """
     with open_checkpoint(folder) as checkpoint:
         found = any(name.endswith("_blocks") for name in checkpoint.tensors)
     if not isinstance(config, GptOssConfig) or not found:
@@ -69,7 +73,7 @@ def keep_packed(config: ModelConfig, folder: Path) -> ModelConfig:
 
 
 def warn_of_overflow(config: ModelConfig, dtype: str) -> None:
-    """Logs a warning where a model is known to leave the range of `dtype`."""
+    """Logs a warning if the model is known to exceed the range of `dtype`."""
     if dtype == "float16" and config.architecture in _OVERFLOW_IN_FLOAT16:
         _log.warning(
             "%s overflows float16 (its activations exceed 65504): logits may not be finite; use bfloat16 or float32",

@@ -56,9 +56,9 @@ class Gemma2DecoderLayer(nn.Cell):
 
 
 def embedding_scale(hidden_size: int, dtype: ms.Type) -> float:
-    """The root of `hidden_size`, rounded to the dtype that the model computes in, as Transformers rounds it.
+    """The square root of `hidden_size`, rounded to the dtype of computation, as in Transformers.
 
-    In bfloat16 59.75 for the 9B and 68 for the 27B, in float32 59.87 and 67.88.
+    For 9B and 27B: 59.75 and 68 in bfloat16, 59.87 and 67.88 in float32.
     """
     root = np.array([hidden_size**0.5], np.float32)
     target = dtypes.by_name(str(dtype).lower())

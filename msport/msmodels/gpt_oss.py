@@ -29,7 +29,7 @@ class GptOssDecoderLayer(PreNormLayer):
 
 
 class GptOssExperts(nn.Cell):
-    """All experts' weights, as Transformers stores them; gate and up are interleaved in `gate_up_proj`."""
+    """The weights of all experts in Transformers' layout; gate and up are interleaved in `gate_up_proj`."""
 
     def __init__(self, config: GptOssConfig, cache: CacheShape) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class GptOssExperts(nn.Cell):
 
 
 class PackedGptOssExperts(nn.Cell):
-    """The same as the Hub ships it: MXFP4, one row an output, packed along the inputs."""
+    """The same in the Hub's layout: MXFP4 with one row per output, packed along the inputs."""
 
     def __init__(self, config: GptOssConfig, cache: CacheShape) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class PackedGptOssExperts(nn.Cell):
 
 
 class GptOssMLP(nn.Cell):
-    """A linear router picks the top experts of each token; the softmax is over those alone."""
+    """A linear router selects the top experts of each token; the softmax covers only these."""
 
     def __init__(self, config: GptOssConfig, cache: CacheShape) -> None:
         super().__init__()

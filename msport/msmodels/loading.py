@@ -32,11 +32,11 @@ def load_model(
 ) -> LanguageModel:
     """Loads the converted checkpoint in `folder` for MindSpore's graph mode.
 
-    `dtype` is that of weights and caches, None the device's best: float32 on CPU, bfloat16 on Ascend (float16 on chips
-    without it). ``"mxfp4"`` keeps experts packed as the checkpoint has them, and computes in the device's best; None
-    means that where a checkpoint was converted so. `max_length`, at most the model's own, and `batch_size` fix the size
-    of the caches; prompts run in chunks of `prefill_chunk` tokens. `phases` calls and times the work as "loading";
-    graphs are compiled by ``warm_up`` or when they are first needed. Raises `CheckpointError`, `ConfigError`,
+    `dtype` is that of weights and caches. None means the device's best: float32 on CPU, bfloat16 on Ascend (float16 on
+    chips without bfloat16). ``"mxfp4"`` keeps experts packed and computes in the device's best dtype; it is the default
+    if the checkpoint was converted so. `max_length` (tokens, at most the model's own limit) and `batch_size`
+    (sequences) fix the size of the caches. Prompts run in chunks of `prefill_chunk` tokens. `phases` reports and times
+    the work as "loading". Graphs are compiled by ``warm_up`` or at first use. Raises `CheckpointError`, `ConfigError`,
     `UnsupportedError` or `UsageError`.
     """
     folder = Path(folder)
@@ -67,9 +67,10 @@ def load_model(
 
 def configure(device: str) -> None:
     """Sets MindSpore up for graphs on `device`; for the whole process."""
-    # STRICT refuses what would fall out of the graph into the Python interpreter, at a cost nobody sees.
+    # STRICT refuses code that would run outside the graph in the Python interpreter, which would be slow without a
+    # message.
     ms.set_context(mode=ms.GRAPH_MODE, jit_syntax_level=ms.STRICT)
     if device == "CPU":
-        # Launching in the caller's thread: MindSpore's own launching threads would take turns with the kernels' on few
-        # cores.
+        # Launch kernels in the caller's thread. On few cores, MindSpore's launching threads would compete with those of
+        # the kernels.
         ms.runtime.launch_blocking()

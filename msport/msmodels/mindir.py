@@ -1,8 +1,9 @@
-"""What MindSpore's front end makes of a model's Ascend graphs, on any machine.
+"""Builds a model's Ascend graphs with MindSpore's front end, on any machine.
 
-``mindspore.export`` parses a network and infers types and shapes with each operator's own rules, and chooses no
-kernels: a graph of operators that only an NPU has can be built, rejected and read back on a CPU. Weights are neither
-read nor allocated. Runs in a child process (see `ascend_check`), for it changes MindSpore's context and its folder.
+``mindspore.export`` parses a network and infers types and shapes by each operator's own rules, but selects no kernels.
+So a CPU can build, reject and read back a graph of operators that only an NPU has. Weights are neither read nor
+allocated. This runs in a child process (see `ascend_check`), because it changes MindSpore's context and the current
+folder.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from msport.msmodels.layers.decoder import CausalLM
 from msport.msmodels.network import build_network
 from msport.progress import Progress, Step
 
-# MindIR's names of element types, and ours.
+# MindIR's codes of element types, and our names.
 _ELEMENT_TYPES = {
     "FLOAT": "float32",
     "FLOAT16": "float16",
@@ -48,7 +49,7 @@ def build_graphs(
 ) -> Document:
     """The prefill and decode graphs of the config in `folder`, as JSON; see `_describe`.
 
-    Raises `UnsupportedError` where MindSpore rejects a graph, `ConfigError`, and `UsageError`.
+    Raises `UnsupportedError` if MindSpore rejects a graph, `ConfigError`, and `UsageError`.
     """
     config = load_config(Path(folder))
     if packed:
@@ -61,7 +62,7 @@ def build_graphs(
     network = build_network(config, cache)
     graphs = {}
     with tempfile.TemporaryDirectory() as scratch:
-        os.chdir(scratch)  # MindSpore leaves its analysis of a rejected graph in the current folder
+        os.chdir(scratch)  # MindSpore writes its analysis of a rejected graph to the current folder
         for number, (name, seq) in enumerate((("prefill", chunk), ("decode", 1))):
             progress(Step(name, number, 2))
             graphs[name] = _export(network, batch, seq, name, dtype)
@@ -73,7 +74,7 @@ def _export(network: CausalLM, batch: int, seq: int, name: str, dtype: str) -> D
     parameters: list[Document] = []
 
     def take_parameters(model: Any) -> None:
-        # What is taken here has no payload in the file: weights of any size cost nothing.
+        # The file is read without the payload of weights, so their size does not matter.
         for parameter in model.graph.parameter:
             _, _, parameter_name = parameter.name.rpartition(":")
             parameters.append({"name": parameter_name, **_tensor(parameter)})
@@ -95,7 +96,7 @@ def _export(network: CausalLM, batch: int, seq: int, name: str, dtype: str) -> D
 
 
 def _describe(model: Any, parameters: list[Document]) -> Document:
-    """Every operator with where it stands and its outputs' dtypes and shapes, every parameter, and the output."""
+    """Every operator with its place and the dtypes and shapes of its outputs, every parameter, and the output."""
     nodes = [node for graph in (model.graph, *model.functions) for node in graph.node]
     operators = [
         {"name": _operator(node.op_type), "scope": node.domain, "outputs": _outputs(node)}

@@ -1,4 +1,4 @@
-"""A loaded model: what a user calls."""
+"""The interface of a loaded model."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from msport.sizing.costs import Costs
 class LanguageModel:
     """A model in graph mode with its weights in place; made by `load_model`.
 
-    `max_length` bounds prompt and generation together; `batch_size` sequences run at a time, and larger batches in
-    groups. The caches hold the sequences of one call at a time: a call that would go on from overwritten ones raises
-    `UsageError`. Threads may share a model, and take turns.
+    `max_length` bounds prompt and generation together, in tokens. `batch_size` sequences run at a time; larger batches
+    run in groups. The caches hold the sequences of one call at a time: a call that would continue from overwritten
+    caches raises `UsageError`. Threads may share a model; they take turns.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class LanguageModel:
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
-        """The tokenizer of the folder, None where there is none; read when it is first asked for."""
+        """The tokenizer of the folder, or None if there is none; read at first use."""
         return load_tokenizer(self.folder)
 
     @property
@@ -58,7 +58,7 @@ class LanguageModel:
 
     @property
     def operators(self) -> str:
-        """Which operators the graphs are built from: ``portable``, ``cpu`` or ``ascend``."""
+        """The operators of the graphs: ``portable``, ``cpu`` or ``ascend``."""
         return self.graphs.operators
 
     @property
@@ -83,7 +83,7 @@ class LanguageModel:
         return np.concatenate(groups)
 
     def iter_logits(self, ids: Prompts) -> Iterator[tuple[int, Array]]:
-        """`logits` of at most `batch_size` prompts, a chunk at a time: those of a long prompt need not stand in memory.
+        """`logits` of at most `batch_size` prompts, one chunk at a time, so that a long prompt needs little memory.
 
         Yields the position of the first token of a chunk, and float32 ``[batch, n, vocab]``.
         """
@@ -104,17 +104,18 @@ class LanguageModel:
         prompts = self._prompts(ids)
         self._check_batch(prompts)
         with TURN:
-            self._prefilled = None  # until all of the prompts stand in the caches
+            self._prefilled = None  # until all prompts are in the caches
             sequences = self.graphs.begin("prefill", len(prompts))
             logits = self._start(prompts, sequences)
             self._prefilled = sequences
             return logits
 
     def decode(self, tokens: Sequence[int] | Array) -> Array:
-        """Appends one token to each sequence that the last `prefill` started; the logits after it, as there.
+        """Appends one token to each sequence of the last `prefill`; returns the float32 logits after it, ``[batch,
+        vocab]``.
 
-        Raises `UsageError` if there are more or fewer tokens than sequences, if the context is full, or if another call
-        has overwritten the sequences since.
+        Raises `UsageError` if the number of tokens is not that of the sequences, if the context is full, or if another
+        call has overwritten the caches.
         """
         with TURN:
             if self._prefilled is None:
@@ -132,7 +133,9 @@ class LanguageModel:
         return self.graphs.decode(padded, sequences)[: len(row)]
 
     def warm_up(self, phases: Phases | None = None) -> None:
-        """Compiles the graphs of `generate`, which does it otherwise; `phases` calls and times it as "compiling"."""
+        """Compiles the graphs of `generate`, which otherwise compiles them itself. `phases` reports and times it as
+        "compiling".
+        """
         with (phases or Phases()).phase("compiling"):
             self.graphs.compile()
 
@@ -147,8 +150,8 @@ class LanguageModel:
     ) -> Iterator[int]:
         """Yields the tokens that follow one prompt, ``[seq]`` or ``[1, seq]``.
 
-        `temperature` 0 is greedy. Ends after a stop id, which is yielded too, after `max_new_tokens`, or when prompt
-        and tokens together reach `max_length`.
+        `temperature` 0 is greedy. The generation ends after a stop id (which is yielded too), after `max_new_tokens`,
+        or when prompt and tokens together reach `max_length`.
         """
         prompt = self._prompts(ids)
         if len(prompt) != 1:
@@ -161,7 +164,7 @@ class LanguageModel:
         if count <= 0:
             return
         if count > 1:
-            self.warm_up()  # else the second token would wait for a graph
+            self.warm_up()  # otherwise the second token would wait for a compilation
         sequences = self.graphs.begin("generate", 1)
         logits = self._start(prompt, sequences)
         for remaining in range(count - 1, -1, -1):
@@ -183,5 +186,5 @@ class LanguageModel:
             yield prompts[begin : begin + self.batch_size]
 
     def _padded(self, prompts: list[Array]) -> list[Array]:
-        """Exactly `batch_size` prompts: a graph has no smaller batch, so the first one is repeated."""
+        """Exactly `batch_size` prompts; the first one is repeated, because the graph has a fixed batch size."""
         return prompts + prompts[:1] * (self.batch_size - len(prompts))

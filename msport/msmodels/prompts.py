@@ -9,7 +9,7 @@ import numpy as np
 from msport.checkpoint.dtypes import Array
 from msport.errors import UsageError
 
-Prompts = Any  # int [batch, seq], nested sequences or array; rows may differ in length where a method says so
+Prompts = Any  # int [batch, seq], nested sequences or array; rows may differ in length if a method says so
 
 
 def read_prompts(ids: Prompts, vocab_size: int, max_length: int) -> list[Array]:

@@ -1,4 +1,4 @@
-"""Choosing the next token from logits: greedy, temperature, top-k, top-p.
+"""Chooses the next token from logits: greedy, temperature, top-k, top-p.
 
 The order and the kept sets are those of Transformers' warpers (``generation/logits_process.py``): temperature, then the
 `top_k` highest logits, then the smallest set of the most probable tokens whose probability reaches `top_p`.
@@ -19,9 +19,9 @@ FloatArray = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, slots=True)
 class SamplingConfig:
-    """How tokens are drawn; raises `UsageError` for a value that names no distribution.
+    """How tokens are sampled. Raises `UsageError` for a value out of range.
 
-    `temperature` 0 is greedy, and then the others have no effect. `top_k` 0 keeps every token.
+    `temperature` 0 is greedy; the other fields then have no effect. `top_k` 0 keeps every token.
     """
 
     temperature: float = 0.0
@@ -40,7 +40,7 @@ class SamplingConfig:
 
 
 class Sampler:
-    """Draws tokens from logits with a random generator of its own; equal seeds draw equal tokens."""
+    """Samples tokens from logits with its own random generator; equal seeds give equal tokens."""
 
     def __init__(self, config: SamplingConfig, seed: int = 0) -> None:
         if seed < 0:
@@ -49,7 +49,7 @@ class Sampler:
         self._generator = np.random.default_rng(seed)
 
     def __call__(self, logits: FloatArray) -> npt.NDArray[np.int64]:
-        """One token id for each row of `logits` [batch, vocab]; raises `MsportError` where a row is not finite."""
+        """One token id for each row of `logits` [batch, vocab]. Raises `MsportError` if a row is not finite."""
         if not np.isfinite(logits.max(axis=-1)).all():
             raise MsportError("the model's logits are not finite; run in float32, or check it with 'msport validate'")
         if self.config.temperature == 0.0:
@@ -65,7 +65,7 @@ class Sampler:
 
 
 def candidates(logits: FloatArray, config: SamplingConfig) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """The token ids that may be drawn from `logits` [vocab] at a temperature above 0, with their probabilities."""
+    """The token ids that may be sampled from `logits` [vocab] at a temperature above 0, and their probabilities."""
     tokens = np.arange(logits.size)
     scaled = logits.astype(np.float64) / config.temperature
     if 0 < config.top_k < scaled.size:
@@ -79,9 +79,9 @@ def candidates(logits: FloatArray, config: SamplingConfig) -> tuple[npt.NDArray[
 
 
 def _nucleus(probabilities: npt.NDArray[np.float64], top_p: float) -> npt.NDArray[np.intp]:
-    # All tokens below (1 - top_p) / vocab together weigh less than 1 - top_p: none of them is kept, so none is sorted.
+    # All tokens below (1 - top_p) / vocab together have less than 1 - top_p: none of them is kept, so none is sorted.
     possible = np.flatnonzero(probabilities > (1.0 - top_p) / probabilities.size)
-    if possible.size == 0:  # a uniform distribution, by rounding
+    if possible.size == 0:  # possible by rounding in a uniform distribution
         possible = np.arange(probabilities.size)
     ascending = possible[probabilities[possible].argsort(kind="stable")]
     below = probabilities.sum() - probabilities[possible].sum()

@@ -1,7 +1,8 @@
-"""Text from tokens that come one at a time.
+"""Converts tokens to text, one token at a time.
 
-A character may span up to four tokens, and how a token reads may depend on those before it (a leading space, a run of
-byte tokens). So the stream decodes a short window: the group of tokens last emitted, as context, and those since.
+A character may span up to four tokens, and the text of a token may depend on those before it (a leading space, several
+byte tokens). So the stream decodes a short window: the last emitted group of tokens as context, and the tokens since
+then.
 """
 
 from __future__ import annotations
@@ -9,19 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-_LONGEST_PARTIAL = 3  # bytes, and so tokens, of a character still incomplete; a decoder may show each as a replacement
+_LONGEST_PARTIAL = (
+    3  # bytes, and so tokens, of an incomplete character; a decoder may show each as a replacement character
+)
 _MAX_WINDOW = 32
 _CONTEXT = 8
 
 
 class TextStream:
-    """Emits the text of `decode` piece by piece, never half a character, with bounded work for each token."""
+    """Emits the text of `decode` piece by piece, never half a character, with bounded work per token."""
 
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
         self._decode = decode
         self._tokens: list[int] = []
-        self._context = 0  # how many tokens of the window were emitted as a whole
-        self._emitted = 0  # how many characters of the window's text were emitted
+        self._context = 0  # number of completely emitted tokens in the window
+        self._emitted = 0  # number of emitted characters of the window's text
 
     def add(self, token: int) -> str:
         """The text that `token` completes; empty while a character is incomplete."""
@@ -35,14 +38,14 @@ class TextStream:
         return piece
 
     def finish(self) -> str:
-        """What is left, an incomplete character as U+FFFD; the stream then starts anew."""
+        """The rest of the text; an incomplete character becomes U+FFFD. The stream then starts again."""
         text = self._decode(self._tokens)
         piece = self._emit(text, len(text))
         self._tokens, self._context, self._emitted = [], 0, 0
         return piece
 
     def _complete(self, text: str) -> int:
-        """How much of the window's text no further token can change."""
+        """The number of characters of the window's text that no further token can change."""
         trailing = len(text) - len(text.rstrip(_REPLACEMENT))
         pending = len(self._tokens) - self._context
         if trailing and pending <= _LONGEST_PARTIAL:

@@ -1,4 +1,5 @@
-"""The tokenizer of a checkpoint: ``tokenizer.json`` with what ``tokenizer_config.json`` and the chat template add.
+"""The tokenizer of a checkpoint: ``tokenizer.json`` with the additions of ``tokenizer_config.json`` and the chat
+template.
 
 It encodes and decodes as Transformers' fast tokenizers do, without Transformers.
 """
@@ -31,7 +32,8 @@ _SPECIAL_TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad
 class Tokenizer:
     """Text to token ids and back; made by `load_tokenizer`.
 
-    `special_tokens` maps names as ``eos_token`` to their text, `special_ids` holds the ids that `decode` leaves out.
+    `special_tokens` maps names such as ``eos_token`` to their text; `special_ids` holds the ids that `decode` leaves
+    out.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """How many tokens it knows, added ones included; a model's embedding may have more rows."""
+        """Number of tokens, added ones included. A model's embedding may have more rows."""
         return int(self._backend.get_vocab_size(with_added_tokens=True))
 
     @property
@@ -55,15 +57,16 @@ class Tokenizer:
         return self._template is not None
 
     def token_id(self, text: str) -> int | None:
-        """The id of the one token that reads `text`, None if there is no such token."""
+        """The id of the token with the text `text`, or None."""
         token: int | None = self._backend.token_to_id(text)
         return token
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """Token ids of `text`; with `add_special_tokens` framed as the checkpoint says (a leading bos, say).
+        """Token ids of `text`; with `add_special_tokens`, including the checkpoint's special tokens (such as a leading
+        bos).
 
-        A rendered chat template holds its special tokens already: encode it with `add_special_tokens` false. Raises
-        `UsageError` for a text that is not Unicode, as bytes in another encoding become.
+        A rendered chat template already contains its special tokens: encode it with `add_special_tokens=False`. Raises
+        `UsageError` for text that is not valid Unicode, for example bytes of another encoding.
         """
         _refuse_bytes(text)
         with self._failing_clearly():
@@ -78,12 +81,14 @@ class Tokenizer:
 
     @contextmanager
     def _failing_clearly(self) -> Iterator[None]:
-        """Names the file where what it says is not enough to encode or decode; tokenizers finds that out late."""
+        """Names the file in the error if encoding or decoding fails; the tokenizers library detects some faults
+        late.
+        """
         try:
             yield
-        except (KeyboardInterrupt, SystemExit, TypeError, OverflowError):  # the last two are the caller's
+        except (KeyboardInterrupt, SystemExit, TypeError, OverflowError):  # the last two errors come from the caller
             raise
-        except BaseException as error:  # tokenizers raises bare Exception, and a panic of Rust is no Exception
+        except BaseException as error:  # tokenizers raises plain Exception, and a Rust panic is not even an Exception
             raise CheckpointError(
                 f"{self._where}: the tokenizer fails ({error}); take it from the model's repository again"
             ) from error
@@ -93,7 +98,7 @@ class Tokenizer:
         return TextStream(lambda ids: self.decode(ids, skip_special_tokens=skip_special_tokens))
 
     def channels(self, prompt: Sequence[int]) -> ChannelStream:
-        """The same for a model that writes in channels, as gpt-oss does: the text comes with the name of its channel.
+        """The same for a model that writes in channels, as gpt-oss does: text comes with the name of its channel.
 
         `prompt` are the tokens that the model continues.
         """
@@ -109,7 +114,7 @@ class Tokenizer:
     ) -> str:
         """The prompt for `messages`, each ``{"role": ..., "content": ...}``; raises `UsageError` without a template.
 
-        A template is a program: it runs in a process of its own, within `seconds` and `memory` bytes.
+        A template is a program: it runs in its own process, limited to `seconds` and `memory` bytes.
         """
         if self._template is None:
             raise UsageError(f"{self._where.parent}: the checkpoint has no chat template; use --raw")
@@ -121,7 +126,7 @@ class Tokenizer:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer | None:
-    """The tokenizer in `folder`, None where there is no ``tokenizer.json``; raises `CheckpointError` if broken."""
+    """The tokenizer in `folder`, or None without ``tokenizer.json``. Raises `CheckpointError` if it is malformed."""
     where = folder / "tokenizer.json"
     if not where.exists():
         return None
@@ -157,7 +162,7 @@ def _read_backend(where: Path) -> Any:
         backend = tokenizers.Tokenizer.from_buffer(read_whole(where, strict_json.MAX_NBYTES))
     except MsportError:
         raise
-    except Exception as error:  # tokenizers raises bare Exception
+    except Exception as error:  # tokenizers raises plain Exception
         raise CheckpointError(
             f"{where}: not a tokenizer ({error}); take it from the model's repository again"
         ) from None
@@ -168,7 +173,7 @@ def _read_backend(where: Path) -> Any:
 
 def _read_settings(folder: Path) -> dict[str, Any]:
     settings = _read_object(folder / "tokenizer_config.json")
-    if "added_tokens_decoder" not in settings:  # else tokenizer_config.json is complete
+    if "added_tokens_decoder" not in settings:  # otherwise tokenizer_config.json is complete
         settings |= _read_object(folder / "special_tokens_map.json")
     return settings
 
@@ -191,7 +196,7 @@ def _special_tokens(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(token: Any) -> str:
-    """The text of a token that is stated as a string or as a serialised AddedToken."""
+    """The text of a token given as a string or as a serialised AddedToken."""
     text: str = _checked(token["content"] if isinstance(token, Mapping) else token, str)
     return text
 
@@ -203,9 +208,9 @@ def _checked(value: Any, kind: type) -> Any:
 
 
 def _add_tokens(backend: Any, settings: Mapping[str, Any], special_tokens: Mapping[str, Any]) -> None:
-    """Adds what tokenizer_config.json names and tokenizer.json lacks, in Transformers' order.
+    """Adds the tokens that tokenizer_config.json names and tokenizer.json lacks, in Transformers' order.
 
-    All of one kind at once: each call builds the search for every added token anew.
+    All tokens of one kind are added in one call, because each call rebuilds the search for all added tokens.
     """
     known = {token.content for token in backend.get_added_tokens_decoder().values()}
     stated = settings.get("added_tokens_decoder") or {}
@@ -224,7 +229,7 @@ def _add_tokens(backend: Any, settings: Mapping[str, Any], special_tokens: Mappi
 
 
 def _frame(backend: Any, settings: Mapping[str, Any], special_tokens: Mapping[str, Any]) -> None:
-    """Puts bos and eos around a prompt for the classes whose tokenizer.json does not decide that."""
+    """Adds bos and eos to prompts for the tokenizer classes whose tokenizer.json does not define this."""
     if settings.get("tokenizer_class") not in _CLASSES_WITH_OWN_BOS:
         return
     bos = special_tokens.get("bos_token") if settings.get("add_bos_token", True) else None
@@ -236,7 +241,7 @@ def _frame(backend: Any, settings: Mapping[str, Any], special_tokens: Mapping[st
 
 
 def _find_chat_template(folder: Path, settings: Mapping[str, Any]) -> tuple[str, Path] | None:
-    """The template's source and its file; of several named ones the default."""
+    """The template's source and its file; if there are several named templates, the default one."""
     where = folder / "chat_template.jinja"
     if where.exists():
         return _read_template(where), where
@@ -254,7 +259,7 @@ def _read_template(where: Path) -> str:
 
 
 def _refuse_bytes(text: str) -> None:
-    """Raises `UsageError` where `text` holds a surrogate: Python's stand-in for a byte that it could not decode."""
+    """Raises `UsageError` if `text` holds a surrogate, which Python uses for a byte that it could not decode."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -1,7 +1,7 @@
-"""Puts a converted checkpoint's tensors behind a network's parameters.
+"""Fills a network's parameters from a converted checkpoint.
 
-A tensor whose dtype is the model's is mapped: MindSpore on CPU computes on the file's own pages, so loading reads
-nothing and adds nothing to memory that cannot be reclaimed. Any other is cast once, into the one copy that the network
+A tensor in the model's dtype is memory-mapped: MindSpore on CPU computes on the file's own pages, so loading reads
+nothing, and the system can reclaim the memory. Any other tensor is cast once, into the only copy that the network
 keeps.
 """
 
@@ -25,7 +25,7 @@ _LARGEST_SCALE = {"float16": 140, "bfloat16": 252, "float32": 252}
 
 
 def place_weights(network: CausalLM, config: ModelConfig, checkpoint: Checkpoint, dtype: DType) -> None:
-    """Fills the weights of `network` from `checkpoint`, in `dtype`; raises `CheckpointError` where one does not fit."""
+    """Fills the weights of `network` from `checkpoint` in `dtype`. Raises `CheckpointError` if one does not fit."""
     parameters: dict[str, Parameter] = {parameter.name: parameter for parameter in network.get_parameters()}
     for weight in ARCHITECTURES[config.architecture].weights(config):
         place_weight(parameters[weight.name], weight, checkpoint, dtype)
@@ -35,7 +35,7 @@ def place_weights(network: CausalLM, config: ModelConfig, checkpoint: Checkpoint
 
 
 def place_weight(parameter: Parameter, weight: Weight, checkpoint: Checkpoint, dtype: DType) -> None:
-    """Fills the one `parameter`, whatever its name, with `weight` of `checkpoint`."""
+    """Fills `parameter`, which may have another name, with `weight` of `checkpoint`."""
     array = _materialise(weight, checkpoint, dtype)
     if (axis := interleaved_axis(parameter)) is not None:
         array = ops.arrange_gate_up(array, axis)
@@ -43,7 +43,7 @@ def place_weight(parameter: Parameter, weight: Weight, checkpoint: Checkpoint, d
 
 
 def _materialise(weight: Weight, checkpoint: Checkpoint, dtype: DType) -> Array:
-    """The tensor in `dtype`, in storage form: mapped where nothing changes, otherwise a new array."""
+    """The tensor in `dtype`, in storage form: memory-mapped if nothing changes, otherwise a new array."""
     for recipe in weight.recipes:
         names = [name for name, _ in recipe.sources]
         if not all(name in checkpoint.tensors for name in names):
@@ -69,12 +69,12 @@ def _cast(checkpoint: Checkpoint, name: str, dtype: DType) -> Array:
     view = checkpoint.view(name)
     if source != dtype:
         return dtypes.cast(view, source, dtype)
-    # A .ckpt file aligns nothing, and kernels read whole elements.
+    # Tensors in a .ckpt file are not aligned, but kernels need aligned elements.
     return view if view.flags.aligned else view.copy()
 
 
 def _packed(checkpoint: Checkpoint, name: str, dtype: DType) -> Array:
-    """Blocks or scales as they are; raises `CheckpointError` where a scale has no finite meaning in `dtype`."""
+    """Unchanged blocks or scales. Raises `CheckpointError` if a scale overflows in `dtype`."""
     array = _cast(checkpoint, name, dtypes.UINT8)
     if name.endswith("_scales") and (largest := int(array.max())) > _LARGEST_SCALE[dtype.name]:
         raise CheckpointError(
@@ -87,7 +87,7 @@ def _packed(checkpoint: Checkpoint, name: str, dtype: DType) -> Array:
 def _decode(weight: Weight, checkpoint: Checkpoint, names: list[str], dtype: DType) -> Array:
     blocks, scales = (checkpoint.view(name) for name in names)
     out = np.empty(weight.shape, dtype.storage)
-    for expert in range(weight.shape[0]):  # one at a time bounds the scratch memory
+    for expert in range(weight.shape[0]):  # one at a time, to bound the scratch memory
         mxfp4.decode_transposed(blocks[expert], scales[expert], dtype, out=out[expert])
     return out
 

@@ -1,4 +1,4 @@
-"""How each family marks up a conversation: special tokens, which of them end a generation, and the chat template."""
+"""The conversation format of each family: special tokens, which of them end a generation, and the chat template."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ChatFormat:
-    """`special_tokens` take the first of the `reserved` last ids; `eos` ends a turn, `stops` a generation."""
+    """`special_tokens` get the first of the last `reserved` ids. `eos` ends a turn, `stops` end a generation."""
 
     special_tokens: tuple[str, ...]
     reserved: int
@@ -18,7 +18,7 @@ class ChatFormat:
     template: str
 
 
-# The ids of gpt-oss's own tokens end in the same digits: 199998 is 998 in a vocabulary of 1024, 200012 is 1012.
+# The ids end in the same digits as gpt-oss's own: 199998 becomes 998 in a vocabulary of 1024, 200012 becomes 1012.
 _HARMONY_TOKENS = {
     0: "<|startoftext|>",
     1: "<|endoftext|>",
@@ -82,5 +82,5 @@ _BY_FAMILY = {"gpt_oss": HARMONY}
 
 
 def chat_format(model_type: str) -> ChatFormat:
-    """The format of family `model_type`; ChatML, which most families follow, unless it has its own."""
+    """The format of the family `model_type`: its own, or ChatML, which most families use."""
     return _BY_FAMILY.get(model_type, CHATML)

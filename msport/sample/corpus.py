@@ -1,4 +1,4 @@
-"""The text that sample tokenizers learn their merges from."""
+"""The text from which sample tokenizers learn their merges."""
 
 # ruff: noqa: RUF001  Chinese has its own punctuation
 

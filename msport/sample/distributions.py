@@ -13,7 +13,7 @@ import numpy as np
 from msport.checkpoint import DType
 from msport.checkpoint.dtypes import FLOAT32, UINT8, Array, cast
 
-# Values drawn from one generator: a tensor of any size is made in pieces, each of which depends on nothing before it.
+# Values drawn from one generator. A large tensor is made of pieces that do not depend on each other.
 _PIECE = 1 << 20
 
 # Root mean square of the sixteen MXFP4 codes, drawn uniformly.
@@ -23,7 +23,7 @@ _SCALE_BIAS = 127
 
 @dataclass(frozen=True, slots=True)
 class Normal:
-    """A normal distribution of deviation `gain` or, with `fan_in`, `gain` over the root of the layer's inputs."""
+    """A normal distribution with standard deviation `gain` or, with `fan_in`, `gain` / sqrt(inputs of the layer)."""
 
     gain: float
     mean: float = 0.0
@@ -35,7 +35,8 @@ class Normal:
 
 Rules = tuple[tuple[str, Normal], ...]
 
-# The first pattern that fits a tensor's name holds. Inputs to a linear layer come from a norm and have deviation 1.
+# The first pattern that matches a tensor's name is used. Inputs of a linear layer come from a norm and have deviation
+# 1.
 _SHARED: Rules = (
     ("*norm.weight", Normal(0.2, mean=1.0, fan_in=False)),
     ("*bias", Normal(0.3, fan_in=False)),
@@ -46,18 +47,18 @@ _SHARED: Rules = (
     ("*.mlp.gate.weight", Normal(2.0)),
     ("*", Normal(1.0)),
 )
-# A tied embedding is the head as well. Were it large, a token would mostly predict itself.
+# A tied embedding is also the head. If it were large, a token would mostly predict itself.
 _TIED: Rules = (("*.embed_tokens.weight", Normal(2.5)),)
 _BY_FAMILY: dict[str, Rules] = {
     "gpt_oss": (
         ("*.sinks", Normal(1.5, mean=2.0, fan_in=False)),
         ("*.[qk]_proj.weight", Normal(1.0)),
-        # A twelfth of gate and up lies beyond the clamp at 7; what comes out of it is large.
+        # A twelfth of gate and up exceeds the clamp at 7; the output is large.
         ("*.experts.gate_up_proj*", Normal(4.0)),
         ("*.experts.down_proj*", Normal(0.1)),
     ),
     "gemma2": (
-        # Norms multiply by 1 + weight. Logits reach into the final cap; what the layers add outweighs the embedding.
+        # Norms multiply by 1 + weight. Logits reach the final cap; the output of the layers outweighs the embedding.
         ("*.embed_tokens.weight", Normal(4.0)),
         ("*.post_*_layernorm.weight", Normal(0.2, mean=9.0, fan_in=False)),
         ("*norm.weight", Normal(0.2, fan_in=False)),
@@ -66,7 +67,7 @@ _BY_FAMILY: dict[str, Rules] = {
 
 
 def distribution(name: str, model_type: str, *, tied: bool) -> Normal:
-    """The distribution of tensor `name` in family `model_type`; `tied` if the embedding is the head as well."""
+    """The distribution of tensor `name` in the family `model_type`; `tied` if the embedding is also the head."""
     rules: Rules = (*_BY_FAMILY.get(model_type, ()), *(_TIED if tied else ()), *_SHARED)
     return next(normal for pattern, normal in rules if fnmatchcase(name, pattern))
 
@@ -74,9 +75,9 @@ def distribution(name: str, model_type: str, *, tied: bool) -> Normal:
 def random_pieces(
     name: str, dtype: DType, shape: tuple[int, ...], normal: Normal, seed: int
 ) -> Iterator[tuple[int, Array]]:
-    """All of a tensor as pairs of byte offset and flat array in storage form; the same for the same `name` and `seed`.
+    """A whole tensor as pairs of byte offset and flat array in storage form; equal for equal `name` and `seed`.
 
-    ``_blocks`` are uniform bytes, and ``_scales`` such that the decoded values have the deviation of `normal`.
+    ``_blocks`` are uniform bytes. ``_scales`` are chosen so that the decoded values have the deviation of `normal`.
     """
     size = math.prod(shape)
     for begin in range(0, size, _PIECE):
@@ -107,5 +108,5 @@ def _random_bytes(
 
 
 def _inputs(shape: tuple[int, ...]) -> int:
-    """Inputs of the layer: linear layers are ``[out, in]``, stacked experts ``[E, in, out]``."""
+    """Number of inputs of the layer: linear layers are ``[out, in]``, stacked experts ``[E, in, out]``."""
     return shape[1] if len(shape) > 1 else shape[0]

@@ -10,7 +10,7 @@ from msport.errors import UsageError
 from msport.sample.chat import ChatFormat
 from msport.sample.corpus import TEXT
 
-# The corpus has merges for a little more; the rest of a larger vocabulary stands for no text, as in gpt-oss's own.
+# The corpus has merges for a few more. Further ids of a larger vocabulary have no text, as in gpt-oss's own.
 MAX_TOKENS = 1024
 _BYTES = 256
 
@@ -31,7 +31,7 @@ _PATTERN = "|".join(
 def tokenizer_files(chat: ChatFormat, vocab_size: int) -> tuple[dict[str, str], dict[str, int]]:
     """The tokenizer's files by name, and the id of each special token, for a model of `vocab_size` ids.
 
-    Raises UsageError if that is too few for all bytes and the special tokens.
+    Raises UsageError if `vocab_size` is too small for all bytes and the special tokens.
     """
     learned = min(vocab_size, MAX_TOKENS) - chat.reserved
     if learned < _BYTES:

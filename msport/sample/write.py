@@ -1,4 +1,4 @@
-"""Writing a random checkpoint: config, weights in shards, tokenizer."""
+"""Writes a random checkpoint: config, weights in shards, tokenizer."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from msport.sizing.units import parse_size
 
 DTYPES = {"mxfp4": BFLOAT16, "bfloat16": BFLOAT16, "float16": FLOAT16, "float32": FLOAT32}
 
-# Several shards, as real models have, and none larger than the Hub's.
+# Several shards, as in real models, and none larger than on the Hub.
 _SHARDS = 4
 _MAX_SHARD_NBYTES = 5 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
 class HubTensor:
-    """A tensor as the Hub ships it."""
+    """A tensor in the Hub's form."""
 
     name: str
     dtype: DType
@@ -57,12 +57,13 @@ def write_sample(
     max_shard_size: int | str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write a random checkpoint of a family (``gpt-oss``) into `folder`, which must be absent or empty; returns it.
+    """Write a random checkpoint of a family (such as ``gpt-oss``) into `folder`, which must be new or empty; returns
+    its description.
 
-    `overrides` replaces fields of the family's sample config; a list of layer types follows a new number of layers.
-    `dtype` is that of the weights: ``mxfp4`` (experts packed, the rest bfloat16; the default where the family ships
+    `overrides` replaces fields of the family's sample config; the list of layer types adapts to a new number of layers.
+    `dtype` is that of the weights: ``mxfp4`` (packed experts, everything else bfloat16; the default if the family ships
     so), bfloat16, float16 or float32. `max_shard_size` is in bytes or text such as ``"5GB"``, by default a quarter of
-    the weights. The same arguments give the same bytes. `progress` is called as the weights are written.
+    the weights. The same arguments give the same bytes. `progress` is called while the weights are written.
 
     Raises UsageError, also for an override that the family does not read, ConfigError and OutputError.
     """
@@ -91,7 +92,9 @@ def write_sample(
 
 
 def find_architecture(name: str) -> Architecture:
-    """The family whose title (``gpt-oss``), model type or architecture is `name`; raises UsageError with all titles."""
+    """The family with the title (``gpt-oss``), model type or architecture `name`. Raises UsageError that lists all
+    titles.
+    """
     for family in ARCHITECTURES.values():
         if name.lower() in (family.title.lower(), family.model_type, family.name.lower()):
             return family
@@ -108,13 +111,13 @@ def _config(family: Architecture, dtype: str, overrides: Mapping[str, Any]) -> d
         config["torch_dtype"] = dtype
     layer_types, layers = config.get("layer_types"), config.get("num_hidden_layers")
     if layer_types and isinstance(layers, int) and "layer_types" not in overrides:
-        # More layers than there may be are refused when the config is parsed.
+        # Too many layers are refused when the config is parsed.
         config["layer_types"] = list(islice(cycle(layer_types), max(0, min(layers, LARGEST["num_hidden_layers"]))))
     return config
 
 
 def _parse(family: Architecture, config: Mapping[str, Any], overrides: Mapping[str, Any], where: Path) -> ModelConfig:
-    """Parse `config`; raises UsageError for one of `overrides` that the family's parser never looks at."""
+    """Parse `config`. Raises UsageError for an override that the family's parser does not read."""
     looked_at = _LookedAt(config)
     parsed = family.parse(looked_at, where)
     known = {*family.sample_config(), *looked_at.names}
@@ -127,7 +130,7 @@ def _parse(family: Architecture, config: Mapping[str, Any], overrides: Mapping[s
 
 
 class _LookedAt(dict[str, Any]):
-    """A config that remembers which fields somebody asked it for."""
+    """A config that records which of its fields were read."""
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         super().__init__(fields)
@@ -155,7 +158,7 @@ def _hub_tensors(weight: Weight, dtype: str) -> list[HubTensor]:
 
 
 def _choose(recipes: Sequence[Recipe], dtype: str) -> Recipe:
-    """The first recipe, packed only if `dtype` is."""
+    """The first recipe; a packed one only if `dtype` is packed."""
     return next(recipe for recipe in recipes if dtype == "mxfp4" or not is_packed(recipe))
 
 

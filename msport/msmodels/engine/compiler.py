@@ -1,8 +1,8 @@
-"""Compiles a cell, or takes what an earlier process compiled.
+"""Compiles a cell, or loads the graph that an earlier process compiled.
 
-MindSpore's own compile cache gives the n-th graph that a process compiles the n-th file of a folder, whatever both are:
-a process that asks for its graphs in another order gets wrong ones. So each graph is kept under a key of ours
-(`fingerprint`), and MindSpore finds that one alone, in a folder of this process, when its turn comes.
+MindSpore's own compile cache gives the n-th graph of a process the n-th file of a folder, without comparing them. A
+process that compiles its graphs in another order gets wrong graphs. So msport keeps each graph under its own key
+(`fingerprint`), and puts only this one graph into a folder of this process before MindSpore looks for it.
 """
 
 from __future__ import annotations
@@ -31,19 +31,21 @@ from msport.msmodels.engine.graph_store import GraphStore, find_store
 
 _log = logging.getLogger(__name__)
 _LOG_LEVELS = "MS_SUBMODULE_LOG_v"
-_UNTOUCHED = 1  # seconds since 1970, the age of a staged file that MindSpore has not written
+_UNTOUCHED = 1  # modification time (seconds since 1970) of a staged file, to recognise one that MindSpore has written
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """How long compiling took; `cached`: the graph was taken from the store."""
+    """The time of compiling in seconds; `cached`: the graph came from the store."""
 
     seconds: float
     cached: bool
 
 
 def compile_graph(cell: nn.Cell, inputs: Sequence[Tensor], operators: str) -> Compiled:
-    """Compiles `cell` for `inputs` like these. Only one thread may be in here (`TURN`)."""
+    """Compiles `cell` for inputs of the shapes and dtypes of `inputs`. Only one thread may run this at a time
+    (`TURN`).
+    """
     began = time.perf_counter()
     store = find_store() if _is_understood() else None
     key = None if store is None else fingerprint(cell, inputs, operators)
@@ -55,16 +57,16 @@ def compile_graph(cell: nn.Cell, inputs: Sequence[Tensor], operators: str) -> Co
 
 
 def _is_understood() -> bool:
-    """Whether MindSpore does what this file was written for, and the user has not given its cache other orders.
+    """Whether this is the MindSpore version that this file was written for, and the user has not configured its cache.
 
-    Its back end keeps files of its own on other devices, which nobody has looked at.
+    On other devices its back end keeps additional files, which are untested here.
     """
     stated = context._context().enable_compile_cache is not None or bool(os.environ.get("MS_COMPILER_CACHE_ENABLE"))
     return ms.__version__.startswith("2.10.") and ms.get_context("device_target") == "CPU" and not stated
 
 
 def _compile_through(store: GraphStore, key: str, cell: nn.Cell, inputs: Sequence[Tensor]) -> bool:
-    """Whether the graph came from `store`; where it did not, it is kept there."""
+    """Compiles, and stores the graph in `store` if it was not there. Returns whether it came from `store`."""
     staging = _staging(store.folder)
     graph = store.read(key)
     try:
@@ -88,9 +90,9 @@ def _compile_through(store: GraphStore, key: str, cell: nn.Cell, inputs: Sequenc
 
 
 class _Staging:
-    """The folder that MindSpore takes for its cache, with one graph in it at most.
+    """The folder that MindSpore uses as its cache, with at most one graph in it.
 
-    MindSpore keeps the first folder that it is given for as long as the process lives, and counts the graphs.
+    MindSpore uses the first folder that it gets for the whole process, and counts the graphs.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -99,7 +101,7 @@ class _Staging:
         self._number = 0
 
     def put(self, graph: bytes | None) -> None:
-        """Makes the folder hold nothing but `graph`, where the next compilation looks for it."""
+        """Puts `graph`, and nothing else, where the next compilation looks for it."""
         self.clear()
         self._graphs.mkdir(mode=0o700, parents=True)
         if graph is not None:
@@ -109,12 +111,12 @@ class _Staging:
 
     @contextmanager
     def used(self) -> Iterator[None]:
-        """Switches MindSpore's cache on, and silences the warnings that it gives about every graph."""
+        """Switches MindSpore's cache on in this context, and hides the warnings that it prints about every graph."""
         settings, dependencies = context._context(), api._get_compile_cache_dep_files
         settings.set_param(ms_ctx_param.compile_cache_path, str(self._root))
         settings.set_param(ms_ctx_param.enable_compile_cache, 1)
         settings.enable_compile_cache = True
-        # MindSpore would parse the user's script and import what it imports, to see whether that has changed.
+        # MindSpore would parse the user's script and import its imports, to see whether they have changed.
         api._get_compile_cache_dep_files = list
         try:
             with _without_warnings():
@@ -126,13 +128,13 @@ class _Staging:
             settings.set_param(ms_ctx_param.enable_compile_cache, -1)
 
     def take(self) -> bytes | None:
-        """The graph that MindSpore has written, whole; None where it took the one that lay there."""
+        """The complete graph that MindSpore wrote; None if it used the existing one."""
         for path in self._graphs.glob("compile_cache_*.mindir"):
             status = path.stat()
             if status.st_mtime == _UNTOUCHED:
                 continue
             self._number = int(path.stem.rpartition("_")[2]) + 1
-            # MindSpore makes a file read-only when it has written it, and goes on where it cannot write.
+            # MindSpore makes a file read-only after writing it, and continues if it cannot write.
             if status.st_mode & 0o200 == 0:
                 return _whole(path.read_bytes())
         return None
@@ -145,14 +147,14 @@ _staged: list[_Staging] = []
 
 
 def _staging(folder: Path) -> _Staging:
-    """The one of this process, below the first `folder` that it was asked for."""
+    """The staging folder of this process, below the first `folder` that was requested."""
     if not _staged:
         _staged.append(_Staging(folder / f"staging-{os.getpid()}-{secrets.token_hex(8)}"))
     return _staged[0]
 
 
 def _whole(graph: bytes) -> bytes | None:
-    """`graph` if MindSpore could write all of it: it does not notice a disk that is full when it closes the file."""
+    """`graph` if MindSpore could write all of it. MindSpore does not notice a full disk when it closes the file."""
     try:
         mind_ir_pb2.ModelProto().ParseFromString(graph)
     except DecodeError:
@@ -162,7 +164,7 @@ def _whole(graph: bytes) -> bytes | None:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """MindSpore's compiler reports errors alone, unless the user has said what is to be reported."""
+    """In this context MindSpore's compiler logs only errors, unless the user has set a log level."""
     if not os.environ.keys().isdisjoint({"GLOG_v", _LOG_LEVELS}):
         yield
         return
@@ -176,7 +178,7 @@ def _without_warnings() -> Iterator[None]:
 
 
 def _read_log_levels() -> None:
-    """Lets MindSpore read the environment again; nothing where it has no such function."""
+    """Lets MindSpore read its log levels from the environment again, if it has a function for this."""
     library = ctypes.CDLL(str(Path(ms.__file__).parent / "lib" / "libmindspore_core.so"))
     with suppress(AttributeError):
         library._ZN9mindspore22InitSubModulesLogLevelEv()

@@ -1,8 +1,8 @@
-"""What a compiled graph depends on, as one key: equal keys mean equal graphs.
+"""A key of everything that a compiled graph depends on: equal keys mean equal graphs.
 
-MindSpore makes a graph of source text, the values that cells hold, the shapes of inputs and parameters, and its own
-settings. All of that goes into the key. Where it cannot be told for certain (a cell or function from outside msport, a
-hook, a value of an unknown kind) there is no key, and the graph is compiled anew each time.
+MindSpore makes a graph from source text, values in cells, shapes of inputs and parameters, and its own settings. All of
+this goes into the key. If the key would be uncertain (a cell or function from outside msport, a hook, a value of an
+unknown type), there is no key, and the graph is compiled each time.
 """
 
 from __future__ import annotations
@@ -30,23 +30,25 @@ _OURS = f"{msmodels.__name__}."
 _KNOWN = {"msport", "mindspore", "numpy", *sys.stdlib_module_names}
 _IN_GRAPHS = (f"{_OURS}layers", f"{_OURS}ops")
 
-# What compiling and running change in a cell, and names that only logs show.
+# Attributes of a cell that compiling and running change, and names that only appear in logs.
 _PASSING = {"_cells", "_params", "_create_time", "_compile_cache", "_compile_phase", "_compiled", "_phase_cache"}
 _PASSING |= {"_has_mutable_args_list", "_is_check_and_refresh", "_scope", "arguments_key", "current_phase"}
 _PASSING |= {"sequence_modified", "__compile_cell_hook__", "__parse_method__", "_func_graph_flags"}
 _PASSING_SETTINGS = {"enable_compile_cache", "compile_cache_path", "save_graphs", "save_graphs_path", "device_id"}
 _PASSING_SETTINGS |= {"cur_step_num", "last_triggered_step"}
-# MindSpore 2.10 never sets it: it differs from process to process, and means nothing on CPU.
+# MindSpore 2.10 never initialises it, so it varies between processes; it has no effect on CPU.
 _PASSING_SETTINGS |= {"enable_offloading_packed_experts"}
 _PASSING_VARIABLES = {"MS_OM_PATH", "MS_SUBMODULE_LOG_v", "MSPORT_CACHE", "MSPORT_CACHE_SIZE", "MSPORT_GRAPH_CACHE"}
 
 
 class UnknownError(Exception):
-    """Something that a graph may depend on and a key cannot tell."""
+    """A graph may depend on something that the key cannot include."""
 
 
 def fingerprint(cell: nn.Cell, inputs: Sequence[Tensor], operators: str) -> str | None:
-    """The key of the graph of `cell` for `inputs` like these, built from `operators`; None where there is none."""
+    """The key of the graph of `cell` for inputs of the shapes and dtypes of `inputs`, built from `operators`; None
+    if uncertain.
+    """
     try:
         parts = [
             _FORMAT,
@@ -76,7 +78,7 @@ def _settings() -> list[Any]:
 
 
 def _sources() -> str:
-    """What stands in the files now: the compiler reads them when it compiles, not when they were imported."""
+    """The current text of the source files, because the compiler reads them when it compiles, not at import."""
     digest, folder = hashlib.sha256(), Path(msmodels.__path__[0])
     for path in sorted(folder.rglob("*.py")):
         digest.update(f"{path.relative_to(folder)}\0".encode())
@@ -85,7 +87,7 @@ def _sources() -> str:
 
 
 def _cell(cell: nn.Cell, blank: Mapping[str, Any]) -> list[Any]:
-    """What `cell` and those below it are, where they differ from a `blank` one."""
+    """The attributes of `cell` and its sub-cells that differ from a `blank` cell."""
     kind = type(cell)
     for ancestor in kind.__mro__[: kind.__mro__.index(nn.Cell)]:
         _check_class(ancestor)
@@ -95,7 +97,7 @@ def _cell(cell: nn.Cell, blank: Mapping[str, Any]) -> list[Any]:
             continue
         if name not in blank:
             attributes[name] = _value(value)
-        elif value != blank[name] and value:  # a hook, or what the cell was told about precision or recomputation
+        elif value != blank[name] and value:  # a hook, or a setting for precision or recomputation
             raise UnknownError(name)
     children = {name: None if child is None else _cell(child, blank) for name, child in cell._cells.items()}
     parameters = {name: _value(parameter) for name, parameter in cell._params.items()}
@@ -103,7 +105,7 @@ def _cell(cell: nn.Cell, blank: Mapping[str, Any]) -> list[Any]:
 
 
 def _check_class(kind: type) -> None:
-    """Raises `UnknownError` unless `kind` is what its source says: ours, or MindSpore's."""
+    """Raises `UnknownError` unless `kind` is an unmodified class of msport or MindSpore."""
     if kind.__module__.startswith("mindspore."):
         return
     for name, value in vars(kind).items():
@@ -135,7 +137,7 @@ def _function(function: FunctionType) -> list[str]:
 
 
 def _modules(cell: nn.Cell) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """What the names mean that source text may use, in every module that a graph is built from."""
+    """The values of the names that source text may use, in every module from which a graph is built."""
     names = {type(each).__module__ for _, each in cell.cells_and_names()}
     names |= {name for name in sys.modules if name.startswith(_IN_GRAPHS)}
     for name in names:

@@ -1,7 +1,7 @@
-"""Compiled graphs on disk, each in a file named by what it was made of.
+"""Compiled graphs on disk, each in a file named by its key.
 
-A file appears whole, by a rename, and begins with the SHA-256 of the rest, so that nothing torn or damaged is ever
-taken for a graph. Any number of processes may use one folder.
+A file appears complete, by a rename, and begins with the SHA-256 of its rest, so a damaged file is never used. Any
+number of processes may share a folder.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from msport.sizing.units import parse_size
 
 _DIGEST = 32
 _SUFFIX = ".graph"
-# A process that was killed may have left these.
+# A killed process may leave these.
 _TEMPORARY = (".*.tmp", "staging-*")
 _STALE_SECONDS = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class GraphStore:
-    """Graphs in `folder`, which takes at most `limit` bytes: those that were not used for longest go first."""
+    """Graphs in `folder`, at most `limit` bytes in total; the least recently used are removed first."""
 
     folder: Path
     limit: int
 
     def read(self, key: str) -> bytes | None:
-        """The graph kept as `key`; None where there is none, and where the file is damaged."""
+        """The graph with the key `key`; None if there is none or its file is damaged."""
         path = self._path(key)
         try:
             content = path.read_bytes()
@@ -42,12 +42,12 @@ class GraphStore:
             return None
         if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
             return None
-        with suppress(OSError):  # of another user, or on a file system that is read-only
+        with suppress(OSError):  # owned by another user, or on a read-only file system
             os.utime(path)
         return content[_DIGEST:]
 
     def write(self, key: str, graph: bytes) -> None:
-        """Keeps `graph` as `key`, and makes room for it. Raises OSError."""
+        """Stores `graph` under `key`, and removes old graphs if needed. Raises OSError."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if len(graph) + _DIGEST <= self.limit:
             write_atomically(self._path(key), hashlib.sha256(graph).digest() + graph)
@@ -78,8 +78,8 @@ class GraphStore:
 
 
 def find_store() -> GraphStore | None:
-    """The store that the environment asks for: ``MSPORT_GRAPH_CACHE`` is its folder or ``off``, ``MSPORT_CACHE_SIZE``
-    its limit. Raises `UsageError` for a size that is none.
+    """The store according to the environment: ``MSPORT_GRAPH_CACHE`` is its folder or ``off``, ``MSPORT_CACHE_SIZE``
+    its limit. None if it is off. Raises `UsageError` for an invalid size.
     """
     stated = os.environ.get("MSPORT_GRAPH_CACHE")
     if stated == "off":
@@ -90,5 +90,5 @@ def find_store() -> GraphStore | None:
         raise UsageError(f"MSPORT_CACHE_SIZE: {error}") from None
     try:
         return GraphStore(Path(stated) if stated else cache_folder() / "graphs", limit)
-    except RuntimeError:  # a user without a home
+    except RuntimeError:  # a user without a home folder
         return None

@@ -1,7 +1,7 @@
-"""Prompts of any length through graphs of fixed shape.
+"""Runs prompts of any length through graphs of fixed shape.
 
-Three graphs exist, each compiled when first needed: a chunk of the prompt with the logits of one row a sequence, the
-same chunk with all its logits (scoring), and one token a sequence. Nothing a caller passes makes a fourth.
+There are three graphs, each compiled at first use: a chunk of the prompt with the logits of one row per sequence, the
+same chunk with all its logits (scoring), and one token per sequence. No input compiles a fourth graph.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from msport.msmodels.layers.decoder import CausalLM
 
 
 class Graphs:
-    """A network, its caches, and how far each of the ``cache.batch`` sequences in them has come.
+    """A network, its caches, and the position of each of the ``cache.batch`` sequences in them.
 
-    The graphs are built from `operators`, whatever other models in the process use. A thread waits while another is in
-    a graph. `compiled` tells of each graph that is compiled, by its name.
+    The graphs use `operators`, independent of other models in the process. A thread waits while another one runs a
+    graph. `compiled` holds the result of each compilation by the graph's name.
     """
 
     def __init__(self, network: CausalLM, cache: CacheShape, operators: str) -> None:
@@ -36,14 +36,14 @@ class Graphs:
         self.sequences: Sequences | None = None
 
     def begin(self, caller: str, count: int) -> Sequences:
-        """Gives the caches to `count` new sequences; every earlier `Sequences` is stale from now on."""
+        """Gives the caches to `count` new sequences. Every earlier `Sequences` becomes stale."""
         with TURN:
             self.sequences = Sequences(caller, count)
             self.lengths = np.zeros(self.cache.batch, np.int32)
             return self.sequences
 
     def compile(self) -> None:
-        """Compiles the graphs of `prefill` and `decode`, unless they are."""
+        """Compiles the graphs of `prefill` and `decode`, if not yet done."""
         batch, chunk = self.cache.batch, self.cache.chunk
         one_each = np.zeros(batch)
         for name, width in (("prefill", chunk), ("decode", 1)):
@@ -74,7 +74,9 @@ class Graphs:
             return _host(logits)
 
     def score(self, prompts: Sequence[Array], sequences: Sequences) -> Iterator[Array]:
-        """Float32 logits of every token, a chunk at a time: ``[batch, chunk, vocab]``, padding at the end included."""
+        """Float32 logits of every token, one chunk at a time: ``[batch, chunk, vocab]``, including padding at the
+        end.
+        """
         rows = np.arange(self.cache.batch * self.cache.chunk)
         for ids, start in self._chunks(prompts):
             with TURN:
@@ -83,7 +85,7 @@ class Graphs:
             yield logits.reshape(self.cache.batch, self.cache.chunk, -1)
 
     def _check(self, sequences: Sequences) -> None:
-        """Raises `UsageError` if `sequences` no longer stand in the caches."""
+        """Raises `UsageError` if `sequences` are no longer in the caches."""
         if self.sequences is not sequences and self.sequences is not None:
             raise UsageError(
                 f"{sequences.caller} cannot go on: {self.sequences.caller} has overwritten its caches, which hold the"
@@ -105,7 +107,8 @@ class Graphs:
     def _chunks(self, prompts: Sequence[Array]) -> Iterator[tuple[Array, Array]]:
         """Pairs of ids ``[batch, chunk]``, padded at the end, and the position each row starts at, ``[batch]``.
 
-        A prompt shorter than the others repeats its last chunk until they end: that writes to the caches what is there.
+        A prompt shorter than the others repeats its last chunk until they end. This writes the same values to the
+        caches again.
         """
         chunk = self.cache.chunk
         counts = [-(-len(prompt) // chunk) for prompt in prompts]
@@ -123,6 +126,6 @@ def _tensors(inputs: Sequence[Array]) -> list[Tensor]:
 
 
 def _host(tensor: Tensor) -> Array:
-    """The values of `tensor`, once the device has computed them."""
+    """The values of `tensor` in host memory, after the device has computed them."""
     values: Array = tensor.asnumpy()
     return values

@@ -1,1 +1,1 @@
-"""Parts that several architectures share; attributes are named as in Transformers, so parameters bear Hub names."""
+"""Layers that several architectures share. Attributes have Transformers' names, so parameters have the Hub's names."""

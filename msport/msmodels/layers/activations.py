@@ -1,4 +1,4 @@
-"""Activations: plain functions, and gated ones that halve their last axis."""
+"""Activations: plain functions, and gated ones that halve the last axis."""
 
 from __future__ import annotations
 

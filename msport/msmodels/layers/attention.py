@@ -12,13 +12,14 @@ from msport.msmodels.layers.norm import RMSNorm
 from msport.msmodels.layers.parameters import weight
 
 # What one call of a graph computes once for all layers with the same window: cos and sin, [batch, seq, 1, head_dim /
-# 2]; the cache rows of the new keys and values; the mask. A plain tuple, for a NamedTuple's construction would leave
-# the graph.
+# 2]; the cache rows of the new keys and values; the mask. This is a plain tuple because a NamedTuple cannot be built
+# inside a graph.
 Step = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class Attention(nn.Cell):
-    """``hidden [batch * seq, hidden_size]`` to the same shape; new keys and values go to this layer's cache.
+    """Maps ``hidden [batch * seq, hidden_size]`` to the same shape and writes new keys and values to this layer's
+    cache.
 
     `window` is the layer's sliding window, None where a query sees all earlier tokens. Biases, norms of heads, sinks,
     scale and soft-cap are those of `config`.

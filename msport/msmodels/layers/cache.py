@@ -1,4 +1,4 @@
-"""Key-value caches of fixed size: as long as the context for full attention, a ring for sliding windows."""
+"""Key-value caches of fixed size: as long as the context for full attention, a ring buffer for sliding windows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from msport.sizing.costs import cache_length
 
 @dataclass(frozen=True, slots=True)
 class CacheShape:
-    """How many sequences and positions the caches of a model hold; `chunk` tokens are written at a time at most."""
+    """The number of sequences and positions in a model's caches. At most `chunk` tokens are written at a time."""
 
     batch: int
     max_length: int
@@ -23,11 +23,11 @@ class CacheShape:
 
     @property
     def context(self) -> int:
-        """Positions of a full-attention layer."""
+        """Number of positions of a full-attention layer."""
         return self.length(None)
 
     def length(self, window: int | None) -> int:
-        """Slots of a layer with this window."""
+        """Number of slots of a layer with this window."""
         return cache_length(window, self.max_length, self.chunk)
 
 

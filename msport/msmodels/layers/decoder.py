@@ -20,10 +20,10 @@ LayerFactory = Callable[[int], nn.Cell]
 
 
 class Decoder(nn.Cell):
-    """``ids [batch, seq]`` at positions ``start [batch]`` onwards to hidden states ``[batch * seq, hidden_size]``.
+    """Maps ``ids [batch, seq]`` at positions from ``start [batch]`` on to hidden states ``[batch * seq, hidden_size]``.
 
-    `layer(index)` builds the decoder layers, which take the hidden states and the `Step` of their window. Embeddings
-    are multiplied by `embedding_scale`; `unit_offset` is that of the final `RMSNorm`.
+    `layer(index)` builds a decoder layer, which takes the hidden states and the `Step` of its window. Embeddings are
+    multiplied by `embedding_scale`; the final `RMSNorm` gets `unit_offset`.
     """
 
     def __init__(
@@ -69,7 +69,8 @@ class Decoder(nn.Cell):
 
 
 class PreNormLayer(nn.Cell):
-    """The decoder layer of most families: attention and feed-forward, each behind a norm and beside a residual.
+    """The decoder layer of most families: attention and feed-forward, each with a norm before it and a residual
+    connection.
 
     A family derives from it and sets `mlp`, or overrides `feed_forward`.
     """

@@ -1,4 +1,4 @@
-"""Feed-forward layers: the dense one, and a mixture of experts behind a softmax router."""
+"""Feed-forward layers: a dense one, and a mixture of experts with a softmax router."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class GatedMLP(nn.Cell):
 
 
 class Experts(nn.Cell):
-    """SwiGLU experts without biases, stacked; in `gate_up_proj` the gate comes first."""
+    """Stacked SwiGLU experts without biases; the gate comes first in `gate_up_proj`."""
 
     def __init__(self, config: SparseConfig, cache: CacheShape) -> None:
         super().__init__()

@@ -10,7 +10,9 @@ from msport.msmodels.layers.parameters import weight
 
 
 class RMSNorm(nn.Cell):
-    """Normalises the last axis, of length `size`; its scale is the weight, or with `unit_offset` 1 + the weight."""
+    """Normalises the last axis, of length `size`, and multiplies by the weight, or with `unit_offset` by 1 + the
+    weight.
+    """
 
     def __init__(self, size: int, epsilon: float, *, dtype: ms.Type, unit_offset: bool = False) -> None:
         super().__init__()
@@ -22,11 +24,11 @@ class RMSNorm(nn.Cell):
         return ops.rms_norm(x, self.scale(), self.epsilon)
 
     def add(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-        """The normalised ``x + residual``, and that sum."""
+        """Returns the normalised ``x + residual``, and the sum itself."""
         return ops.add_rms_norm(x, residual, self.scale(), self.epsilon)
 
     def scale(self) -> Tensor:
-        """What the normalised values are multiplied with, in float32 where 1 is added."""
+        """The factor of the normalised values, in float32 if 1 is added."""
         if self.unit_offset:
             return self.weight.astype(ms.float32) + 1
         return self.weight

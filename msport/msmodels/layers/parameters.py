@@ -1,4 +1,4 @@
-"""Parameters that take their values from a checkpoint, and those that a graph keeps for itself."""
+"""Parameters with values from a checkpoint, and parameters that belong to a graph."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ _INTERLEAVED = "interleaved_axis"
 
 
 def weight(*shape: int, dtype: ms.Type, interleaved: int | None = None) -> Parameter:
-    """A parameter of `shape` that a checkpoint fills; it takes no memory before that (see ``loading``).
+    """A parameter of `shape` that a checkpoint fills. Until then it takes no memory (see ``loading``).
 
-    `interleaved` is the axis along which gates and up projections take turns: ``ops.arrange_gate_up`` is applied to it.
+    `interleaved` is the axis along which gate and up projections alternate; loading applies ``ops.arrange_gate_up`` to
+    it.
     """
     parameter = Parameter(initializer("zeros", shape, dtype), requires_grad=False)
     if interleaved is not None:
@@ -26,16 +27,16 @@ def weight(*shape: int, dtype: ms.Type, interleaved: int | None = None) -> Param
 
 
 def interleaved_axis(parameter: Parameter) -> int | None:
-    """The axis that `weight` was told is interleaved."""
+    """The interleaved axis that was given to `weight`, or None."""
     axis: int | None = getattr(parameter, _INTERLEAVED, None)
     return axis
 
 
 def zeros(*shape: int, dtype: ms.Type) -> Parameter:
-    """A parameter that belongs to the graph and begins as zeros: a cache."""
+    """A parameter that belongs to the graph and starts as zeros, for a cache."""
     return Parameter(Tensor(np.zeros(shape, _STORAGE[dtype])), requires_grad=False)
 
 
 def constant(values: Array) -> Parameter:
-    """A parameter that belongs to the graph and never changes: a table computed from the config."""
+    """A parameter that belongs to the graph and never changes, for a table computed from the config."""
     return Parameter(Tensor(values), requires_grad=False)

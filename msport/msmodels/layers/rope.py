@@ -1,7 +1,7 @@
 """Rotary position embedding: frequencies of each variant, and the tables of cos and sin that a graph reads.
 
-Everything is rounded where Transformers rounds (float32 frequencies, angles and tables): at position 5000 another order
-of rounding moves an angle by 1e-4, which is visible in logits. Source: ``transformers/modeling_rope_utils.py``.
+Everything is rounded where Transformers rounds (float32 frequencies, angles and tables). At position 5000, another
+order of rounding changes an angle by 1e-4, which is visible in logits. Source: ``transformers/modeling_rope_utils.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from msport.msmodels.layers.parameters import constant
 
 
 class RotaryEmbedding(nn.Cell):
-    """``positions [batch, seq]`` to cos and sin, ``[batch, seq, 1, head_dim / 2]`` each, float32."""
+    """Maps ``positions [batch, seq]`` to cos and sin, float32 ``[batch, seq, 1, head_dim / 2]`` each."""
 
     def __init__(self, rope: RopeConfig, head_dim: int, max_length: int) -> None:
         super().__init__()
@@ -35,8 +35,7 @@ class RotaryEmbedding(nn.Cell):
 def inverse_frequencies(rope: RopeConfig, head_dim: int) -> Array:
     """Radians per position of each pair of dimensions, ``[head_dim / 2]`` float32."""
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    # float64 rounded once: torch's vectorised pow agrees with it in all but a few last bits; NumPy's float32 pow does
-    # not.
+    # float64 rounded once. torch's vectorised pow agrees with it in almost all last bits; NumPy's float32 pow does not.
     wavelengths = (np.float64(rope.theta) ** exponents.astype(np.float64)).astype(np.float32)
     frequencies = np.float32(1) / wavelengths
     if rope.rope_type == "linear":
@@ -49,7 +48,7 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int) -> Array:
 
 
 def attention_factor(rope: RopeConfig) -> float:
-    """What YaRN multiplies cos and sin with; 1 for every other variant."""
+    """The factor of cos and sin in YaRN; 1 for every other variant."""
     if rope.rope_type != "yarn":
         return 1.0
     if rope.attention_factor is not None:
@@ -64,7 +63,9 @@ def _magnitude(factor: float, mscale: float) -> float:
 
 
 def _yarn(wavelengths: Array, rope: RopeConfig, head_dim: int) -> Array:
-    """Keeps the frequencies that turn often within the original context, interpolates the slow ones, blends between."""
+    """Keeps the fast frequencies, which turn often within the original context, interpolates the slow ones, and
+    blends between.
+    """
 
     def dimension(rotations: float) -> float:
         length = rope.original_max_position_embeddings
@@ -83,7 +84,9 @@ def _yarn(wavelengths: Array, rope: RopeConfig, head_dim: int) -> Array:
 
 
 def _llama3(frequencies: Array, rope: RopeConfig) -> Array:
-    """Divides the slow frequencies by `factor`, keeps the fast, blends between; source: Llama 3.1's reference code."""
+    """Divides the slow frequencies by `factor`, keeps the fast ones, and blends between. Source: Llama 3.1's
+    reference code.
+    """
     length, low, high = rope.original_max_position_embeddings, rope.low_freq_factor, rope.high_freq_factor
     wavelengths = np.float32(2 * math.pi) / frequencies
     scaled = np.where(wavelengths > np.float32(length / low), frequencies / np.float32(rope.factor), frequencies)

@@ -1,11 +1,11 @@
-"""The operators that models are written in: one meaning, one implementation per kind of device.
+"""The operators that models use: one definition, and one implementation per kind of device.
 
-A layer calls ``ops.rms_norm``, ``ops.attention``, ``ops.experts``... ``portable`` defines what each means and runs
-anywhere; a device's fused forms stand beside it under the same signatures. Graphs resolve these names when they are
-compiled. ``MSPORT_OPS=portable`` forces the definition, to tell a kernel's fault from a model's.
+A layer calls ``ops.rms_norm``, ``ops.attention``, ``ops.experts``... ``portable`` defines what each computes and runs
+anywhere. The fused forms of a device have the same signatures. Graphs resolve these names when they are compiled.
+``MSPORT_OPS=portable`` forces the definitions, to find out whether a kernel or a model is wrong.
 
-The names are the process's, the choice is a model's: `Graphs` makes its model's operators the current ones before it
-compiles, so that models with different operators live in one process.
+The names belong to the process, but each model chooses its operators: `Graphs` makes them current before it compiles.
+So models with different operators can share a process.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import mindspore as ms
 from msport.errors import UsageError
 from msport.msmodels import chips
 from msport.msmodels.ops import portable
-from msport.msmodels.ops.portable import *  # noqa: F403 (every operator, and no list of them beside portable's own)
+from msport.msmodels.ops.portable import *  # noqa: F403 (the list of operators is in portable)
 
-# Device target to the module of its operators; a device without an entry gets the definitions.
+# Maps a device target to the module of its operators; other devices use the definitions.
 _IMPLEMENTATIONS = {"CPU": "cpu", "Ascend": "ascend"}
 _NAMES = ("portable", "cpu", "ascend")
 
 
 def bind(device: str, dtype: ms.Type) -> str:
-    """Makes the names of this package those of the operators for a model of `dtype` on `device`.
+    """Binds the names of this package to the operators for a model of `dtype` on `device`.
 
-    Returns the implementation's name. Raises `UsageError` if ``MSPORT_OPS`` names none.
+    Returns the implementation's name. Raises `UsageError` if ``MSPORT_OPS`` names an unknown one.
     """
     name = os.environ.get("MSPORT_OPS") or default(device)
     if name not in _NAMES:
@@ -38,17 +38,18 @@ def bind(device: str, dtype: ms.Type) -> str:
 
 
 def use(name: str, dtype: ms.Type) -> None:
-    """Makes the names of this package those of `name` for a model of `dtype`, in every graph compiled from now on.
+    """Binds the names of this package to the implementation `name` for a model of `dtype`, for every graph compiled
+    from now on.
 
-    An operator that the implementation does not have is the portable one.
+    If the implementation lacks an operator, the portable one is used.
     """
     fused = {} if name == "portable" else import_module(f"{__name__}.{name}").fused(dtype)
-    # The graph compiler reads a module's dictionary and calls no __getattr__: the names must really be there.
+    # The graph compiler reads a module's dictionary and does not call __getattr__, so the names must exist.
     globals().update({operator: fused.get(operator, getattr(portable, operator)) for operator in portable.__all__})
 
 
 def default(device: str) -> str:
-    """The implementation for `device` where ``MSPORT_OPS`` is not set."""
+    """The implementation for `device` if ``MSPORT_OPS`` is not set."""
     if device == "Ascend" and not chips.has_fused_operators(chips.soc_version()):
         return "portable"
     return _IMPLEMENTATIONS.get(device, "portable")

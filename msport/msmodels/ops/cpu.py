@@ -1,6 +1,7 @@
-"""The CPU's fused forms, in C++ (``msport.native``): MindSpore would make ten passes of them, or copy weights.
+"""The CPU's fused operators in C++ (``msport.native``). MindSpore's own operators would need up to ten passes or copy
+weights.
 
-They take float32 tensors alone: `fused` says which of them a model of another dtype can use.
+They accept only float32 tensors. `fused` lists those that a model of another dtype can still use.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from msport.native import library
 
 _LIBRARY = library()
 _NATIVE = _LIBRARY is not None
-# Up to here a linear layer waits for the weights; beyond, reusing what is in the caches pays.
+# Up to this many tokens a linear layer is bound by reading weights; above, MindSpore's product reuses the CPU caches
+# better.
 _FEW_TOKENS = 8
 Shape = list[int]
 
 
 def fused(dtype: ms.Type) -> Mapping[str, Callable[..., Any]]:
-    """The operators of this module that a model of `dtype` uses, by name; none where there is no C++ compiler."""
+    """The operators of this module that a model of `dtype` uses, by name; none without a C++ compiler."""
     if not _NATIVE:
         return {}
     if dtype != ms.float32:
@@ -31,7 +33,7 @@ def fused(dtype: ms.Type) -> Mapping[str, Callable[..., Any]]:
 
 
 def _kernel(name: str, shape: Callable[..., Shape]) -> Any:
-    """The C++ function `name` as an operator; `shape` infers its output's shape from those of its inputs."""
+    """The C++ function `name` as an operator; `shape` computes the output's shape from those of the inputs."""
 
     def dtype(first: ms.Type, *_others: ms.Type) -> ms.Type:
         return first
@@ -77,7 +79,9 @@ _packed_matmul = _kernel("packed_matmul", _packed_row_per_group)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """As ``portable.linear``; few tokens stream the weight once, many are MindSpore's own matrix product."""
+    """As ``portable.linear``. For few tokens the kernel reads the weight once; many tokens use MindSpore's matrix
+    product.
+    """
     if x.shape[0] > _FEW_TOKENS:
         return portable.linear(x, weight, bias)
     if bias is None:
@@ -127,7 +131,7 @@ def soft_cap(x: Tensor, cap: float) -> Tensor:
 
 
 def attention_mask(positions: Tensor, length: int, window: int | None, dtype: ms.Type) -> Any:
-    """The positions themselves, with window and length: the kernel computes what a query sees."""
+    """The positions with window and length; the kernel itself computes which slots a query sees."""
     return positions, 0 if window is None else window, length
 
 
@@ -140,7 +144,7 @@ def attention(
     sinks: Tensor | None,
     softcap: float | None,
 ) -> Tensor:
-    """As ``portable.attention``; it reads the slots that are seen, and no others."""
+    """As ``portable.attention``; reads only the slots that are seen."""
     positions, window, length = mask
     constants = Tensor([scale, 0.0 if softcap is None else softcap, window, length], ms.float32)
     if sinks is None:
@@ -158,7 +162,7 @@ def experts(
     down_bias: Tensor | None,
     activation: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """As ``portable.experts``; every expert that has tokens is read once, in place, and no other."""
+    """As ``portable.experts``; reads each expert that has tokens once, in place, and no other expert."""
     group = indices.astype(ms.int32).reshape(-1)
     projected = _grouped(x, group, gate_up, gate_up_bias)  # [tokens * k, 2 * intermediate]
     return _weighted(_grouped(activation(projected), group, down, down_bias), weights)
@@ -176,7 +180,7 @@ def packed_experts(
     down_bias: Tensor,
     activation: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """As ``portable.packed_experts``; weights are decoded in registers, and only those of experts that have tokens."""
+    """As ``portable.packed_experts``; decodes weights in registers, and only for experts that have tokens."""
     gate_up, down = (gate_up_blocks, gate_up_scales, gate_up_bias), (down_blocks, down_scales, down_bias)
     group = indices.astype(ms.int32).reshape(-1)
     projected = _packed_matmul(x, group, *gate_up)

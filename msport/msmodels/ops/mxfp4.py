@@ -1,7 +1,7 @@
-"""Experts whose weights stay packed as MXFP4 in memory, decoded inside the graph where they are needed.
+"""Experts whose weights stay packed as MXFP4 in memory and are decoded in the graph when they are needed.
 
-Only floating-point arithmetic on whole tensors: every device has it in every dtype, and graph compilers fuse it, which
-they do not do with shifts of bytes. A byte, its halves and all products below are exact in float32 and bfloat16.
+This uses only floating-point arithmetic on whole tensors. Every device has it in every dtype, and graph compilers fuse
+it, unlike shifts of bytes. A byte, its halves and all products below are exact in float32 and bfloat16.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mindspore import Tensor, ops
 
 # 2 ** (scale - 127), by scale; 255 is NaN in the standard, and loading refuses it.
 _SCALES = Tensor(np.ldexp(np.float32(1), np.minimum(np.arange(256), 254) - 127).astype(np.float32))
-# How many parts the experts of a layer are decoded in when most of them have tokens: bounds what is unpacked at a time.
+# If most experts of a layer have tokens, they are decoded in this many parts, to bound the unpacked memory.
 _PARTS = 4
 
 Activation = Callable[[Tensor], Tensor]
@@ -23,10 +23,10 @@ Activation = Callable[[Tensor], Tensor]
 def decode(blocks: Tensor, scales: Tensor, dtype: ms.Type) -> Tensor:
     """``blocks [..., inputs / 32, 16]`` and ``scales [..., inputs / 32]`` to ``[..., inputs]``, even inputs first.
 
-    The low half of a byte is the even input. To put even and odd ones side by side would move every weight once more;
-    `even_first` does the same to the activations, which are few.
+    The low half of a byte is the even input. Interleaving even and odd inputs would move every weight once more.
+    Instead, `even_first` reorders the activations, which are few.
     """
-    # float16 lacks the range of the scales, but not that of the products in a model that fits float16.
+    # The scales exceed float16's range, but the products do not, if the model fits float16.
     wide = ms.float32 if dtype == ms.float16 else dtype
     codes = blocks.astype(wide)
     high = ops.floor(codes * 0.0625)
@@ -38,7 +38,7 @@ def decode(blocks: Tensor, scales: Tensor, dtype: ms.Type) -> Tensor:
 
 
 def _value(code: Tensor) -> Tensor:
-    """What a code of 0 to 15 stands for, unscaled: 0 .5 1 1.5 2 3 4 6, from 8 on negative.
+    """The unscaled value of a code from 0 to 15: 0 .5 1 1.5 2 3 4 6, negative from 8 on.
 
     The magnitudes are convex: the largest of three lines through them.
     """
@@ -49,7 +49,7 @@ def _value(code: Tensor) -> Tensor:
 
 
 def even_first(x: Tensor) -> Tensor:
-    """The last axis in the order of `decode`: all even elements, then all odd ones."""
+    """Reorders the last axis as in `decode`: all even elements, then all odd ones."""
     pairs = x.reshape(x.shape[:-1] + (x.shape[-1] // 2, 2))
     return ops.concat((pairs[..., 0], pairs[..., 1]), -1)
 
@@ -68,8 +68,9 @@ def packed_experts(
 ) -> Tensor:
     """As `experts`, with packed weights: blocks ``[experts, outputs, inputs / 32, 16]``, scales without the last axis.
 
-    Few tokens decode only the experts that they were routed to; many decode all, a part at a time, and go through
-    every one with weight 0 where they were not routed: reading the weights costs more than the products.
+    For few tokens, only their routed experts are decoded. For many tokens, all experts are decoded, one part at a time,
+    and every token runs through every expert, with weight 0 if it is not routed there: reading the weights costs more
+    than the products.
     """
     gate_up, down = (gate_up_blocks, gate_up_scales, gate_up_bias), (down_blocks, down_scales, down_bias)
     if indices.shape[0] * indices.shape[1] < gate_up_blocks.shape[0]:

@@ -1,8 +1,8 @@
-"""What each operator means, in plain MindSpore operators that run on any device.
+"""The definition of each operator, in plain MindSpore operators that run on any device.
 
-Shapes: `tokens` is batch x seq flattened; a cache holds ``batch * num_key_value_heads * length`` rows of `head_dim`,
-so that one scatter of contiguous rows updates it in place. Norms, softmax and routing are computed in float32 whatever
-the dtype of the activations, as the references do.
+Shapes: `tokens` is batch x seq flattened; a cache holds ``batch * num_key_value_heads * length`` rows of `head_dim`, so
+that one scatter of contiguous rows updates it in place. Norms, softmax and routing are computed in float32 for
+activations of any dtype, as in the references.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mindspore import Parameter, Tensor, ops
 from msport.checkpoint.dtypes import Array
 from msport.msmodels.ops.mxfp4 import packed_experts
 
-# Every operator that layers call; a device's module has its own forms of some of them.
+# Every operator that layers call. A device's module may have its own forms.
 __all__ = [
     "add_rms_norm",
     "apply_rotary",
@@ -53,7 +53,7 @@ def embedding(ids: Tensor, weight: Tensor) -> Tensor:
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """``x / sqrt(mean(x^2) + epsilon) * weight`` over the last axis, in float32 until the end."""
+    """``x / sqrt(mean(x^2) + epsilon) * weight`` over the last axis, computed in float32."""
     wide = x.astype(ms.float32)
     scale = ops.rsqrt(ops.mean(ops.square(wide), -1, True) + epsilon)
     return (wide * scale * weight.astype(ms.float32)).astype(x.dtype)
@@ -86,9 +86,9 @@ def gelu_tanh(x: Tensor) -> Tensor:
 
 
 def arrange_gate_up(array: Array, axis: int) -> Array:
-    """An interleaved gate and up projection as `clamped_swiglu` takes it; called once, when weights are loaded.
+    """An interleaved gate and up projection in the order for `clamped_swiglu`; called once, when weights are loaded.
 
-    Here the checkpoint's own order. A device that pays for strided access puts all gates first along `axis`.
+    Here this is the checkpoint's order. A device with slow strided access puts all gates first along `axis`.
     """
     return array
 
@@ -112,8 +112,8 @@ def swiglu(x: Tensor) -> Tensor:
 def soft_cap(x: Tensor, cap: float) -> Tensor:
     """``cap * tanh(x / cap)``.
 
-    MindSpore's tanh on CPU is a rational approximation, wrong by up to 1e-4 beyond 1 and exact enough near 0. So it is
-    taken there, at an eighth, and doubled three times: ``tanh(2y) = 2 tanh(y) / (1 + tanh(y)^2)``.
+    MindSpore's tanh on CPU is a rational approximation with errors up to 1e-4 above 1, but accurate near 0. So it is
+    computed at an eighth of the argument and doubled three times: ``tanh(2y) = 2 tanh(y) / (1 + tanh(y)^2)``.
     """
     y = ops.tanh(x / (8 * cap))
     y = 2 * y / (1 + y * y)
@@ -124,7 +124,7 @@ def soft_cap(x: Tensor, cap: float) -> Tensor:
 def cache_slots(positions: Tensor, num_key_value_heads: int, length: int) -> Tensor:
     """Cache rows for ``positions [batch, seq]`` of every head, ``[batch * seq * num_key_value_heads]``.
 
-    A cache is a ring: position p lies in slot ``p % length``. A cache as long as the context never wraps.
+    A cache is a ring buffer: position p is in slot ``p % length``. A cache as long as the context never wraps.
     """
     batch = positions.shape[0]
     heads = ops.arange(batch * num_key_value_heads).astype(ms.int32).reshape(batch, 1, num_key_value_heads)
@@ -144,8 +144,9 @@ def update_cache(
 def visible_slots(positions: Tensor, length: int, window: int | None) -> Tensor:
     """Whether a query sees a slot, ``[batch, seq, length]``.
 
-    `positions` are those of the queries, ``[batch, seq]``, just written to the cache. From the newest one follows which
-    position every slot of the ring holds. A query sees the `window` newest positions up to its own; None means all.
+    `positions` are those of the queries, ``[batch, seq]``, which are already in the cache. The newest position
+    determines the position in every slot of the ring. A query sees the `window` newest positions up to its own; None
+    means all.
     """
     batch = positions.shape[0]
     newest = positions[:, -1:]
@@ -177,13 +178,13 @@ def attention(
 ) -> Tensor:
     """Grouped-query attention of ``query [batch, seq, heads, head_dim]`` over the caches.
 
-    Returns ``[batch * seq, heads * head_dim]``. `sinks` ``[heads]`` is one more logit per head that takes part in the
-    softmax's denominator only. `softcap` bounds the scores to ``softcap * tanh(score / softcap)`` before the mask.
+    Returns ``[batch * seq, heads * head_dim]``. `sinks` ``[heads]`` is one more logit per head, only in the softmax's
+    denominator. `softcap` bounds the scores to ``softcap * tanh(score / softcap)`` before the mask.
     """
     batch, seq, heads, head_dim = query.shape
     length = mask.shape[-1]
     groups = keys.shape[0] // (batch * length)
-    # The query heads of one group share a key head, so they are rows of one matrix product.
+    # The query heads of a group share a key head, so they are rows of one matrix product.
     grouped = (query * scale).transpose(0, 2, 1, 3).reshape(batch * groups, -1, head_dim)
     scores = ops.BatchMatMul(transpose_b=True)(grouped, keys.reshape(batch * groups, length, head_dim))
     if softcap is not None:
@@ -206,7 +207,7 @@ def _softmax(scores: Tensor, sinks: Tensor | None, groups: int) -> Tensor:
 
 
 def top_k_softmax(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The `k` largest of ``logits [tokens, experts]`` through a softmax over just those, and their indices."""
+    """A softmax over the `k` largest of ``logits [tokens, experts]``, and their indices, ``[tokens, k]`` both."""
     values, indices = ops.topk(logits.astype(ms.float32), k)
     return ops.softmax(values, -1), indices
 
@@ -214,7 +215,7 @@ def top_k_softmax(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def softmax_top_k(logits: Tensor, k: int, normalize: bool) -> tuple[Tensor, Tensor]:
     """The `k` largest of a softmax over ``logits [tokens, experts]``, and their indices, ``[tokens, k]`` both.
 
-    With `normalize` they sum to 1. They are float32 whatever the dtype of `logits`.
+    With `normalize` they sum to 1. They are float32 for `logits` of any dtype.
     """
     shares, indices = ops.topk(ops.softmax(logits.astype(ms.float32), -1), k)
     if normalize:
@@ -235,9 +236,9 @@ def experts(
     """The routed experts' feed-forward, weighted and summed: ``x [tokens, hidden]`` to ``[tokens, hidden]``.
 
     `indices` and `weights` are ``[tokens, k]``; `gate_up` is ``[experts, hidden, 2 * intermediate]``, `down`
-    ``[experts, intermediate, hidden]``, biases ``[experts, ...]``. Few tokens read only the experts that they were
-    routed to; many tokens would read all of them anyway and go through every expert, with weight 0 where they were not
-    routed. `activation` takes the gate and up projections in one and halves the last axis.
+    ``[experts, intermediate, hidden]``, biases ``[experts, ...]``. For few tokens, only their routed experts are read.
+    Many tokens would read all experts anyway, so they run through every expert, with weight 0 if they are not routed
+    there. `activation` takes gate and up projections as one tensor and halves the last axis.
     """
     if indices.shape[0] * indices.shape[1] < gate_up.shape[0]:
         return _gathered_experts(x, indices, weights, gate_up, gate_up_bias, down, down_bias, activation)
@@ -286,7 +287,7 @@ def _dense_experts(
     projected = ops.BatchMatMul()(rows, gate_up)  # [experts, tokens, 2 * intermediate]
     if gate_up_bias is not None:
         projected = projected + ops.expand_dims(gate_up_bias, 1)
-    # Weighting before the second product lets one matrix product sum over the experts too.
+    # With weights applied before the second product, one matrix product also sums over the experts.
     activated = activation(projected) * ops.expand_dims(routing.transpose(1, 0), -1)
     activated = activated.transpose(1, 0, 2).reshape(tokens, count * intermediate)
     y = ops.MatMul()(activated, down.reshape(count * intermediate, hidden))

@@ -1,8 +1,8 @@
-"""Ascend's fused operators, for the 910B and later; the same names and meanings as ``ops.portable``.
+"""Ascend's fused operators, for the 910B and later, with the names and definitions of ``ops.portable``.
 
-Nothing here was ever run on an NPU. What was checked without one: MindSpore's front end accepts the graphs of every
-family (``msport doctor --ascend``), and the code around each operator, with the operator's documented meaning in its
-place, gives what the portable form gives. See ``docs/ascend.md``.
+This code was never run on an NPU. These checks ran without one: MindSpore's front end accepts the graphs of every
+family (``msport doctor --ascend``); and if each operator is replaced by its documented meaning, the code around it
+gives the same result as the portable form. See ``docs/ascend.md``.
 
 The 910A has no fused attention and no grouped matrix product (CANN's documents list them for Atlas A2 and later), so
 `ops.bind` gives it the portable operators.
@@ -38,5 +38,5 @@ __all__ = [
 
 
 def fused(dtype: ms.Type) -> Mapping[str, Callable[..., Any]]:
-    """The operators of this module, by name; each looks at `dtype` itself."""
+    """The operators of this module, by name; each handles `dtype` itself."""
     return {name: globals()[name] for name in __all__}

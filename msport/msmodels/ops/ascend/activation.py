@@ -1,4 +1,4 @@
-"""Gated activations: Swiglu, and gpt-oss's composed of cheap operators."""
+"""Gated activations: Swiglu, and gpt-oss's, which is composed of plain operators."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ def swiglu(x: Tensor) -> Tensor:
 
 
 def arrange_gate_up(array: Array, axis: int) -> Array:
-    """All gates first along `axis`, then all up projections, so that `clamped_swiglu` reads halves.
+    """Puts all gates first along `axis`, then all up projections, so that `clamped_swiglu` reads two halves.
 
-    Taking every second element costs an NPU a strided pass over the activations of every layer and token; this costs
-    one copy when the weights are loaded.
+    Reading every second element would cost a strided pass over the activations of every layer and token on an NPU. This
+    costs only one copy when the weights are loaded.
     """
     even, odd = (np.take(array, np.arange(first, array.shape[axis], 2), axis) for first in (0, 1))
     return np.concatenate((even, odd), axis)
 
 
 def clamped_swiglu(x: Tensor, limit: float, alpha: float) -> Tensor:
-    """As ``portable.clamped_swiglu``, of ``x [..., 2 * size]`` that `arrange_gate_up` has arranged."""
+    """As ``portable.clamped_swiglu``, for ``x [..., 2 * size]`` arranged by `arrange_gate_up`."""
     gate, up = ops.split(x, x.shape[-1] // 2, -1)
     gate = ops.minimum(gate, limit)
     return gate * ops.sigmoid(gate * alpha) * (ops.clamp(up, -limit, limit) + 1)

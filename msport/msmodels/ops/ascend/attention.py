@@ -1,15 +1,16 @@
 """Attention by FlashAttentionScore (a chunk of a prompt) and FusedInferAttentionScore (one token).
 
-Windows. Both get an explicit mask. Sparse mode 4 would do without one, but it counts its band from the last key, so
-it is right only where the keys lie in order of position and all of them exist. In a chunk after the first, a ring has
-wrapped; in the first, its slots for the positions before 0 are empty, and a band cannot leave them out. A ring is only
-as long as window and chunk, so what sparse mode would skip is little.
+Windows. Both operators get an explicit mask. Sparse mode 4 needs no mask, but it counts its band from the last key. So
+it is correct only if the keys are in order of position and all of them exist. After the first chunk, the ring has
+wrapped; in the first chunk, the slots for positions before 0 are empty, and a band cannot exclude them. A ring is only
+as long as window and chunk, so sparse mode would save little.
 
-Sinks. Neither operator knows them, but both give the softmax's denominator, and one more logit in a softmax scales
-all others alike: ``softmax with sink = softmax * exp(lse) / (exp(lse) + exp(sink)) = softmax * sigmoid(lse - sink)``.
+Sinks. Neither operator has them, but both return the softmax's denominator, and one more logit in a softmax scales all
+others by the same factor: ``softmax with sink = softmax * exp(lse) / (exp(lse) + exp(sink)) = softmax * sigmoid(lse -
+sink)``.
 
-Soft-caps. Neither operator can bound scores before the mask: Gemma2's attention is composed, as ``ops.portable`` has
-it. So is that of other dtypes, and of heads whose size is no multiple of 16.
+Soft-caps. Neither operator can bound scores before the mask, so Gemma2's attention is composed as in ``ops.portable``.
+The same holds for other dtypes and for head sizes that are no multiple of 16.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from msport.msmodels.ops.ascend import signatures
 
 # Neither operator has float32.
 HALF_DTYPES = (ms.float16, ms.bfloat16)
-# Bounds of both operators.
+# Limits of both operators.
 _HEAD_DIM_MULTIPLE, _MAX_HEAD_DIM, _MAX_HEADS_PER_GROUP = 16, 512, 64
 
 
 def attention_mask(positions: Tensor, length: int, window: int | None, dtype: ms.Type) -> Tensor:
-    """Who sees whom, for `attention`: ``[batch, 1, seq, length]``, true where a query does **not** see a slot."""
+    """The mask for `attention`: ``[batch, 1, seq, length]``, true if a query does **not** see a slot."""
     if dtype not in HALF_DTYPES:
         return portable.attention_mask(positions, length, window, dtype)
     return ops.expand_dims(ops.logical_not(portable.visible_slots(positions, length, window)), 1)
@@ -52,7 +53,7 @@ def attention(
         return portable.attention(query, keys, values, _additive(mask, query.dtype), scale, sinks, softcap)
     shape = (batch, groups, length, head_dim)
     keys, values = keys.reshape(shape), values.reshape(shape)
-    # With one token, the order batch, seq, heads is that of batch, heads, seq.
+    # With one token, the orders (batch, seq, heads) and (batch, heads, seq) are the same.
     heads_first = query.reshape(batch, heads, 1, head_dim) if seq == 1 else query.transpose(0, 2, 1, 3)
     if seq == 1:
         attended, lse = signatures.incremental_attention(heads_first, keys, values, mask, heads, groups, scale)
@@ -68,12 +69,12 @@ def attention(
 
 
 def is_fused(head_dim: int, heads_per_group: int) -> bool:
-    """Whether the fused operators take heads of this size, and so many that share keys and values."""
+    """Whether the fused operators accept this head size and this number of heads per key head."""
     return head_dim % _HEAD_DIM_MULTIPLE == 0 and head_dim <= _MAX_HEAD_DIM and heads_per_group <= _MAX_HEADS_PER_GROUP
 
 
 def _additive(mask: Tensor, dtype: ms.Type) -> Tensor:
-    """The mask as ``portable.attention`` adds it to scores: ``[batch, 1, 1, seq, length]``."""
+    """The additive mask of ``portable.attention``: ``[batch, 1, 1, seq, length]``."""
     zeros = ops.zeros(mask.shape, dtype)
     hidden = ops.full(mask.shape, float("-inf"), dtype=dtype)
     return ops.expand_dims(ops.select(mask, hidden, zeros), 1)

@@ -1,4 +1,6 @@
-"""Static caches, written by InplaceIndexCopy: the portable ones, which the attention operators read as they lie."""
+"""Static caches, written by InplaceIndexCopy. The layout is the portable one, which the attention operators can
+read directly.
+"""
 
 from __future__ import annotations
 

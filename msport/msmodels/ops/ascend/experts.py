@@ -33,7 +33,7 @@ def experts(
     counts = counts.astype(ms.int64)
     projected = signatures.grouped_matmul(rows, gate_up, _bias(gate_up_bias, x), counts)
     y = signatures.grouped_matmul(activation(projected), down, _bias(down_bias, x), counts)
-    # The shares are rounded to the dtype of the activations, as the reference implementations round them.
+    # The routing weights are rounded to the dtype of the activations, as in the reference implementations.
     return signatures.token_unpermute(y, destinations, weights.astype(x.dtype))
 
 

@@ -11,8 +11,8 @@ from msport.msmodels.ops.ascend import signatures
 def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """As ``portable.apply_rotary``, computed in the dtype of `x` as the reference implementations do.
 
-    The operator wants cos and sin as long as a head and in the dtype of `x`; the graph compiler does that once for all
-    layers.
+    The operator needs cos and sin with the length of a head and in the dtype of `x`. The graph compiler prepares this
+    once for all layers.
     """
     if not signatures.HAS_ROTARY:
         return portable.apply_rotary(x, cos, sin)

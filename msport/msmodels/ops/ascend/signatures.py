@@ -1,11 +1,11 @@
-"""MindSpore's Ascend operators under one signature each: the one place that knows how MindSpore calls them.
+"""MindSpore's Ascend operators with one signature each. Only this module depends on MindSpore's own signatures.
 
-The functions of ``mindspore.ops`` change: `rms_norm` is announced to get another signature and result after 2.9, and
-`rotary_position_embedding` to go. The primitives below them stay for the sake of saved graphs, so those are called,
-with every argument stated. Read from the wheel of 2.10, which msport requires; the published documents of 2.7 to 2.11
-differ in announcements only where they were compared (rms_norm, fused_infer_attention_score).
+The functions of ``mindspore.ops`` change: after 2.9, `rms_norm` is to get another signature and result, and
+`rotary_position_embedding` is to be removed. The primitives below them remain for saved graphs, so they are called
+here, with every argument. The signatures come from the wheel of 2.10, which msport requires. The published documents of
+2.7 to 2.11 differ only in such announcements (compared for rms_norm and fused_infer_attention_score).
 
-What each operator promises is written down as NumPy in ``tests/acceptance/contracts.py``.
+``tests/acceptance/contracts.py`` states in NumPy what each operator is documented to compute.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import mindspore as ms
 from mindspore import Parameter, Tensor
 from mindspore.ops import auto_generate as primitives
 
-# Everything before and after: the mask alone decides.
+# All tokens before and after; only the mask decides.
 _ALL_TOKENS = 2147483647
 # Values of MoeInitRoutingV2 and GroupedMatmulV4.
 _DROPLESS, _NO_CAPACITY, _COUNT_TOKENS = 0, 0, 2
 _SINGLE_TENSOR, _GROUPS_ALONG_ROWS, _GROUP_SIZES = 3, 0, 1
 
-# Announced to be removed after 2.9, and still in 2.10: `rotary` falls back on its own meaning where it is gone.
+# To be removed after 2.9, but still in 2.10. Without it, `rotary` uses plain operators.
 HAS_ROTARY = hasattr(primitives, "RotaryPositionEmbedding")
 
 
@@ -41,10 +41,10 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def index_copy(target: Parameter, rows: Tensor, values: Tensor) -> Tensor:
-    """InplaceIndexCopy: writes ``values [n, size]`` to the `rows` ``[n]`` of ``target [all, size]``, in place.
+    """InplaceIndexCopy: writes ``values [n, size]`` to ``rows [n]`` of ``target [all, size]``, in place.
 
-    Of the operators that write rows of a parameter it is the one with a kernel that graph mode selects by itself:
-    ReshapeAndCache has one only under ``infer_boost``, which exchanges FlashAttentionScore for a kernel without
+    Of the operators that write rows of a parameter, only this one has a kernel that graph mode selects by default.
+    ReshapeAndCache has one only with ``infer_boost``, which replaces FlashAttentionScore by a kernel without
     softmax_max and softmax_sum.
     """
     return primitives.InplaceIndexCopy()(target, 0, rows, values)
@@ -53,9 +53,10 @@ def index_copy(target: Parameter, rows: Tensor, values: Tensor) -> Tensor:
 def flash_attention(
     query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, heads: int, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """FlashAttentionScore, all tensors ``[batch, heads, seq, head_dim]``; the mask is true where nothing is seen.
+    """FlashAttentionScore, all tensors ``[batch, heads, seq, head_dim]``; the mask is true for slots that are not seen.
 
-    Returns the attention and, ``[batch, heads, seq, 8]`` in float32, the softmax's maximum and sum, eight times each.
+    Returns the attention, and the softmax's maximum and sum, float32 ``[batch, heads, seq, 8]``, each repeated eight
+    times.
     """
     operator = primitives.FlashAttentionScore(heads, 1.0, scale, _ALL_TOKENS, _ALL_TOKENS, 0, "BNSD", 0)
     top, total, _, attended = operator(query, keys, values, None, None, None, mask, None, None, None)
@@ -65,9 +66,9 @@ def flash_attention(
 def incremental_attention(
     query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, heads: int, key_value_heads: int, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """FusedInferAttentionScore of one query token a sequence, ``[batch, heads, 1, head_dim]``.
+    """FusedInferAttentionScore for one query token per sequence, ``[batch, heads, 1, head_dim]``.
 
-    Returns the attention and, ``[batch, heads, 1, 1]`` in float32, the logarithm of the softmax's denominator.
+    Returns the attention, and the logarithm of the softmax's denominator, float32 ``[batch, heads, 1, 1]``.
     """
     operator = primitives.FusedInferAttentionScore(
         heads, scale, _ALL_TOKENS, _ALL_TOKENS, "BNSD", key_value_heads, 0, 0, 0, 0, True
@@ -77,7 +78,7 @@ def incremental_attention(
 
 
 def init_routing(x: Tensor, indices: Tensor, experts: int) -> tuple[Tensor, Tensor, Tensor]:
-    """MoeInitRoutingV2 without dropping: rows sorted by expert, where each row went, how many rows each expert has.
+    """MoeInitRoutingV2 without dropping: the rows sorted by expert, the new place of each row, the rows per expert.
 
     ``x [tokens, hidden]`` and ``indices [tokens, k]`` int32 give ``[tokens * k, hidden]``, ``[tokens * k]`` and
     ``[experts]``; element ``t * k + j`` of the second is the row of token t for its j-th expert.
@@ -132,5 +133,5 @@ def swiglu(x: Tensor) -> Tensor:
 
 
 def grouped_bias_dtype(dtype: ms.Type) -> ms.Type:
-    """The dtype that `grouped_matmul` takes its bias in."""
+    """The dtype of the bias for `grouped_matmul`."""
     return ms.float32 if dtype == ms.bfloat16 else dtype

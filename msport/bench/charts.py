@@ -11,8 +11,8 @@ from msport.bench.measurements import Measurements
 from msport.report.chart import Mark, Row, Series, bar_chart, line_chart, row_chart
 from msport.report.formatting import percent
 from msport.report.frame import Point
-from msport.report.marks import COLOURS, colour
 from msport.report.scale import linear, measured
+from msport.report.svg import COLOURS, colour
 
 # Groups of bars that fit a chart.
 PER_CHART = 6

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from msport.report import marks
+from msport.report import svg
 from msport.report.formatting import exact_percent, shortened
 from msport.report.frame import BOTTOM, LEFT, LINE, RIGHT, TOP, WIDTH, Frame, Limit, Point, distinct, width_of
 from msport.report.scale import Format, Scale, linear, places
@@ -73,10 +73,10 @@ def line_chart(
     keys: dict[int, str] = {}
     for number, one in enumerate(series):
         colour = number if one.colour is None else one.colour
-        drawn += _of_series(frame, one, marks.colour(colour), show)
-        keys.setdefault(colour, marks.key(marks.colour(colour), one.title, dot=not one.line))
+        drawn += _of_series(frame, one, svg.colour(colour), show)
+        keys.setdefault(colour, svg.key(svg.colour(colour), one.title, dot=not one.line))
     drawn += frame.limits(limits)
-    return marks.figure(WIDTH, frame.height, drawn, f"{up}, by {across}", list(keys.values()))
+    return svg.figure(WIDTH, frame.height, drawn, f"{up}, by {across}", list(keys.values()))
 
 
 def bar_chart(
@@ -100,16 +100,16 @@ def bar_chart(
     drawn = list(frame.axes(across, up))
     for value, label in places(len(groups) - 1, groups).ticks:
         for row, written in enumerate(label.split("\n")):
-            drawn.append(marks.text(LEFT + slot * (value + 0.5), BOTTOM + 17 + LINE * row, written))
+            drawn.append(svg.text(LEFT + slot * (value + 0.5), BOTTOM + 17 + LINE * row, written))
     wide = min(_WIDEST_BAR, 0.8 * slot / len(series))
     for number, (title, points) in enumerate(series):
         for place, (group, point) in enumerate(zip(groups, points, strict=True)):
             if point is not None:
                 left = LEFT + slot * (place + 0.5) + (number - len(series) / 2) * wide
                 hover = point.name or f"{title}, {', '.join(group.splitlines())}"
-                drawn += _of_bar(frame, left, wide, point, marks.colour(number), hover, show)
-    keys = [marks.key(marks.colour(number), title) for number, (title, _) in enumerate(series)]
-    return marks.figure(width, frame.height, drawn, f"{up} {across}".rstrip(), keys if len(keys) > 1 else ())
+                drawn += _of_bar(frame, left, wide, point, svg.colour(number), hover, show)
+    keys = [svg.key(svg.colour(number), title) for number, (title, _) in enumerate(series)]
+    return svg.figure(width, frame.height, drawn, f"{up} {across}".rstrip(), keys if len(keys) > 1 else ())
 
 
 def distribution(bins: Sequence[Bin], x: Scale, *, across: str, up: str, apart: Bin | None = None) -> str:
@@ -119,12 +119,12 @@ def distribution(bins: Sequence[Bin], x: Scale, *, across: str, up: str, apart: 
     drawn = list(frame.axes(across, up))
     for each in bins:
         left, right, top = frame.across(each.low), frame.across(each.high), frame.up(each.value)
-        drawn.append(marks.bar("s0", left + 0.5, top, right - left - 1, BOTTOM - top, each.hover))
+        drawn.append(svg.bar("s0", left + 0.5, top, right - left - 1, BOTTOM - top, each.hover))
     if apart is not None:
         middle, top = WIDTH - RIGHT - _APART / 2, frame.up(apart.value)
-        drawn.append(marks.bar("bad", middle - 20, top, 40, BOTTOM - top, apart.hover))
-        drawn.append(marks.text(middle, BOTTOM + 17, apart.title, kind="note"))
-    return marks.figure(WIDTH, frame.height, drawn, f"{up}, by {across}")
+        drawn.append(svg.bar("bad", middle - 20, top, 40, BOTTOM - top, apart.hover))
+        drawn.append(svg.text(middle, BOTTOM + 17, apart.title, kind="note"))
+    return svg.figure(WIDTH, frame.height, drawn, f"{up}, by {across}")
 
 
 def row_chart(
@@ -147,51 +147,51 @@ def row_chart(
 
     drawn = []
     for value, label in x.ticks:
-        drawn.append(marks.line("grid", at(value), above, at(value), bottom))
-        drawn.append(marks.text(at(value), bottom + 18, label))
+        drawn.append(svg.line("grid", at(value), above, at(value), bottom))
+        drawn.append(svg.text(at(value), bottom + 18, label))
     for value, note in distinct(limits):
-        drawn.append(marks.line("limit", at(value), TOP - 6, at(value), bottom))
-        drawn.append(marks.text(at(value), TOP - 11, note, kind="note"))
+        drawn.append(svg.line("limit", at(value), TOP - 6, at(value), bottom))
+        drawn.append(svg.text(at(value), TOP - 11, note, kind="note"))
     top = above
     for row, title, height in zip(rows, titles, heights, strict=True):
-        drawn.append(marks.text(left - 12, top + height / 2 + 4, title, "end", "note" if row.bad else ""))
+        drawn.append(svg.text(left - 12, top + height / 2 + 4, title, "end", "note" if row.bad else ""))
         for number, mark in enumerate(row.marks):
             drawn += _of_row(mark, at, left, top + (_ROW * (number + 0.5) if mark.bar else height / 2))
         top += height
-    drawn.append(marks.text(left + room / 2, bottom + 42, across, kind="axis"))
-    return marks.figure(WIDTH, bottom + 48, drawn, across, [marks.key(kind, title) for kind, title in keys])
+    drawn.append(svg.text(left + room / 2, bottom + 42, across, kind="axis"))
+    return svg.figure(WIDTH, bottom + 48, drawn, across, [svg.key(kind, title) for kind, title in keys])
 
 
 def _of_series(frame: Frame, series: Series, kind: str, show: Format) -> Iterator[str]:
     runs = [(finite, list(run)) for finite, run in groupby(series.points, lambda point: math.isfinite(point.value))]
     if series.line:
         pieces = [[(frame.across(p.at), frame.up(p.value)) for p in run] for finite, run in runs if finite]
-        yield marks.path(kind, pieces, series.title)
+        yield svg.path(kind, pieces, series.title)
     for finite, run in runs:
         for point in run if series.dots or not finite else ():
             x, hover = frame.across(point.at), f"{series.title}, {point.name}: {show(point.value)}"
             yield from frame.whisker(x, point)
-            yield marks.circle(kind if finite else "bad", x, frame.up(point.value), hover)
+            yield svg.circle(kind if finite else "bad", x, frame.up(point.value), hover)
 
 
 def _of_bar(
     frame: Frame, left: float, width: float, point: Point, kind: str, hover: str, show: Format
 ) -> Iterator[str]:
     top, value = frame.up(point.value), show(point.value)
-    yield marks.bar(kind, left + 1, top, width - 2, BOTTOM - top, f"{hover}: {value}")
+    yield svg.bar(kind, left + 1, top, width - 2, BOTTOM - top, f"{hover}: {value}")
     yield from frame.whisker(left + width / 2, point)
     if width_of(value) <= width:
-        yield marks.text(left + width / 2, frame.up(point.high) - 5, value)
+        yield svg.text(left + width / 2, frame.up(point.high) - 5, value)
 
 
 def _of_row(mark: Mark, at: Callable[[float], float], left: float, middle: float) -> Iterator[str]:
     x = at(mark.value)
     if mark.band:
         begin = at(-mark.band)
-        yield marks.bar("noise", begin, middle - 7, at(mark.band) - begin, 14, "noise")
+        yield svg.bar("noise", begin, middle - 7, at(mark.band) - begin, 14, "noise")
     if mark.bar:
-        yield marks.bar(mark.kind, left, middle - 9, x - left, 18, mark.hover)
+        yield svg.bar(mark.kind, left, middle - 9, x - left, 18, mark.hover)
     else:
-        yield marks.circle(mark.kind, x, middle, mark.hover)
+        yield svg.circle(mark.kind, x, middle, mark.hover)
     if mark.note:
-        yield marks.text(x + (6 if mark.bar else 10), middle + 4, mark.note, "start")
+        yield svg.text(x + (6 if mark.bar else 10), middle + 4, mark.note, "start")

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from msport.report import marks
+from msport.report import svg
 from msport.report.formatting import display_width
 from msport.report.scale import Scale
 
-WIDTH = marks.WIDTH
+WIDTH = svg.WIDTH
 LEFT, RIGHT, TOP = 74.0, 16.0, 26.0
 LINE = 15.0  # from one line of text to the next
 BOTTOM = 272.0
@@ -69,16 +69,16 @@ class Frame:
     def axes(self, across: str, up: str) -> Iterator[str]:
         """Lines and labels of both axes; `across` and `up` are their names."""
         for value, label in self.y.ticks:
-            yield marks.line("grid", LEFT, self.up(value), self.width - RIGHT, self.up(value))
-            yield marks.text(LEFT - 8, self.up(value) + 4, label, "end")
+            yield svg.line("grid", LEFT, self.up(value), self.width - RIGHT, self.up(value))
+            yield svg.text(LEFT - 8, self.up(value) + 4, label, "end")
         for at, label, row in self.labels():
-            yield marks.line("grid", at, BOTTOM, at, BOTTOM + 5 + LINE * row)
+            yield svg.line("grid", at, BOTTOM, at, BOTTOM + 5 + LINE * row)
             inside = min(at, self.width - width_of(label) / 2)
-            yield marks.text(inside, BOTTOM + 17 + LINE * row, label)
+            yield svg.text(inside, BOTTOM + 17 + LINE * row, label)
         if self.lane:
-            yield marks.text(LEFT - 8, TOP + 10, "not finite", "end", "note")
-        yield marks.text(4, 12, up, "start", "axis")
-        yield marks.text((LEFT + self.width - self.right) / 2, self.height - 6, across, kind="axis")
+            yield svg.text(LEFT - 8, TOP + 10, "not finite", "end", "note")
+        yield svg.text(4, 12, up, "start", "axis")
+        yield svg.text((LEFT + self.width - self.right) / 2, self.height - 6, across, kind="axis")
 
     def labels(self) -> list[tuple[float, str, int]]:
         """Where each tick across stands, what is written there, and in which row, so that nothing overlaps."""
@@ -94,13 +94,13 @@ class Frame:
     def limits(self, limits: Sequence[Limit]) -> Iterator[str]:
         """A dashed line at each of `limits`, under its name."""
         for value, note in distinct(limits):
-            yield marks.line("limit", LEFT, self.up(value), WIDTH - RIGHT, self.up(value))
-            yield marks.text(WIDTH - RIGHT, self.up(value) - 5, note, "end", "note")
+            yield svg.line("limit", LEFT, self.up(value), WIDTH - RIGHT, self.up(value))
+            yield svg.text(WIDTH - RIGHT, self.up(value) - 5, note, "end", "note")
 
     def whisker(self, x: float, point: Point) -> Iterator[str]:
         """From the lowest to the highest repeat of `point`, where they differ."""
         if point.high > point.low:
-            yield marks.whisker(x, self.up(point.low), self.up(point.high))
+            yield svg.whisker(x, self.up(point.low), self.up(point.high))
 
 
 def distinct(limits: Sequence[Limit]) -> list[Limit]:

@@ -37,7 +37,7 @@ class Table:
 
     def lines(self, indent: str = "") -> Iterator[str]:
         """For a terminal."""
-        return columns([self.head, *self.rows], self._sides, indent)
+        return columns([self.head, *self.rows], self._alignment, indent)
 
     def html(self) -> str:
         """For a page."""
@@ -48,16 +48,16 @@ class Table:
         return f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>'
 
     @property
-    def _sides(self) -> str:
+    def _alignment(self) -> str:
         return self.align.ljust(len(self.head), ">")
 
     def _cells(self, row: Row, tag: str) -> str:
-        words = (' class="word"' if side == "<" else "" for side in self._sides)
+        words = (' class="word"' if side == "<" else "" for side in self._alignment)
         return "".join(f"<{tag}{word}>{escape(cell)}</{tag}>" for cell, word in zip(row, words, strict=True))
 
     def _keep(self, kept: Sequence[bool]) -> Table:
         head, *rows = (tuple(compress(row, kept)) for row in (self.head, *self.rows))
-        return replace(self, head=head, rows=rows, align="".join(compress(self._sides, kept)))
+        return replace(self, head=head, rows=rows, align="".join(compress(self._alignment, kept)))
 
 
 def columns(rows: Sequence[Sequence[str]], align: str = "", indent: str = INDENT) -> Iterator[str]:

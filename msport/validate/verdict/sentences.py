@@ -18,7 +18,7 @@ from msport.validate.verdict.rules import LEAD, Check, Judgement
 _HALVES = {ATTENDED: "attention", OUTPUT: "feed-forward"}
 
 
-def describe_sides(report: Findings) -> str:
+def describe_comparison(report: Findings) -> str:
     """What was compared with what."""
     setup = report.setup
     if setup.level == "weights":

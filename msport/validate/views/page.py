@@ -8,7 +8,7 @@ from msport.report.formatting import scientific, times, utc
 from msport.report.page import Banner, cards, heading, paragraph, remarks, render, section, settings
 from msport.sizing.units import format_size
 from msport.validate.findings import Findings
-from msport.validate.verdict.sentences import describe_sides, verdict
+from msport.validate.verdict.sentences import describe_comparison, verdict
 from msport.validate.views.charts import difference_chart, layer_chart, operation_chart, position_chart, routing_chart
 from msport.validate.views.tables import layer_table, operation_table, result_table, text_table, weight_table
 
@@ -30,7 +30,7 @@ def render_page(report: Findings) -> str:
         section("What this run could not show", remarks(report.notes)),
         section("Setup", _settings(report)),
     ]
-    sides = f"{describe_sides(report)}; {utc(report.setup.date)}"
+    sides = f"{describe_comparison(report)}; {utc(report.setup.date)}"
     return render("msport validate", report.setup.folder, sides, [banner], body)
 
 

@@ -8,7 +8,7 @@ from msport.report.formatting import utc
 from msport.report.table import columns
 from msport.sizing.units import format_size
 from msport.validate.findings import Findings
-from msport.validate.verdict.sentences import describe_sides, verdict
+from msport.validate.verdict.sentences import describe_comparison, verdict
 from msport.validate.views.tables import layer_table, operation_table, result_table, text_table, weight_table
 
 # Columns that the page and JSON have: without them a table of results fits 80 columns.
@@ -41,7 +41,7 @@ def _blocks(report: Findings) -> Iterator[Iterable[str]]:
 
 def _header(report: Findings) -> Iterator[str]:
     setup = report.setup
-    yield describe_sides(report).replace(", against", ",\n  against")
+    yield describe_comparison(report).replace(", against", ",\n  against")
     yield f"checkpoint {setup.checkpoint[:16]}  seed {setup.seed}  {utc(setup.date)}"
     if report.seconds:
         yield "  ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.seconds.items())

@@ -1,4 +1,4 @@
-"""What drawings are made of: SVG elements in the colours of the page's style, as text."""
+"""SVG elements in the colours of the page's style, as text."""
 
 from __future__ import annotations
 

@@ -1,0 +1,60 @@
+"""In which dtype a checkpoint is computed on a device; what a device cannot compute in is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mindspore as ms
+import pytest
+
+from msport.convert import convert_checkpoint
+from msport.errors import UsageError
+from msport.msmodels import load_model
+from msport.msmodels.computation import choose_dtype
+
+
+def test_bfloat16_on_cpu_is_refused_with_the_remedy(folder: Path) -> None:
+    with pytest.raises(UsageError, match="no bfloat16 kernels on CPU; load with dtype float32"):
+        load_model(folder, dtype="bfloat16")
+
+
+def test_packed_experts_stay_packed_unless_another_dtype_is_asked_for(hub_folder: Path, tmp_path: Path) -> None:
+    convert_checkpoint(hub_folder, tmp_path / "packed", dtype="mxfp4")
+    packed, decoded = load_model(tmp_path / "packed"), load_model(tmp_path / "packed", "float32")
+    assert (packed.dtype, decoded.dtype) == ("float32", "float32")
+    blocks = packed.graphs.network.model.layers[0].mlp.experts.down_proj_blocks
+    assert (blocks.dtype, blocks.shape) == (ms.uint8, (8, 128, 3, 16))
+    experts = 2 * 8 * (128 * 192 + 96 * 128)  # parameters of two layers
+    saved = decoded.costs.weight_bytes - packed.costs.weight_bytes
+    assert saved == experts * 4 - experts // 2 - experts // 32
+
+
+def test_packed_experts_need_a_packed_checkpoint(folder: Path) -> None:
+    with pytest.raises(UsageError, match="holds no packed experts"):
+        load_model(folder, "mxfp4")
+
+
+@pytest.mark.parametrize(
+    ("device", "soc", "dtype"),
+    [("CPU", "", "float32"), ("Ascend", "ascend910b", "bfloat16"), ("Ascend", "ascend910", "float16")],
+)
+def test_the_dtype_is_the_best_of_the_chip(device: str, soc: str, dtype: str) -> None:
+    assert choose_dtype(None, device, soc) == dtype
+
+
+def test_bfloat16_on_the_first_ascend_is_refused_with_the_remedy() -> None:
+    with pytest.raises(UsageError, match="no bfloat16; load with dtype float16"):
+        choose_dtype("bfloat16", "Ascend", "ascend910")
+
+
+def test_gpt_oss_in_float16_warns_of_overflow(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    load_model(folder, dtype="float16", max_length=20)
+    assert "overflows float16" in caplog.text
+    caplog.clear()
+    load_model(folder, max_length=20)
+    assert "overflows" not in caplog.text
+
+
+def test_an_unknown_dtype_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="none of float32, float16, bfloat16, mxfp4"):
+        load_model(folder, dtype="int8")

@@ -97,10 +97,10 @@ def most_that_fits(needed: Callable[[int], int], most: int, available: int) -> i
 
 
 def _caps_scores(config: ModelConfig) -> bool:
-    return getattr(config, "attn_logit_softcapping", None) is not None
+    return config.attn_logit_softcapping is not None
 
 
 def _score_copies(config: ModelConfig) -> int:
     if _caps_scores(config):
         return _CAP_COPIES
-    return _SINK_COPIES if isinstance(config, GptOssConfig) else _SCORE_COPIES
+    return _SINK_COPIES if config.sinks else _SCORE_COPIES

@@ -8,36 +8,13 @@ Tensors travel in *storage form*: NumPy arrays of ``DType.storage``, in which bf
 raw ``uint8``.
 """
 
-from __future__ import annotations
-
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from msport.checkpoint.atomic import write_atomically
-    from msport.checkpoint.dtypes import DType
-    from msport.checkpoint.index import Checkpoint, index_document, open_checkpoint
-    from msport.checkpoint.layout import Header, Layout, TensorInfo
-    from msport.checkpoint.manifest import Manifest, TensorRecord, read_manifest, write_manifest
-    from msport.checkpoint.reader import TensorFile
-    from msport.checkpoint.writer import ShardWriter
-
-_HOMES = {
-    "Checkpoint": "index",
-    "DType": "dtypes",
-    "Header": "layout",
-    "Layout": "layout",
-    "Manifest": "manifest",
-    "ShardWriter": "writer",
-    "TensorFile": "reader",
-    "TensorInfo": "layout",
-    "TensorRecord": "manifest",
-    "index_document": "index",
-    "open_checkpoint": "index",
-    "read_manifest": "manifest",
-    "write_atomically": "atomic",
-    "write_manifest": "manifest",
-}
+from msport.checkpoint.atomic import write_atomically
+from msport.checkpoint.dtypes import DType
+from msport.checkpoint.index import Checkpoint, index_document, open_checkpoint
+from msport.checkpoint.layout import Header, Layout, TensorInfo
+from msport.checkpoint.manifest import Manifest, TensorRecord, read_manifest, write_manifest
+from msport.checkpoint.reader import TensorFile
+from msport.checkpoint.writer import ShardWriter
 
 __all__ = [
     "Checkpoint",
@@ -55,9 +32,3 @@ __all__ = [
     "write_atomically",
     "write_manifest",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"msport.checkpoint.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'msport.checkpoint' has no attribute {name!r}")

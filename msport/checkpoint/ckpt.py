@@ -10,7 +10,7 @@ MindSpore 2.10)::
 A large tensor is split into slices. Each slice is an entry with the full tag and dims; the loader joins consecutive
 entries of one tag. Dims of a scalar are absent or ``[0]``. An entry of type ``str`` holds a Python string as UTF-32:
 msport shows it as metadata. An optional trailer is ``crc_num`` and the CRC32 of all bytes before it in 10 bytes,
-big-endian.
+big-endian. msport skips it and writes none: the manifest holds the SHA-256 of every tensor.
 
 MindSpore's loader trusts what it reads: if a tensor is too short, it shows the memory behind it. Here every length is
 checked against the file before anything is allocated. Slices of one tag that disagree or are not consecutive are
@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import math
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -42,8 +41,7 @@ _TAG, _TENSOR, _MAP_TENSOR = 1, 2, 3
 _DIMS, _TYPE, _CONTENT = 1, 2, 3
 _STRING = "str"
 _CRC_MARK = b"crc_num"
-_CRC_BYTES = 10
-_CRC_TRAILER = len(_CRC_MARK) + _CRC_BYTES
+_CRC_TRAILER = len(_CRC_MARK) + 10
 
 _MAX_TAG = 1 << 16
 _MAX_TYPE = 64
@@ -51,7 +49,6 @@ _MAX_STRING = 1 << 24
 _MAX_RANK = 32
 _MAX_ENTRIES = 250_000
 _MAX_BYTES = 2**63 - 1
-_READ_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +61,22 @@ class _Entry:
     content: Extent
 
 
-def read_header(path: str | os.PathLike[str], check_crc: bool = False) -> Header:
+def read_header(path: str | os.PathLike[str]) -> Header:
     """Read and completely validate the structure of a ``.ckpt`` file, skipping over the tensors' bytes.
 
-    With ``check_crc`` the whole file is read and its trailer verified. Raises CheckpointError naming the file, the
-    tensor where known, and the remedy; OSError if the file cannot be read.
+    Raises CheckpointError naming the file, the tensor where known, and the remedy; OSError if the file cannot be read.
     """
     path = Path(path)
     with open(open_regular(path), "rb") as file:
         status = os.fstat(file.fileno())
         if not status.st_size:
             _refuse(path, "holds no tensor")
-        end, crc = _trailer(file, status.st_size)
         try:
-            entries = list(_read_entries(path, file, end))
+            entries = list(_read_entries(path, file, _end_of_entries(file, status.st_size)))
         except ValueError as error:
             _refuse(path, f"not a MindSpore .ckpt file, or an encrypted one: {error}")
         if not entries:
             _refuse(path, "holds no tensor")
-        if check_crc:
-            _check_crc(path, file, end, crc)
         tensors, metadata = _collect(path, file, entries)
     return Header(path, tensors, metadata, 0, status.st_size, version_on_disk(status))
 
@@ -92,13 +85,12 @@ def plan_layout(
     tensors: Iterable[tuple[str, DType, tuple[int, ...]]],
     metadata: Mapping[str, str] | None = None,
     slice_bytes: int = SLICE_BYTES,
-    crc: bool = False,
 ) -> Layout:
     """Lay out a ``.ckpt`` file that holds ``tensors`` (name, dtype, shape) in the order given.
 
     A tensor above ``slice_bytes`` bytes is split; ``metadata`` becomes ``str`` entries, which
-    ``mindspore.load_checkpoint`` returns as strings; ``crc`` adds the trailer. Raises CheckpointError for a repeated
-    name, and for what MindSpore would not load back: float8, and shape ``[0]``, which it takes for a scalar.
+    ``mindspore.load_checkpoint`` returns as strings. Raises CheckpointError for a repeated name, and for what MindSpore
+    would not load back: float8, and shape ``[0]``, which it takes for a scalar.
     """
     infos: dict[str, TensorInfo] = {}
     literals: list[tuple[int, bytes]] = []
@@ -118,13 +110,7 @@ def plan_layout(
             position += len(prefix) + length
             extents.append((position - length, position))
         infos[name] = TensorInfo(name, dtype, tuple(shape), tuple(extents))
-    crc_begin = position if crc else None
-    return Layout(infos, tuple(literals), position + (_CRC_TRAILER if crc else 0), crc_begin)
-
-
-def crc_trailer(crc: int) -> bytes:
-    """The trailer that says that the CRC32 of all bytes before it is ``crc``."""
-    return _CRC_MARK + crc.to_bytes(_CRC_BYTES, "big")
+    return Layout(infos, tuple(literals), position)
 
 
 def _slice_lengths(nbytes: int, slice_bytes: int) -> Iterator[int]:
@@ -163,14 +149,11 @@ def _encode_string(tag: str, text: str) -> bytes:
     return _encode_prefix(tag, _STRING, (0,), len(content)) + content
 
 
-def _trailer(file: BinaryIO, file_size: int) -> tuple[int, int | None]:
-    """The byte at which the entries end, and the CRC32 in the trailer or None."""
+def _end_of_entries(file: BinaryIO, file_size: int) -> int:
+    """The byte at which the entries end: before the trailer if there is one."""
     begin = max(file_size - _CRC_TRAILER, 0)
     file.seek(begin)
-    trailer = file.read(_CRC_TRAILER)
-    if not trailer.startswith(_CRC_MARK):
-        return file_size, None
-    return begin, int.from_bytes(trailer[len(_CRC_MARK) :], "big")
+    return begin if file.read(len(_CRC_MARK)) == _CRC_MARK else file_size
 
 
 def _read_entries(path: Path, file: BinaryIO, end: int) -> Iterator[_Entry]:
@@ -253,17 +236,6 @@ def _read_string(path: Path, file: BinaryIO, slices: list[_Entry]) -> str:
         return file.read(end - begin).decode("utf-32-le").rstrip("\0")
     except UnicodeDecodeError:
         _refuse(path, f"string {quote(tag)} is not UTF-32")
-
-
-def _check_crc(path: Path, file: BinaryIO, end: int, expected: int | None) -> None:
-    if expected is None:
-        raise CheckpointError(f"{path}: has no CRC trailer to check; save it with crc_check=True")
-    crc = 0
-    file.seek(0)
-    for begin in range(0, end, _READ_CHUNK):
-        crc = zlib.crc32(file.read(min(_READ_CHUNK, end - begin)), crc)
-    if crc != expected:
-        _refuse(path, f"damaged: its CRC32 is {crc:#010x}, its trailer says {expected:#010x}")
 
 
 def _refuse(path: Path, fault: str) -> NoReturn:

@@ -74,11 +74,9 @@ def version_on_disk(status: os.stat_result) -> str:
 class Layout:
     """Everything of a file except the tensors' bytes, known before the first byte is written.
 
-    ``literals`` are ``(offset, bytes)``. ``crc_begin`` is the offset of a trailer with the CRC32 of all bytes before
-    it, or None. Only the trailer depends on the tensors' bytes, so the writer fills it in last.
+    ``literals`` are ``(offset, bytes)``.
     """
 
     tensors: dict[str, TensorInfo]
     literals: tuple[tuple[int, bytes], ...]
     file_size: int
-    crc_begin: int | None = None

@@ -1,4 +1,4 @@
-"""MXFP4, the packed four-bit weights of gpt-oss, decoded to bfloat16, float32 or float16.
+"""MXFP4, the packed four-bit weights of gpt-oss, decoded and transposed to bfloat16, float32 or float16.
 
 A block is 32 values along K: 16 bytes of codes, the even value in the low nibble, and one scale byte; a value is
 ``code * 2**(scale - 127)``. Sources: OCP Microscaling Formats v1.0, sections 5.3.3 (E2M1) and 5.4.1 (E8M0);
@@ -47,36 +47,6 @@ _TILE_ROWS = 512
 Tile = tuple[int | slice, ...]
 
 
-def decode(
-    blocks: Array,
-    scales: Array,
-    dtype: DType = BFLOAT16,
-    out: Array | None = None,
-    *,
-    where: str = "MXFP4 tensor",
-) -> Array:
-    """Decode uint8 ``blocks`` ``[..., rows, K/32, 16]`` and ``scales`` ``[..., rows, K/32]`` to ``[..., rows, K]``.
-
-    The result is in ``dtype``'s storage form, in ``out`` if given (last axis contiguous). ``where`` names the tensor,
-    and best its file, in errors. Raises CheckpointError for scale 255 and for a value that ``dtype`` cannot hold,
-    before anything is decoded.
-    """
-    values = _output(out, (*blocks.shape[:-2], _width(blocks, scales)), dtype)
-    table = _table(dtype)
-    _refuse_unrepresentable(blocks, scales, dtype, where)
-    if mxfp4_kernel.decode(blocks, scales, values, _kernel_table(dtype), transposed=False):
-        return values
-    pairs = values.view(table.dtype).reshape(blocks.shape)  # one element for the two values of a byte
-    narrow, wide = _scratch(blocks, np.uint16), _scratch(blocks, np.intp)
-    for tile in _tiles(scales.shape, _TILE_BLOCKS // max(scales.shape[-1], 1)):
-        packed = blocks[tile]  # [rows, groups, 16]
-        index = narrow[: packed.size].reshape(packed.shape)
-        np.take(_SCALE_ROWS, scales[tile], axis=0, out=index, mode="clip")
-        index |= packed
-        _gather(table, index, wide, pairs[tile])
-    return values
-
-
 def decode_transposed(
     blocks: Array,
     scales: Array,
@@ -85,27 +55,34 @@ def decode_transposed(
     *,
     where: str = "MXFP4 tensor",
 ) -> Array:
-    """Decode as ``decode`` does, to ``[..., K, rows]``: the Hub's ``[E, out, in]`` becomes ``[E, in, out]``.
+    """Decode uint8 ``blocks`` ``[..., rows, K/32, 16]`` and ``scales`` ``[..., rows, K/32]`` to ``[..., K, rows]``.
 
-    The packed bytes are transposed, which moves a quarter of the bytes of the result. ``out`` may have any strides.
+    The Hub's ``[E, out, in]`` becomes ``[E, in, out]``. The packed bytes are transposed, which moves a quarter of the
+    bytes of the result. The result is in ``dtype``'s storage form, in ``out`` if given, which may have any strides.
+    ``where`` names the tensor in errors, with its file if possible. Raises CheckpointError for scale 255 and for a
+    value that ``dtype`` cannot hold, before anything is decoded.
     """
     *prefix, rows, groups = scales.shape
     values = _output(out, (*prefix, _width(blocks, scales), rows), dtype)
     table = _table(dtype)
     _refuse_unrepresentable(blocks, scales, dtype, where)
-    if mxfp4_kernel.decode(blocks, scales, values, _kernel_table(dtype), transposed=True):
+    if mxfp4_kernel.decode(blocks, scales, values, _kernel_table(dtype)):
         return values
     halves = values.view(f"u{dtype.itemsize}").reshape(*prefix, groups, BLOCK_BYTES, 2, rows)
     halves = np.moveaxis(halves, -1, -4)  # [..., rows, groups, 16, 2], rows still adjacent
     narrow, wide, gathered = _scratch(blocks, np.uint16), _scratch(blocks, np.intp), _scratch(blocks, table.dtype)
-    for tile in _tiles(scales.shape, _TILE_ROWS):
+    for tile in _tiles(scales.shape):
         packed = blocks[tile].transpose(1, 2, 0)  # [groups, 16, rows]
         index = narrow[: packed.size].reshape(packed.shape)
         np.copyto(index, packed)
         # In C order, or the broadcast below would stride through it.
         index |= np.left_shift(scales[tile].T, 8, dtype=np.uint16, order="C")[:, None, :]
         pairs = gathered[: packed.size].reshape(packed.shape)
-        _gather(table, index, wide, pairs)
+        # take() wants intp and would allocate it; "clip" (nothing is ever clipped) is the mode in which it does not
+        # buffer `out`.
+        positions = wide[: packed.size].reshape(packed.shape)
+        np.copyto(positions, index)
+        np.take(table, positions, out=pairs, mode="clip")
         target = halves[tile].transpose(1, 2, 3, 0)  # [groups, 16, 2, rows]
         np.copyto(target[:, :, 0], pairs, casting="unsafe")  # truncates to the low half
         pairs >>= 8 * dtype.itemsize
@@ -113,24 +90,14 @@ def decode_transposed(
     return values
 
 
-def _gather(table: Array, index: Array, wide: Array, out: Array) -> None:
-    # take() wants intp and would allocate it; "clip" (nothing is ever clipped) is the mode in which it does not
-    # buffer `out`.
-    positions = wide[: index.size].reshape(index.shape)
-    np.copyto(positions, index)
-    np.take(table, positions, out=out, mode="clip")
-
-
 def _scratch(blocks: Array, dtype: Any) -> Array:
     return np.empty(min(blocks.size, _TILE_BLOCKS * BLOCK_BYTES), dtype)
 
 
-def _tiles(shape: tuple[int, ...], tile_rows: int) -> Iterator[Tile]:
-    """Indices that split ``[..., rows, groups]`` into tiles of ``tile_rows`` rows and at most ``_TILE_BLOCKS``
-    blocks.
-    """
+def _tiles(shape: tuple[int, ...]) -> Iterator[Tile]:
+    """Indices that split ``[..., rows, groups]`` into tiles of at most ``_TILE_ROWS`` rows, ``_TILE_BLOCKS`` blocks."""
     *prefix, rows, groups = shape
-    tile_rows = max(1, min(tile_rows, rows, _TILE_BLOCKS))
+    tile_rows = max(1, min(_TILE_ROWS, rows, _TILE_BLOCKS))
     tile_groups = max(1, _TILE_BLOCKS // tile_rows)
     for expert in product(*map(range, prefix)):
         for row in range(0, rows, tile_rows):
@@ -164,7 +131,7 @@ def _refuse_unrepresentable(blocks: Array, scales: Array, dtype: DType, where: s
     overflows = _overflows(dtype)
     if not overflows[largest << 8 : (largest + 1) << 8].any():
         return
-    for tile in _tiles(scales.shape, _TILE_ROWS):
+    for tile in _tiles(scales.shape):
         index = (scales[tile].astype(np.uint16) << 8)[..., None] | blocks[tile]
         if overflows[index].any():
             scale = int(scales[tile][overflows[index].any(axis=-1)][0])
@@ -212,7 +179,3 @@ def _overflows(dtype: DType) -> NDArray[np.bool_]:
     infinite = np.isinf(values)
     either: NDArray[np.bool_] = (infinite[:, None, :] | infinite[:, :, None]).reshape(-1)
     return either
-
-
-# Each scale byte, in the high half of an index, once for each byte of its block.
-_SCALE_ROWS = np.repeat(np.arange(256, dtype=np.uint16)[:, None] << 8, BLOCK_BYTES, axis=1)

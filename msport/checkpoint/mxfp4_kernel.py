@@ -47,8 +47,8 @@ def make_table(values: Array, exponent_bit: int) -> Table:
     return Table(np.ascontiguousarray(bits), regular, exponent_bit - 8 * (values.itemsize - 2))
 
 
-def decode(blocks: Array, scales: Array, out: Array, table: Table, *, transposed: bool) -> bool:
-    """Decode checked ``blocks`` and ``scales`` into ``out``, as ``mxfp4.decode`` or as ``mxfp4.decode_transposed``.
+def decode(blocks: Array, scales: Array, out: Array, table: Table) -> bool:
+    """Decode checked ``blocks`` and ``scales`` into ``out``, as ``mxfp4.decode_transposed`` does.
 
     Returns False and does nothing if there is no compiled form or the innermost axes are not contiguous.
     """
@@ -70,7 +70,6 @@ def decode(blocks: Array, scales: Array, out: Array, table: Table, *, transposed
             _address(table.regular),
             table.exponent_shift,
             out.itemsize,
-            transposed,
         )
     return True
 
@@ -91,7 +90,7 @@ def _function() -> Callable[..., None] | None:
         _log.warning("%s: MXFP4 is decoded by NumPy, several times slower", error)
         return None
     pointer, size, flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
-    function.argtypes = [*3 * [pointer], *5 * [size], *2 * [pointer], *3 * [flag]]
+    function.argtypes = [*3 * [pointer], *5 * [size], *2 * [pointer], *2 * [flag]]
     function.restype = None
     kernel: Callable[..., None] = function
     return kernel

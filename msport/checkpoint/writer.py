@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -15,13 +14,10 @@ from numpy.typing import NDArray
 
 from msport.checkpoint import kernel_copy
 from msport.checkpoint.atomic import naming_the_file
-from msport.checkpoint.ckpt import crc_trailer
 from msport.checkpoint.layout import Extent, Layout
 
 Buffer = NDArray[Any] | bytes | bytearray | memoryview
 
-# Bytes read back at a time to compute the CRC32 of a finished file.
-_READ_BACK = 1 << 22
 _SHRANK = "the file shrank while it was written"
 
 
@@ -85,8 +81,7 @@ class ShardWriter:
             )
 
     def close(self) -> None:
-        """Finish and close the file: tensors, then descriptions and trailer, then the beginning; each is durable before
-        the next.
+        """Finish and close the file: tensors, then descriptions, then the beginning; each is durable before the next.
 
         A second call does nothing.
         """
@@ -99,11 +94,7 @@ class ShardWriter:
                     raise OSError(errno.EIO, _SHRANK)
                 beginning, others = self.layout.literals[:1], self.layout.literals[1:]
                 self._write_literals(others)
-                if self.layout.crc_begin is not None:
-                    first = b"".join(literal for _, literal in beginning)
-                    trailer = crc_trailer(_crc32(self._descriptor, self.layout.crc_begin, first))
-                    self._write_literals([(self.layout.crc_begin, trailer)])
-                if others or self.layout.crc_begin is not None:
+                if others:
                     os.fsync(self._descriptor)
                 self._write_literals(beginning)
                 os.fsync(self._descriptor)
@@ -169,14 +160,3 @@ def _read_all(descriptor: int, data: memoryview, offset: int) -> None:
         if not count:
             raise OSError(errno.EIO, _SHRANK)
         data, offset = data[count:], offset + count
-
-
-def _crc32(descriptor: int, size: int, beginning: bytes) -> int:
-    """The CRC32 of the first ``size`` bytes of a file whose ``beginning`` is still to be written."""
-    crc, offset = zlib.crc32(beginning), len(beginning)
-    while offset < size:
-        piece = os.pread(descriptor, min(_READ_BACK, size - offset), offset)
-        if not piece:
-            raise OSError(errno.EIO, _SHRANK)
-        crc, offset = zlib.crc32(piece, crc), offset + len(piece)
-    return crc

@@ -5,30 +5,11 @@ makes them in parallel, ``verify`` checks the result. Neither MindSpore nor torc
 converted on any machine.
 """
 
-from __future__ import annotations
-
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from msport.convert.conversion import Conversion, convert_checkpoint, prepare, run
-    from msport.convert.inspection import Inspection, inspect_path
-    from msport.convert.plan import Plan, make_plan
-    from msport.convert.tensors import OutputTensor
-    from msport.convert.verify import verify_folder
-
-_HOMES = {
-    "Conversion": "conversion",
-    "Inspection": "inspection",
-    "OutputTensor": "tensors",
-    "Plan": "plan",
-    "convert_checkpoint": "conversion",
-    "inspect_path": "inspection",
-    "make_plan": "plan",
-    "prepare": "conversion",
-    "run": "conversion",
-    "verify_folder": "verify",
-}
+from msport.convert.conversion import Conversion, convert_checkpoint, prepare, run
+from msport.convert.inspection import Inspection, inspect_path
+from msport.convert.plan import Plan, make_plan
+from msport.convert.tensors import OutputTensor
+from msport.convert.verify import verify_folder
 
 __all__ = [
     "Conversion",
@@ -42,9 +23,3 @@ __all__ = [
     "run",
     "verify_folder",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"msport.convert.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'msport.convert' has no attribute {name!r}")

@@ -163,37 +163,15 @@ void decode_columns(const Matrix& m, const Format<Element>& format, Element* out
   for (int64_t group = 0; group < m.groups; ++group) look_up(m, format, group, row, m.rows, out);
 }
 
-template <bool streamed, typename Element>
-void decode_rows(const Matrix& m, const Format<Element>& format, Element* out) {
-  for (int64_t row = 0; row < m.rows; ++row) {
-    Element* to = at(out, row, m.out_stride);
-    for (int64_t group = 0; group < m.groups; ++group, to += 2 * kBlockBytes) {
-      const uint8_t* block = m.blocks + row * m.blocks_stride + group * kBlockBytes;
-      const uint8_t scale = m.scales[row * m.scales_stride + group];
-      if (!format.regular(scale)) {
-        for (int i = 0; i < 2 * kBlockBytes; ++i) to[i] = format.value(scale, block[i / 2] >> 4 * (i % 2) & 15);
-        continue;
-      }
-      const Bytes packed = load(block), even = packed & uint8_t(15), odd = packed >> uint8_t(4);
-      const Words step = format.step(Words{} + uint16_t(scale));
-      format.template decode<streamed>(zip_low(even, odd), step, step, to);
-      format.template decode<streamed>(zip_high(even, odd), step, step, to + kBlockBytes);
-    }
-  }
-}
-
 inline bool fills_lines(const void* out, int64_t stride) {
   return reinterpret_cast<uintptr_t>(out) % kCacheLine == 0 && stride % kCacheLine == 0;
 }
 
 template <typename Element>
-void decode(const Matrix& m, const Format<Element>& format, void* to, bool transposed) {
+void decode(const Matrix& m, const Format<Element>& format, void* to) {
   Element* out = static_cast<Element*>(to);
   const bool streamed = fills_lines(out, m.out_stride);
-  if (transposed)
-    streamed ? decode_columns<true>(m, format, out) : decode_columns<false>(m, format, out);
-  else
-    streamed ? decode_rows<true>(m, format, out) : decode_rows<false>(m, format, out);
+  streamed ? decode_columns<true>(m, format, out) : decode_columns<false>(m, format, out);
 #if defined(__SSE2__)
   if (streamed) _mm_sfence();  // the thread that is handed the result sees it
 #endif
@@ -201,15 +179,15 @@ void decode(const Matrix& m, const Format<Element>& format, void* to, bool trans
 
 }  // namespace
 
-// Decodes [rows, groups, 16] and [rows, groups], both contiguous within a row, to [rows, 32 * groups] or to
-// [32 * groups, rows]. `values` are [256][16] of `width` bytes each, `exponent_shift` is where the exponent field begins
-// within their upper 16 bits.
+// Decodes [rows, groups, 16] and [rows, groups], both contiguous within a row, to [32 * groups, rows].
+// `values` are [256][16] of `width` bytes each, `exponent_shift` is where the exponent field begins within their upper
+// 16 bits.
 extern "C" void mxfp4_decode(const uint8_t* blocks, const uint8_t* scales, void* out, int64_t rows, int64_t groups,
                              int64_t blocks_stride, int64_t scales_stride, int64_t out_stride, const void* values,
-                             const uint8_t* regular, int32_t exponent_shift, int32_t width, int32_t transposed) {
+                             const uint8_t* regular, int32_t exponent_shift, int32_t width) {
   const Matrix m{blocks, scales, rows, groups, blocks_stride, scales_stride, out_stride};
   if (width == 2)
-    decode(m, Format<uint16_t>(values, regular, exponent_shift), out, transposed);
+    decode(m, Format<uint16_t>(values, regular, exponent_shift), out);
   else
-    decode(m, Format<uint32_t>(values, regular, exponent_shift), out, transposed);
+    decode(m, Format<uint32_t>(values, regular, exponent_shift), out);
 }

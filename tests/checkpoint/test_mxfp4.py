@@ -1,4 +1,4 @@
-"""MXFP4 decoding, compiled and in NumPy: bit-identical with Transformers, in any ranges, straight or transposed."""
+"""MXFP4 decoding, compiled and in NumPy: bit-identical with Transformers, in any ranges."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from checkpoint.mxfp4_definition import decoded
 from msport.checkpoint import mxfp4, mxfp4_kernel
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, INT8, DType
 from msport.errors import CheckpointError, UnsupportedError
@@ -88,7 +89,6 @@ def test_every_code_at_every_finite_scale_is_decoded_as_transformers_decodes_it(
     blocks, scales = every_byte_at(list(range(LAST_SCALE[dtype] + 1)))
     reference = transformers_decodes(blocks, scales, dtype)
     np.testing.assert_array_equal(bits(mxfp4.decode_transposed(blocks, scales, dtype)), reference)
-    np.testing.assert_array_equal(bits(mxfp4.decode(blocks, scales, dtype)), reference.transpose(0, 2, 1))
 
 
 @pytest.mark.reference
@@ -98,7 +98,6 @@ def test_the_codes_that_are_finite_at_the_last_scales_are_decoded_too(dtype: DTy
         blocks, scales = codes_at(scale, codes)
         reference = transformers_decodes(blocks, scales, dtype)
         np.testing.assert_array_equal(bits(mxfp4.decode_transposed(blocks, scales, dtype)), reference)
-        np.testing.assert_array_equal(bits(mxfp4.decode(blocks, scales, dtype)), reference.transpose(0, 2, 1))
 
 
 @pytest.mark.reference
@@ -109,17 +108,17 @@ def test_a_value_beyond_the_dtype_is_refused_where_transformers_gives_infinity(d
             blocks, scales = codes_at(scale, (0,))
             blocks[0, 0, 0, 7] = code << 4
             assert np.isinf(transformers_decodes(blocks, scales, FLOAT32).view(np.float32)).any() or dtype is FLOAT16
-            for decode in (mxfp4.decode, mxfp4.decode_transposed):
-                with pytest.raises(
-                    CheckpointError, match=f"a block of scale {scale} holds values too large for {dtype.name}"
-                ):
-                    decode(blocks, scales, dtype)
+            with pytest.raises(
+                CheckpointError, match=f"a block of scale {scale} holds values too large for {dtype.name}"
+            ):
+                mxfp4.decode_transposed(blocks, scales, dtype)
 
 
 def test_bfloat16_holds_every_finite_value_exactly() -> None:
     blocks, scales = every_byte_at(list(range(LAST_SCALE[BFLOAT16] + 1)))
-    as_bfloat16 = (mxfp4.decode(blocks, scales).astype(np.uint32) << 16).view(np.float32)
-    np.testing.assert_array_equal(as_bfloat16, mxfp4.decode(blocks, scales, FLOAT32))
+    as_bfloat16 = (mxfp4.decode_transposed(blocks, scales).astype(np.uint32) << 16).view(np.float32)
+    np.testing.assert_array_equal(as_bfloat16, mxfp4.decode_transposed(blocks, scales, FLOAT32))
+    as_bfloat16 = as_bfloat16.swapaxes(1, 2)
     codes = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
     packed = np.arange(256)
     expected = np.stack([codes[packed & 15], codes[packed >> 4]], axis=-1).reshape(512)
@@ -128,15 +127,14 @@ def test_bfloat16_holds_every_finite_value_exactly() -> None:
     np.testing.assert_array_equal(np.signbit(as_bfloat16[0]), np.signbit(exact))
 
 
-@pytest.mark.parametrize("decode", [mxfp4.decode, mxfp4.decode_transposed])
-def test_scale_255_is_refused_and_the_tensor_named(decode: Any) -> None:
+def test_scale_255_is_refused_and_the_tensor_named() -> None:
     blocks, scales = random_weights((2, 3, 4))
     scales[1, 2, 3] = 255
-    out = np.full((2, 3, 128) if decode is mxfp4.decode else (2, 128, 3), 9, np.uint16)
+    out = np.full((2, 128, 3), 9, np.uint16)
     with pytest.raises(
         CheckpointError, match=re.escape("x.safetensors: tensor 'w': the scale of block (1, 2, 3) is 255")
     ):
-        decode(blocks, scales, out=out, where="x.safetensors: tensor 'w'")
+        mxfp4.decode_transposed(blocks, scales, out=out, where="x.safetensors: tensor 'w'")
     assert (out == 9).all()
 
 
@@ -144,7 +142,7 @@ def test_a_value_too_large_for_float16_names_the_remedy() -> None:
     blocks, scales = random_weights((1, 1, 1))
     scales[:] = 150
     with pytest.raises(CheckpointError, match="too large for float16; convert to bfloat16 or float32"):
-        mxfp4.decode(blocks, scales, FLOAT16)
+        mxfp4.decode_transposed(blocks, scales, FLOAT16)
 
 
 @pytest.mark.reference
@@ -165,7 +163,6 @@ def test_tiles_of_any_size_give_the_same_values(
         patch.setattr(mxfp4, "_TILE_BLOCKS", tile_blocks)
         patch.setattr(mxfp4, "_TILE_ROWS", tile_rows)
         np.testing.assert_array_equal(bits(mxfp4.decode_transposed(blocks, scales, dtype)), reference)
-        np.testing.assert_array_equal(bits(mxfp4.decode(blocks, scales, dtype)), reference.transpose(0, 2, 1))
 
 
 @pytest.mark.reference
@@ -174,57 +171,52 @@ def test_more_than_one_tile_in_rows_and_in_groups(dtype: DType) -> None:
     blocks, scales = random_weights((1, 2500, 10))
     reference = transformers_decodes(blocks, scales, dtype)
     np.testing.assert_array_equal(bits(mxfp4.decode_transposed(blocks, scales, dtype)), reference)
-    np.testing.assert_array_equal(bits(mxfp4.decode(blocks, scales, dtype)), reference.transpose(0, 2, 1))
-    wide = mxfp4.decode(blocks.reshape(1, 2, 12500, 16), scales.reshape(1, 2, 12500), dtype)
-    np.testing.assert_array_equal(bits(wide).reshape(-1), reference.transpose(0, 2, 1).reshape(-1))
+    wide = mxfp4.decode_transposed(blocks.reshape(1, 2, 12500, 16), scales.reshape(1, 2, 12500), dtype)
+    straight = bits(wide).transpose(0, 2, 1).reshape(-1)
+    np.testing.assert_array_equal(straight, reference.transpose(0, 2, 1).reshape(-1))
 
 
 @every_dtype
 def test_ranges_of_rows_and_of_blocks_fill_their_part_of_the_whole(dtype: DType) -> None:
     blocks, scales = random_weights((2, 90, 12))
-    whole, whole_transposed = mxfp4.decode(blocks, scales, dtype), mxfp4.decode_transposed(blocks, scales, dtype)
-    out, out_transposed = np.zeros_like(whole), np.zeros_like(whole_transposed)
+    whole = mxfp4.decode_transposed(blocks, scales, dtype)
+    out = np.zeros_like(whole)
 
     def fill(part: tuple[slice, slice]) -> None:
         rows, groups = part
         columns = slice(groups.start * 32, groups.stop * 32)
-        piece = blocks[:, rows, groups], scales[:, rows, groups]
-        mxfp4.decode(*piece, dtype, out[:, rows, columns])
-        mxfp4.decode_transposed(*piece, dtype, out_transposed[:, columns, rows])
+        mxfp4.decode_transposed(blocks[:, rows, groups], scales[:, rows, groups], dtype, out[:, columns, rows])
 
     parts = [(slice(r, r + 13), slice(g, g + 5)) for r in range(0, 91, 13) for g in range(0, 11, 5)]
     parts = [(slice(r.start, min(r.stop, 90)), slice(g.start, min(g.stop, 12))) for r, g in parts]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(fill, parts))
     np.testing.assert_array_equal(bits(out), bits(whole))
-    np.testing.assert_array_equal(bits(out_transposed), bits(whole_transposed))
 
 
 @pytest.mark.parametrize("prefix", [(), (1,), (2, 3), (0,)])
 def test_any_number_of_leading_axes_is_decoded(prefix: tuple[int, ...]) -> None:
     blocks, scales = random_weights((*prefix, 5, 2))
-    straight, transposed = mxfp4.decode(blocks, scales), mxfp4.decode_transposed(blocks, scales)
-    assert straight.shape == (*prefix, 5, 64)
-    np.testing.assert_array_equal(transposed, np.swapaxes(straight, -1, -2))
+    transposed = mxfp4.decode_transposed(blocks, scales)
+    assert transposed.shape == (*prefix, 64, 5)
+    np.testing.assert_array_equal(transposed, np.swapaxes(decoded(blocks, scales, BFLOAT16), -1, -2))
 
 
 @pytest.mark.parametrize("shape", [(1, 0, 3), (1, 3, 0)])
 def test_nothing_decodes_to_nothing(shape: tuple[int, ...]) -> None:
     blocks, scales = random_weights(shape)
-    assert mxfp4.decode(blocks, scales).shape == (1, shape[1], shape[2] * 32)
     assert mxfp4.decode_transposed(blocks, scales).shape == (1, shape[2] * 32, shape[1])
 
 
 @every_dtype
-@pytest.mark.parametrize("decode", [mxfp4.decode, mxfp4.decode_transposed])
-def test_scratch_memory_is_what_the_module_says(decode: Any, dtype: DType) -> None:
+def test_scratch_memory_is_what_the_module_says(dtype: DType) -> None:
     blocks, scales = random_weights((2, 3000, 40))
-    out = decode(blocks, scales, dtype)
+    out = mxfp4.decode_transposed(blocks, scales, dtype)
     tracemalloc.start()
-    decode(blocks, scales, dtype, out)
+    mxfp4.decode_transposed(blocks, scales, dtype, out)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    print(f"{decode.__name__} to {dtype.name}: {peak} bytes of scratch")
+    print(f"to {dtype.name}: {peak} bytes of scratch")
     assert peak <= mxfp4.SCRATCH_BYTES < out.nbytes
 
 
@@ -236,17 +228,17 @@ def test_the_benchmark_ends_in_a_line_of_json() -> None:
     result = subprocess.run([sys.executable, program, *sizes], capture_output=True, text=True, check=True)
     report = json.loads(result.stdout.splitlines()[-1])
     assert report["identical"] is True
-    assert {"NumPy, transposed", "msport, transposed", "memory copy"} < report["gb_per_s"].keys()
+    assert {"NumPy", "msport", "memory copy"} < report["gb_per_s"].keys()
     assert report["times_transformers"]["Transformers"] == {"1": 1.0, "2": 1.0}
 
 
 def test_other_dtypes_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="not to int8"):
-        mxfp4.decode(*random_weights((1, 1, 1)), INT8)
+        mxfp4.decode_transposed(*random_weights((1, 1, 1)), INT8)
 
 
-@pytest.mark.parametrize("decode", [mxfp4.decode, mxfp4.decode_transposed])
-def test_shapes_and_dtypes_that_do_not_fit_are_mistakes(decode: Any) -> None:
+def test_shapes_and_dtypes_that_do_not_fit_are_mistakes() -> None:
+    decode = mxfp4.decode_transposed
     blocks, scales = random_weights((2, 3, 4))
     with pytest.raises(ValueError, match=r"not \[\.\.\., rows, K/32, 16\]"):
         decode(blocks, scales[:, :2])

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkpoint.mxfp4_definition import decoded
 
 import msport
 from convert.hub_folder import change_tensors, read_tensors, write_tensors
-from msport.checkpoint import mxfp4, read_manifest
+from msport.checkpoint import read_manifest
 from msport.checkpoint.dtypes import FLOAT32, by_name, cast
 from msport.convert import convert_checkpoint, verify_folder
 from msport.errors import CheckpointError, OutputError, UsageError
@@ -74,8 +75,8 @@ def test_every_value_is_that_of_the_source_in_the_new_dtype(
         if name in source:
             expected = cast(source[name][1], source[name][0], target)
         else:
-            decoded = mxfp4.decode(source[f"{name}_blocks"][1], source[f"{name}_scales"][1], FLOAT32)
-            expected = cast(np.ascontiguousarray(decoded.swapaxes(1, 2)), FLOAT32, target)
+            straight = decoded(source[f"{name}_blocks"][1], source[f"{name}_scales"][1])
+            expected = cast(np.ascontiguousarray(straight.swapaxes(1, 2)), FLOAT32, target)
         np.testing.assert_array_equal(values, expected, err_msg=name)
     sources = {name.removesuffix("_blocks").removesuffix("_scales") for name in source}
     assert result.keys() == sources

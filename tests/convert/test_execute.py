@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkpoint.mxfp4_definition import decoded
 
 from convert.hub_folder import MemoryCatalog, read_tensors
-from msport.checkpoint import mxfp4, open_checkpoint
-from msport.checkpoint.dtypes import FLOAT32, Array
+from msport.checkpoint import open_checkpoint
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT32, Array
 from msport.convert import Plan, make_plan
 from msport.convert.budget import Budget, least_scratch, make_budget
 from msport.convert.execute import execute
@@ -53,7 +54,7 @@ def test_workers_and_slabs_do_not_show_in_the_result(
             assert content == source[tensor.name][1].tobytes()
         else:
             blocks, scales = (source[f"{tensor.name}_{part}"][1] for part in ("blocks", "scales"))
-            assert content == mxfp4.decode(blocks, scales).swapaxes(1, 2).tobytes()
+            assert content == decoded(blocks, scales, BFLOAT16).swapaxes(1, 2).tobytes()
 
 
 def test_progress_grows_to_the_whole_and_names_tensors(packed_sample: Path, tmp_path: Path) -> None:

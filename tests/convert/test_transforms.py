@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from checkpoint.mxfp4_definition import decoded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert.hub_folder import MemoryCatalog, to_bfloat16
-from msport.checkpoint import DType, mxfp4
+from msport.checkpoint import DType
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8, Array, cast
 from msport.convert.arena import Arena
 from msport.convert.tensors import OutputTensor, SourceTensor
@@ -82,7 +83,7 @@ def test_packed_experts_are_decoded_and_transposed(
     scales = generator.integers(110, 130, (experts, outputs, groups), np.uint8)
     sources = {"w_blocks": (UINT8, blocks), "w_scales": (UINT8, scales)}
     tensor = output("mxfp4_transposed", (experts, 32 * groups, outputs), target, sources)
-    expected = mxfp4.decode(blocks, scales, target).swapaxes(1, 2)
+    expected = decoded(blocks, scales, target).swapaxes(1, 2)
     check_every_grid_range(tensor, sources, np.ascontiguousarray(expected))
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkpoint.mxfp4_definition import decoded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from msport.checkpoint import mxfp4
-from msport.checkpoint.dtypes import FLOAT32
 from msport.native import build
 
 Array = NDArray[Any]
@@ -63,7 +63,7 @@ def test_every_code_is_decoded_exactly(multiply: Multiply, scale: int) -> None:
     scales = np.full((1, 37, 2), scale, np.uint8)
     bias = np.zeros((1, 37), np.float32)
     ours = multiply(np.eye(64, dtype=np.float32), np.zeros(64, np.int32), blocks, scales, bias)
-    np.testing.assert_array_equal(ours.T, mxfp4.decode(blocks[0], scales[0], FLOAT32))
+    np.testing.assert_array_equal(ours.T, decoded(blocks[0], scales[0]))
 
 
 @settings(max_examples=60)
@@ -84,7 +84,7 @@ def test_each_row_meets_the_weight_of_its_group(
     blocks = rng.integers(0, 256, (groups, columns, width, mxfp4.BLOCK_BYTES), np.uint8)
     scales = rng.integers(117, 131, (groups, columns, width), np.uint8)
     bias = rng.standard_normal((groups, columns), np.float32)
-    weight = mxfp4.decode(blocks, scales, FLOAT32).astype(np.float64)
+    weight = decoded(blocks, scales).astype(np.float64)
     rows = np.repeat(x, fanout, axis=0)
     truth = np.einsum("rk,rnk->rn", rows, weight[group]) + bias[group]
     magnitude = np.einsum("rk,rnk->rn", abs(rows), abs(weight[group])) + abs(bias[group])

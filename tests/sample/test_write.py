@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkpoint.mxfp4_definition import decoded
 
 from msport.architectures import ARCHITECTURES, Architecture, load_config
-from msport.checkpoint import mxfp4, open_checkpoint
+from msport.checkpoint import open_checkpoint
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT32, UINT8, cast
 from msport.convert import convert_checkpoint, inspect_path
 from msport.errors import ConfigError, OutputError, UsageError
@@ -99,7 +100,7 @@ def test_weights_are_large_enough_to_matter(sample: Path) -> None:
     assert values(f"{layer}.mlp.router.weight").std() * math.sqrt(128) > 1.5
     with open_checkpoint(sample) as checkpoint:
         packed = [checkpoint.read(f"{layer}.mlp.experts.gate_up_proj_{part}") for part in ("blocks", "scales")]
-    deviation = mxfp4.decode(*packed, FLOAT32).std() * math.sqrt(128)
+    deviation = decoded(*packed).std() * math.sqrt(128)
     assert 3 < deviation < 6, "inputs of deviation 1 must reach the clamp at 7"
     assert len(np.unique(packed[1])) == 3
 

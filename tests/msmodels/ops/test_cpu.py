@@ -8,10 +8,10 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 import pytest
+from checkpoint.mxfp4_definition import decoded
 from mindspore import Tensor, nn
 
 from msport.checkpoint import mxfp4
-from msport.checkpoint.dtypes import FLOAT32
 from msport.msmodels.ops import cpu, portable
 
 # Relative L2 to float64 over whole outputs, twice the worst measured: 7.2e-7 and 3.9e-7.
@@ -318,7 +318,7 @@ def test_packed_experts_decode_what_each_token_was_routed_to(ops: Any, tokens: i
     spread = [rng.permutation(count)[:k] for _ in range(tokens)]
     indices = np.array(spread if routing == "spread" else [[4, 1]] * tokens, np.int32)
     weights = np.abs(normal(tokens, k, seed=6))
-    (gate_up, up_bias), (down, down_bias) = ((mxfp4.decode(b, s, FLOAT32), bias) for b, s, bias in layers)
+    (gate_up, up_bias), (down, down_bias) = ((decoded(b, s), bias) for b, s, bias in layers)
     truth = np.zeros((tokens, hidden))
     for t, j in np.ndindex(tokens, k):
         e = indices[t, j]
@@ -348,7 +348,7 @@ def test_every_code_is_decoded_exactly_at_every_scale(columns: int, scale: int) 
     scales = np.full((1, columns, 2), scale, np.uint8)
     x, group = np.eye(64, dtype=np.float32), np.zeros(64, np.int32)
     ours = run(cpu._packed_matmul, x, group, blocks, scales, np.zeros((1, columns), np.float32))
-    np.testing.assert_array_equal(ours.T, mxfp4.decode(blocks[0], scales[0], FLOAT32))
+    np.testing.assert_array_equal(ours.T, decoded(blocks[0], scales[0]))
 
 
 @needs_kernels

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 BLOCK = 128
+# Ends the name of a layer's scales, behind the name of its weight.
+SCALES = "_scale_inv"
 
 
 def code_values() -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import click
 
@@ -12,10 +13,11 @@ from msport.cli.convert_text import plan_document, plan_text, result_text, summa
 from msport.cli.parameters import refuse_given, size
 from msport.cli.progress import bytes_on_stderr
 from msport.cli.resuming import resumable
-from msport.convert import prepare, run
+from msport.convert import Options, prepare, run
 from msport.convert.budget import MAX_MEMORY
 from msport.convert.conversion import check_disk, resumable_nbytes
-from msport.convert.plan import AUTO, DTYPES, FORMATS, MAX_SHARD_SIZE
+from msport.convert.plan import AUTO, DTYPES, MAX_SHARD_SIZE
+from msport.convert.shards import FORMATS
 from msport.hub import DEFAULT_HUB, HUBS
 
 EXAMPLES = """\b
@@ -47,7 +49,6 @@ Examples:
 )
 @click.option(
     "--format",
-    "file_format",
     type=click.Choice(list(FORMATS)),
     default="safetensors",
     show_default=True,
@@ -90,18 +91,11 @@ Examples:
 def command(
     model: str,
     output: str | None,
-    dtype: str,
-    file_format: str,
-    max_shard_size: int,
-    max_memory: int,
-    workers: int | None,
-    revision: str | None,
-    source: str | None,
-    keep_source: bool,
     verify: bool,
     restart: bool,
     dry_run: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Convert MODEL, a folder or a Hub id, to a checkpoint that MindSpore loads.
 
@@ -114,18 +108,7 @@ def command(
     """
     if dry_run:
         refuse_given("--dry-run writes nothing", "verify", "keep_source")
-    conversion = prepare(
-        model,
-        output,
-        dtype=dtype,
-        format=file_format,
-        max_shard_size=max_shard_size,
-        max_memory=max_memory,
-        workers=workers,
-        revision=revision,
-        source=source,
-        keep_source=keep_source,
-    )
+    conversion = prepare(model, output, Options(**options))
     resumed = 0 if restart else resumable_nbytes(conversion)
     if dry_run:
         plan = plan_document(conversion, resumed) if as_json else None

@@ -5,7 +5,7 @@ makes them in parallel, ``verify`` checks the result. Neither MindSpore nor torc
 converted on any machine.
 """
 
-from msport.convert.conversion import Conversion, convert_checkpoint, prepare, run
+from msport.convert.conversion import Conversion, Options, convert_checkpoint, prepare, run
 from msport.convert.inspection import Inspection, inspect_path
 from msport.convert.plan import Plan, make_plan
 from msport.convert.tensors import OutputTensor
@@ -14,6 +14,7 @@ from msport.convert.verify import verify_folder
 __all__ = [
     "Conversion",
     "Inspection",
+    "Options",
     "OutputTensor",
     "Plan",
     "convert_checkpoint",

@@ -24,12 +24,30 @@ from msport.convert.journal import Journal
 from msport.convert.output_folder import Staging, check_space, occupied_space, resolve_output
 from msport.convert.plan import AUTO, MAX_SHARD_SIZE, Plan, make_plan
 from msport.convert.resume import done_nbytes, find_done, journalled, make_fingerprint
-from msport.convert.small_files import copy_auxiliary, find_auxiliary
+from msport.convert.small_files import copy_small_files, find_small_files
 from msport.convert.verify import verify_folder, verify_source
 from msport.errors import CheckpointError, UsageError
 from msport.hub import AnyCheckpoint, Network, Source, resolve
 from msport.progress import Progress
 from msport.sizing.units import parse_size
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Where a model comes from and what it becomes, as `convert_checkpoint` says."""
+
+    dtype: str = AUTO
+    format: str = "safetensors"
+    max_shard_size: int | str = MAX_SHARD_SIZE
+    max_memory: int | str = MAX_MEMORY
+    workers: int | None = None
+    revision: str | None = None
+    source: str | None = None
+    keep_source: bool = False
+    network: Network | None = None
+
+
+DEFAULTS = Options()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +60,12 @@ class Conversion:
     plan: Plan
     budget: Budget
     max_memory: int
-    auxiliary: tuple[Path, ...]
+    small_files: tuple[Path, ...]
 
     @property
     def disk_nbytes(self) -> int:
         """Bytes of the output, without the index and the manifest, which are small."""
-        return self.plan.file_nbytes + sum(file.stat().st_size for file in self.auxiliary)
+        return self.plan.file_nbytes + sum(file.stat().st_size for file in self.small_files)
 
 
 @checked
@@ -84,48 +102,25 @@ def convert_checkpoint(
     The folder appears when it is complete; if anything fails, it does not appear. Raises subclasses of MsportError, and
     OSError with the name of the file.
     """
-    conversion = prepare(
-        model,
-        output,
-        dtype=dtype,
-        format=format,
-        max_shard_size=max_shard_size,
-        max_memory=max_memory,
-        workers=workers,
-        revision=revision,
-        source=source,
-        keep_source=keep_source,
-        network=network,
-    )
-    return run(conversion, verify=verify, restart=restart, progress=progress)
+    options = Options(dtype, format, max_shard_size, max_memory, workers, revision, source, keep_source, network)
+    return run(prepare(model, output, options), verify=verify, restart=restart, progress=progress)
 
 
-def prepare(
-    model: str | Path,
-    output: str | Path | None = None,
-    *,
-    dtype: str = AUTO,
-    format: str = "safetensors",  # noqa: A002  the contract's name
-    max_shard_size: int | str = MAX_SHARD_SIZE,
-    max_memory: int | str = MAX_MEMORY,
-    workers: int | None = None,
-    revision: str | None = None,
-    source: str | None = None,
-    keep_source: bool = False,
-    network: Network | None = None,
-) -> Conversion:
+def prepare(model: str | Path, output: str | Path | None = None, options: Options = DEFAULTS) -> Conversion:
     """Check and plan what `convert_checkpoint` would do with the same arguments, without writing anything."""
     if output is None:
         _check_unconverted(Path(model).expanduser())
     destination = resolve_output(Path(output) if output is not None else default_output(model))
-    found = resolve(model, revision, hub=source, stream=not keep_source, network=network)
-    if keep_source and found.revision is None:
+    found = resolve(
+        model, options.revision, hub=options.source, stream=not options.keep_source, network=options.network
+    )
+    if options.keep_source and found.revision is None:
         raise UsageError(f"{model}: is a folder, of which no copy is downloaded; leave keep_source (--keep-source) out")
     checkpoint = found.open()
-    plan = make_plan(checkpoint, dtype=dtype, format=format, max_shard_size=max_shard_size)
-    limit = parse_size(max_memory)
-    budget = make_budget(plan.tensors, limit, workers, remote=found.stream is not None)
-    return Conversion(found, checkpoint, destination, plan, budget, limit, find_auxiliary(found.folder))
+    plan = make_plan(checkpoint, dtype=options.dtype, format=options.format, max_shard_size=options.max_shard_size)
+    limit = parse_size(options.max_memory)
+    budget = make_budget(plan.tensors, limit, options.workers, remote=found.stream is not None)
+    return Conversion(found, checkpoint, destination, plan, budget, limit, find_small_files(found.folder))
 
 
 def run(
@@ -142,8 +137,8 @@ def run(
     ):
         check_disk(conversion)
         survey = conversion.source.stream is None  # over a network this would cost a second download
-        hashes = execute(plan, source, staging.folder, budget, progress, journal=journal, survey=survey)
-        copy_auxiliary(conversion.auxiliary, staging.folder)
+        hashes = execute(plan, source, staging.folder, budget, journal, progress, survey=survey)
+        copy_small_files(conversion.small_files, staging.folder)
         _write_index(plan, staging.folder)
         manifest = _manifest(conversion, hashes)
         if verify:

@@ -14,18 +14,18 @@ from msport.checkpoint.layout import version_on_disk
 from msport.checkpoint.regular_files import open_regular
 from msport.convert.budget import Budget
 from msport.convert.journal import Done
-from msport.convert.plan import Plan, Shard
-from msport.convert.shard_sink import NullSink
+from msport.convert.plan import Plan
+from msport.convert.shards import Shard
 from msport.convert.tensors import as_it_is
 from msport.convert.transforms import Array
-from msport.convert.workers import Workers
+from msport.convert.workers import Sink, Workers
 from msport.progress import Counter, Progress
 
 _MAX_OPEN_FILES = 16
 _log = logging.getLogger(__name__)
 
 
-def intact(done: Done, plan: Plan, folder: Path, budget: Budget, progress: Progress | None = None) -> Done:
+def undamaged(done: Done, plan: Plan, folder: Path, budget: Budget, progress: Progress | None = None) -> Done:
     """`done` without damaged tensors: reads every finished tensor in `folder` and compares its SHA-256.
 
     For an unfinished tensor the journal has no hash to compare with. Damaged tensors are made again, and a warning
@@ -44,7 +44,7 @@ def intact(done: Done, plan: Plan, folder: Path, budget: Budget, progress: Progr
     ]
     with closing(_Written(shards, folder)) as written:
         counter = Counter("check what is there", sum(tensor.nbytes for tensor in tensors), progress)
-        hashes = Workers(tensors, written, budget, NullSink(), counter).run()
+        hashes = Workers(tensors, written, budget, Sink(), counter).run()
     damaged = {number for name, number in finished.items() if hashes[name] != done.hashes[number]}
     for number in sorted(damaged):
         _log.warning("%s: %s was damaged after it was written: it is made again", folder, plan.tensors[number].name)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from msport.checkpoint import Header
 from msport.convert.budget import Budget
-from msport.convert.journal import Done, Forgetful, Journal
+from msport.convert.journal import Journal
 from msport.convert.overflow import overflow_error, overflowing
 from msport.convert.plan import Plan
 from msport.convert.resume import done_nbytes
@@ -31,9 +31,9 @@ def execute(
     source: Source,
     folder: Path,
     budget: Budget,
+    journal: Journal,
     progress: Progress | None = None,
     *,
-    journal: Journal | None = None,
     survey: bool = True,
 ) -> dict[str, str]:
     """Write the missing parts of the shards of `plan` into `folder`; returns the SHA-256 of each tensor.
@@ -42,12 +42,12 @@ def execute(
     first error: OSError with the file's name, CheckpointError, or UsageError if the dtype cannot hold a value; with
     `survey` that error names all such tensors. Written files remain; the caller decides what happens to them.
     """
-    done = journal.done if journal else Done()
+    done = journal.done
     tensors = [tensor for number, tensor in enumerate(plan.tensors) if number not in done.hashes]
     hashes = {plan.tensors[number].name: sha256 for number, sha256 in done.hashes.items()}
     counter = Counter("convert", plan.nbytes, progress, done_nbytes(done, plan))
     with ExitStack() as stack:
-        sink = ShardSink(plan, folder, done, journal or Forgetful(), source.headers, stack)
+        sink = ShardSink(plan, folder, journal, source.headers, stack)
         try:
             hashes |= Workers(tensors, source, budget, sink, counter).run()
             sink.settle()

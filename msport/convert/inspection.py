@@ -11,8 +11,8 @@ from msport.architectures import read_config
 from msport.checkpoint import Manifest, TensorInfo, open_checkpoint, read_manifest
 from msport.checkpoint.manifest import FILE_NAME as MANIFEST_NAME
 from msport.checkpoint.reader import read_header
+from msport.convert.matching import match_checkpoint
 from msport.convert.output_folder import unfinished
-from msport.convert.plan import match_checkpoint
 from msport.convert.tensors import Catalog
 from msport.errors import MsportError, UsageError
 

@@ -24,7 +24,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from msport.checkpoint import strict_json, write_atomically
 from msport.checkpoint.atomic import naming_the_file
@@ -61,35 +61,6 @@ class Replay:
 
     fingerprint: dict[str, Any]
     done: Done
-
-
-class Claims(Protocol):
-    """The interface that records the progress of a conversion; see `Journal`."""
-
-    def written(self, tensor: int, end: int) -> None: ...
-    def hashed(self, tensor: int, sha256: str) -> None: ...
-    def closed(self, shard: int) -> None: ...
-    def mark(self) -> None: ...
-    def synced(self) -> None: ...
-
-
-class Forgetful:
-    """Records nothing: for a conversion that will not be resumed."""
-
-    def written(self, tensor: int, end: int) -> None:
-        pass
-
-    def hashed(self, tensor: int, sha256: str) -> None:
-        pass
-
-    def closed(self, shard: int) -> None:
-        pass
-
-    def mark(self) -> None:
-        pass
-
-    def synced(self) -> None:
-        pass
 
 
 class Journal:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from msport.architectures import Dropped, Recipe, Weight
-from msport.checkpoint import DType, TensorInfo
-from msport.checkpoint.dtypes import BFLOAT16, FLOAT8_E4M3FN, FLOAT16, FLOAT32, UINT8
-from msport.errors import enumerate_some, name_in_text
+from msport.architectures import Architecture, Dropped, Recipe, Weight, get_architecture, read_config
+from msport.checkpoint import DType, TensorInfo, fp8
+from msport.checkpoint.dtypes import FLOAT8_E4M3FN, FLOATING, UINT8
+from msport.convert.tensors import Catalog
+from msport.errors import CheckpointError, UnsupportedError, enumerate_some, name_in_text, quote
 
-FLOATING = (FLOAT32, FLOAT16, BFLOAT16)
-FP8_SCALES = "_scale_inv"
 _PACKED = (UINT8,)
 _FP8 = (FLOAT8_E4M3FN,)
+_FP8_BLOCK = [fp8.BLOCK, fp8.BLOCK]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,25 @@ class Problems:
         return "; ".join(f"{kind}: {enumerate_some(names)}" for kind, names in kinds.items() if names)
 
 
+def match_checkpoint(catalog: Catalog) -> tuple[Architecture, list[Match], list[Dropped]]:
+    """The architecture of a checkpoint, a recipe for each of its parameters, and the unneeded tensors.
+
+    Raises ConfigError, UnsupportedError, and CheckpointError that names everything that does not fit.
+    """
+    where = catalog.folder / "config.json"
+    data = read_config(catalog.folder)
+    architecture = get_architecture(data, where)
+    _check_quantization(architecture, data, where)
+    config = architecture.parse(data, where)
+    matches, dropped, problems = match(architecture.weights(config), architecture.dropped(config), catalog.tensors)
+    if problems:
+        raise CheckpointError(
+            f"{catalog.folder}: the tensors are not those of {architecture.name} with this config.json: {problems};"
+            " download the model again, or check that config.json and weights belong together"
+        )
+    return architecture, matches, dropped
+
+
 def match(
     weights: Iterable[Weight], dropped: Iterable[Dropped], tensors: Mapping[str, TensorInfo]
 ) -> tuple[list[Match], list[Dropped], Problems]:
@@ -70,12 +91,26 @@ def expected_dtypes(recipe: Recipe, source: str) -> tuple[DType, ...]:
     """The dtypes that the tensor `source` of `recipe` may have."""
     if is_packed(recipe):
         return _PACKED
-    return _FP8 if recipe.transform.startswith("fp8") and not source.endswith(FP8_SCALES) else FLOATING
+    return _FP8 if recipe.transform.startswith("fp8") and not source.endswith(fp8.SCALES) else FLOATING
 
 
 def is_packed(recipe: Recipe) -> bool:
     """Whether the sources are MXFP4 blocks and scales."""
     return recipe.transform.startswith("mxfp4")
+
+
+def _check_quantization(architecture: Architecture, data: Mapping[str, Any], where: Path) -> None:
+    quantization = data.get("quantization_config")
+    if quantization is None:
+        return
+    fields = quantization if isinstance(quantization, Mapping) else {}
+    method = fields.get("quant_method")
+    if method not in architecture.quantization:
+        readable = " or ".join(("unquantized", *architecture.quantization))
+        raise UnsupportedError(f"{where}: quantized with {quote(method)}; msport reads {architecture.title} {readable}")
+    block = fields.get("weight_block_size")
+    if method == "fp8" and block != _FP8_BLOCK:
+        raise UnsupportedError(f"{where}: FP8 with weight_block_size {quote(block)}; msport reads {_FP8_BLOCK} alone")
 
 
 def _choose(weight: Weight, tensors: Mapping[str, TensorInfo]) -> Recipe:
@@ -100,5 +135,5 @@ def _check(
         problems.misshapen.append(f"{name} is {list(tensor.shape)}, config.json says {list(shape)}")
     if tensor.dtype not in dtypes:
         allowed = ", ".join(dtype.name for dtype in dtypes)
-        missing = f" (no {name}{FP8_SCALES} beside it)" if tensor.dtype in _FP8 else ""
+        missing = f" (no {name}{fp8.SCALES} beside it)" if tensor.dtype in _FP8 else ""
         problems.wrong_dtype.append(f"{name} is {tensor.dtype.name}{missing}, msport reads {allowed}")

@@ -9,10 +9,9 @@ import numpy as np
 
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8
 from msport.convert.budget import Budget, least_scratch
-from msport.convert.shard_sink import NullSink
 from msport.convert.tensors import OutputTensor
 from msport.convert.transforms import Array, Reader
-from msport.convert.workers import Workers
+from msport.convert.workers import Sink, Workers
 from msport.errors import UsageError, enumerate_some, parameter, quote
 from msport.progress import Counter, Progress
 
@@ -55,7 +54,7 @@ def overflow_error(affected: Sequence[tuple[OutputTensor, float]]) -> UsageError
     )
 
 
-class _Largest(NullSink):
+class _Largest(Sink):
     """Keeps the largest finite magnitude of each float32 tensor."""
 
     def __init__(self) -> None:

@@ -9,17 +9,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from msport.architectures import Architecture, Dropped, get_architecture, read_config
-from msport.checkpoint import DType, Layout, ckpt, fp8, safetensors
-from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32
-from msport.convert.matching import FLOATING, Match, is_packed, match
-from msport.convert.shards import cut, kept_files, kept_layout, shard_names
+from msport.architectures import Dropped
+from msport.checkpoint import DType
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, FLOATING
+from msport.convert.matching import Match, is_packed, match_checkpoint
+from msport.convert.shards import FORMATS, Shard, place
 from msport.convert.tensors import Catalog, OutputTensor, SourceTensor
-from msport.errors import CheckpointError, UnsupportedError, UsageError, quote
+from msport.errors import UsageError
 from msport.sizing.units import parse_size
 
 AUTO = "auto"
@@ -31,22 +30,7 @@ DTYPES: dict[str, DType | None] = {
     "float32": FLOAT32,
     "mxfp4": BFLOAT16,
 }
-FORMATS = {"safetensors": safetensors.plan_layout, "ckpt": ckpt.plan_layout}
 MAX_SHARD_SIZE = "5GB"
-
-_FP8_BLOCK = [fp8.BLOCK, fp8.BLOCK]
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """A file to write; `layout` describes all of it except the tensors' bytes.
-
-    With `source`, the file is a byte-for-byte copy of the source's file of that name.
-    """
-
-    file: str
-    layout: Layout
-    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,47 +96,14 @@ def make_plan(
     outputs = [output for found in matches for output in _outputs(found, dtype, catalog)]
     if dtype == "mxfp4" and not any(is_packed(found.recipe) for found in matches):
         raise UsageError(f"{catalog.folder}: holds no MXFP4 tensors to keep; choose auto, bfloat16, float16 or float32")
-    tensors, shards = _place(outputs, format, parse_size(max_shard_size), catalog)
+    tensors, shards = place(outputs, format, parse_size(max_shard_size), catalog)
     named = _most_common(tensors) if dtype == AUTO else dtype
     return Plan(architecture.name, named, format, tensors, shards, tuple(dropped))
-
-
-def match_checkpoint(catalog: Catalog) -> tuple[Architecture, list[Match], list[Dropped]]:
-    """The architecture of a checkpoint, a recipe for each of its parameters, and the unneeded tensors.
-
-    Raises ConfigError, UnsupportedError, and CheckpointError that names everything that does not fit.
-    """
-    where = catalog.folder / "config.json"
-    data = read_config(catalog.folder)
-    architecture = get_architecture(data, where)
-    _check_quantization(architecture, data, where)
-    config = architecture.parse(data, where)
-    matches, dropped, problems = match(architecture.weights(config), architecture.dropped(config), catalog.tensors)
-    if problems:
-        raise CheckpointError(
-            f"{catalog.folder}: the tensors are not those of {architecture.name} with this config.json: {problems};"
-            " download the model again, or check that config.json and weights belong together"
-        )
-    return architecture, matches, dropped
 
 
 def _check_choice(what: str, value: str, choices: Mapping[str, Any]) -> None:
     if value not in choices:
         raise UsageError(f"{what} {value!r} is not known; choose one of {', '.join(choices)}")
-
-
-def _check_quantization(architecture: Architecture, data: Mapping[str, Any], where: Path) -> None:
-    quantization = data.get("quantization_config")
-    if quantization is None:
-        return
-    fields = quantization if isinstance(quantization, Mapping) else {}
-    method = fields.get("quant_method")
-    if method not in architecture.quantization:
-        readable = " or ".join(("unquantized", *architecture.quantization))
-        raise UnsupportedError(f"{where}: quantized with {quote(method)}; msport reads {architecture.title} {readable}")
-    block = fields.get("weight_block_size")
-    if method == "fp8" and block != _FP8_BLOCK:
-        raise UnsupportedError(f"{where}: FP8 with weight_block_size {quote(block)}; msport reads {_FP8_BLOCK} alone")
 
 
 def _outputs(found: Match, dtype: str, catalog: Catalog) -> Iterator[OutputTensor]:
@@ -184,25 +135,3 @@ def _most_common(tensors: Sequence[OutputTensor]) -> str:
 def _source(name: str, catalog: Catalog) -> SourceTensor:
     tensor = catalog.tensors[name]
     return SourceTensor(name, tensor.dtype, tensor.shape, catalog.files[name].name)
-
-
-def _place(
-    outputs: Sequence[OutputTensor], file_format: str, max_shard_size: int, catalog: Catalog
-) -> tuple[tuple[OutputTensor, ...], tuple[Shard, ...]]:
-    """Places `outputs` in shards: first the source's files that can be kept, then the others in order."""
-    kept = kept_files(outputs, catalog, max_shard_size) if file_format == "safetensors" else {}
-    layouts: list[tuple[Layout, str | None]] = [
-        (kept_layout(path, tensors), path.name) for path, tensors in kept.items()
-    ]
-    names = {tensor.name for tensors in kept.values() for tensor in tensors}
-    for group in cut((output for output in outputs if output.name not in names), max_shard_size):
-        layouts.append((FORMATS[file_format]((each.name, each.dtype, each.shape) for each in group), None))
-    by_name = {output.name: output for output in outputs}
-    files = shard_names(len(layouts), file_format)
-    tensors = [
-        replace(by_name[name], file=file, extents=tensor.extents)
-        for file, (layout, _) in zip(files, layouts, strict=True)
-        for name, tensor in layout.tensors.items()
-    ]
-    shards = [Shard(file, layout, source) for file, (layout, source) in zip(files, layouts, strict=True)]
-    return tuple(tensors), tuple(shards)

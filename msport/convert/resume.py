@@ -12,7 +12,7 @@ from typing import Any
 from msport import __version__
 from msport.checkpoint.atomic import sync_file, sync_folder
 from msport.convert.budget import Budget
-from msport.convert.damage import intact
+from msport.convert.damage import undamaged
 from msport.convert.journal import Done, Journal, read_journal
 from msport.convert.output_folder import JOURNAL_NAME, OUTPUT, Staging, partial_folder, remove
 from msport.convert.plan import Plan
@@ -72,7 +72,7 @@ def journalled(
     else:
         _settle(done, plan, staging.folder)
         try:
-            done = intact(done, plan, staging.folder, budget, progress)
+            done = undamaged(done, plan, staging.folder, budget, progress)
         except BaseException as error:
             setattr(error, _KEPT, staging.partial)
             raise

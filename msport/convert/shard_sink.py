@@ -1,4 +1,4 @@
-"""The destination of finished slabs: shards with a journal, or nothing."""
+"""The destination of a conversion's slabs: shards, with a journal of what they hold."""
 
 from __future__ import annotations
 
@@ -8,58 +8,20 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
 
 from msport.checkpoint import Header, ShardWriter, TensorFile
 from msport.checkpoint.atomic import sync_file
-from msport.convert.journal import Claims, Done
+from msport.convert.journal import Journal
 from msport.convert.plan import Plan
 from msport.convert.tensors import OutputTensor
 from msport.convert.transforms import Array
+from msport.convert.workers import Sink
 
 # Bytes written between two syncs, so that a power failure loses at most about a minute of work.
 SYNC_NBYTES = 1_000_000_000
 
 
-class Sink(Protocol):
-    """The destination of finished slabs. Several threads call it, but each tensor is written in order by one thread."""
-
-    def begin(self, tensor: OutputTensor) -> int:
-        """Number of bytes of `tensor` that an earlier run has written."""
-
-    def read_into(self, tensor: OutputTensor, offset: int, buffer: Array) -> None:
-        """Fills `buffer` with written bytes of `tensor`, from byte `offset` on."""
-
-    def copy(self, tensor: OutputTensor, offset: int, size: int) -> bool:
-        """Copies `size` bytes from byte `offset` on directly from the source file. Returns False if it cannot."""
-
-    def write(self, tensor: OutputTensor, offset: int, slab: Array) -> None:
-        """Writes the bytes of `tensor` from byte `offset` on. The caller overwrites `slab` afterwards."""
-
-    def finish(self, tensor: OutputTensor, sha256: str) -> None:
-        """All of `tensor` has been written; its hash is given."""
-
-
-class NullSink:
-    """Keeps nothing: for a run that only computes hashes."""
-
-    def begin(self, tensor: OutputTensor) -> int:
-        return 0
-
-    def read_into(self, tensor: OutputTensor, offset: int, buffer: Array) -> None:
-        raise AssertionError("nothing was kept")
-
-    def copy(self, tensor: OutputTensor, offset: int, size: int) -> bool:
-        return False
-
-    def write(self, tensor: OutputTensor, offset: int, slab: Array) -> None:
-        pass
-
-    def finish(self, tensor: OutputTensor, sha256: str) -> None:
-        pass
-
-
-class ShardSink:
+class ShardSink(Sink):
     """Writes shards into `folder`. A shard is open from its first slab until its last tensor is finished.
 
     Each written slab is recorded in `journal`, and made durable from time to time. `headers` are those of the source's
@@ -67,10 +29,10 @@ class ShardSink:
     """
 
     def __init__(
-        self, plan: Plan, folder: Path, done: Done, journal: Claims, headers: Mapping[Path, Header], stack: ExitStack
+        self, plan: Plan, folder: Path, journal: Journal, headers: Mapping[Path, Header], stack: ExitStack
     ) -> None:
         self._folder = folder
-        self._done = done
+        self._done = done = journal.done
         self._journal = journal
         self._headers = {path.name: header for path, header in headers.items()}
         self._stack = stack
@@ -150,7 +112,7 @@ class ShardSink:
 class _Durability:
     """Makes written data durable in the background, and records that in the journal."""
 
-    def __init__(self, folder: Path, journal: Claims, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, journal: Journal, stack: ExitStack) -> None:
         self._folder = folder
         self._journal = journal
         self._pool = stack.enter_context(ThreadPoolExecutor(1, "msport-sync"))

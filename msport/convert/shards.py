@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from msport.checkpoint import Layout, TensorInfo
+from msport.checkpoint import Layout, TensorInfo, ckpt, safetensors
 from msport.checkpoint.regular_files import open_regular
 from msport.convert.tensors import Catalog, OutputTensor
 
 _SUFFIX = ".safetensors"
+FORMATS = {"safetensors": safetensors.plan_layout, "ckpt": ckpt.plan_layout}
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A file to write; `layout` describes all of it except the tensors' bytes.
+
+    With `source`, the file is a byte-for-byte copy of the source's file of that name.
+    """
+
+    file: str
+    layout: Layout
+    source: str | None = None
 
 
 class Sized(Protocol):
@@ -41,7 +55,32 @@ def shard_names(count: int, suffix: str) -> list[str]:
     return [f"model-{number:05}-of-{count:05}.{suffix}" for number in range(1, count + 1)]
 
 
-def kept_files(outputs: Collection[OutputTensor], catalog: Catalog, max_nbytes: int) -> dict[Path, list[TensorInfo]]:
+def place(
+    outputs: Sequence[OutputTensor], file_format: str, max_nbytes: int, catalog: Catalog
+) -> tuple[tuple[OutputTensor, ...], tuple[Shard, ...]]:
+    """Places `outputs` in shards of at most `max_nbytes` bytes of tensors, or one larger tensor.
+
+    First come the source's files that can be kept, then the others in order.
+    """
+    kept = _kept_files(outputs, catalog, max_nbytes) if file_format == "safetensors" else {}
+    layouts: list[tuple[Layout, str | None]] = [
+        (_kept_layout(path, tensors), path.name) for path, tensors in kept.items()
+    ]
+    names = {tensor.name for tensors in kept.values() for tensor in tensors}
+    for group in cut((output for output in outputs if output.name not in names), max_nbytes):
+        layouts.append((FORMATS[file_format]((each.name, each.dtype, each.shape) for each in group), None))
+    by_name = {output.name: output for output in outputs}
+    files = shard_names(len(layouts), file_format)
+    tensors = [
+        replace(by_name[name], file=file, extents=tensor.extents)
+        for file, (layout, _) in zip(files, layouts, strict=True)
+        for name, tensor in layout.tensors.items()
+    ]
+    shards = [Shard(file, layout, source) for file, (layout, source) in zip(files, layouts, strict=True)]
+    return tuple(tensors), tuple(shards)
+
+
+def _kept_files(outputs: Collection[OutputTensor], catalog: Catalog, max_nbytes: int) -> dict[Path, list[TensorInfo]]:
     """The safetensors files on disk that can be kept if no tensor of `outputs` changes, with their tensors by offset.
 
     Such a file holds no dropped tensor, and at most `max_nbytes` bytes or one tensor. Each tensor is aligned, as
@@ -63,7 +102,7 @@ def kept_files(outputs: Collection[OutputTensor], catalog: Catalog, max_nbytes: 
     }
 
 
-def kept_layout(path: Path, tensors: Iterable[TensorInfo]) -> Layout:
+def _kept_layout(path: Path, tensors: Iterable[TensorInfo]) -> Layout:
     """The layout of the file at `path`, which holds `tensors`; raises OSError if it cannot be read."""
     infos: Mapping[str, TensorInfo] = {tensor.name: tensor for tensor in tensors}
     data_start = min(tensor.extents[0][0] for tensor in infos.values())

@@ -12,7 +12,7 @@ from msport.errors import CheckpointError
 from msport.hub.listing import SMALL_FILES
 
 
-def find_auxiliary(folder: Path) -> tuple[Path, ...]:
+def find_small_files(folder: Path) -> tuple[Path, ...]:
     """The files in `SMALL_FILES` that `folder` has.
 
     Raises CheckpointError for one that is not a regular file, or too large.
@@ -25,7 +25,7 @@ def find_auxiliary(folder: Path) -> tuple[Path, ...]:
     return files
 
 
-def copy_auxiliary(files: Iterable[Path], folder: Path) -> None:
+def copy_small_files(files: Iterable[Path], folder: Path) -> None:
     """Copy `files` into `folder` byte for byte, durably."""
     for file in files:
         try:

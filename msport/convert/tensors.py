@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from msport.checkpoint import DType, TensorInfo
-from msport.checkpoint.dtypes import FLOAT8_E4M3FN, FLOAT32
-from msport.convert.matching import FLOATING, FP8_SCALES
+from msport.checkpoint import DType, TensorInfo, fp8
+from msport.checkpoint.dtypes import FLOAT8_E4M3FN, FLOAT32, FLOATING
 
 
 class Catalog(Protocol):
@@ -61,10 +60,8 @@ class OutputTensor:
 
     @property
     def rounded_from(self) -> DType | None:
-        """The dtype of sources that the cast may round: any other floating-point dtype, unless the target is
-        float32.
-        """
-        weights = {source.dtype for source in self.sources if not source.name.endswith(FP8_SCALES)}
+        """The dtype of sources that the cast may round: any floating-point dtype but its own, unless that is float32."""
+        weights = {source.dtype for source in self.sources if not source.name.endswith(fp8.SCALES)}
         casts = weights & {*FLOATING, FLOAT8_E4M3FN} - {self.dtype}
         return max(casts, key=lambda dtype: dtype.itemsize) if casts and self.dtype != FLOAT32 else None
 

@@ -9,10 +9,9 @@ from msport.checkpoint import Manifest, TensorInfo, open_checkpoint, read_manife
 from msport.checkpoint.index import INDEX_NAME, NAME_MAP_NAME, read_weight_map
 from msport.convert.budget import MAX_MEMORY, Budget, make_budget
 from msport.convert.plan import Plan
-from msport.convert.shard_sink import NullSink
 from msport.convert.tensors import as_it_is
 from msport.convert.transforms import Reader
-from msport.convert.workers import Workers
+from msport.convert.workers import Sink, Workers
 from msport.errors import CheckpointError, enumerate_some
 from msport.progress import Counter, Progress
 from msport.sizing.units import parse_size
@@ -40,7 +39,7 @@ def verify_folder(
         if tensors:
             budget = make_budget(tensors, parse_size(max_memory), workers)
             counter = Counter("read back", sum(tensor.nbytes for tensor in tensors), progress)
-            hashes = Workers(tensors, checkpoint, budget, NullSink(), counter).run()
+            hashes = Workers(tensors, checkpoint, budget, Sink(), counter).run()
             problems |= {
                 name: f"{name} (in {manifest.tensors[name].file}) is damaged"
                 for name in intact
@@ -57,7 +56,7 @@ def verify_source(
 ) -> None:
     """Compute every tensor of `plan` again. Raises CheckpointError that names those whose SHA-256 differs."""
     counter = Counter("recompute", plan.nbytes, progress)
-    again = Workers(plan.tensors, reader, budget, NullSink(), counter).run()
+    again = Workers(plan.tensors, reader, budget, Sink(), counter).run()
     differing = [name for name, digest in again.items() if digest != hashes[name]]
     if differing:
         raise CheckpointError(

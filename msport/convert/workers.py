@@ -13,7 +13,6 @@ import numpy as np
 
 from msport.convert.arena import Arena
 from msport.convert.budget import Budget, slab_rows
-from msport.convert.shard_sink import Sink
 from msport.convert.tensors import OutputTensor
 from msport.convert.transforms import TRANSFORMS, Array, Reader
 from msport.progress import Counter
@@ -25,6 +24,31 @@ _READ_BACK_NBYTES = 1_000_000
 class Hash(Protocol):
     def update(self, data: memoryview) -> None: ...
     def hexdigest(self) -> str: ...
+
+
+class Sink:
+    """The destination of finished slabs. This one keeps nothing: for a run that only computes hashes.
+
+    Several threads call it, but each tensor is written in order by one thread.
+    """
+
+    def begin(self, tensor: OutputTensor) -> int:
+        """Number of bytes of `tensor` that an earlier run has written."""
+        return 0
+
+    def read_into(self, tensor: OutputTensor, offset: int, buffer: Array) -> None:
+        """Fills `buffer` with written bytes of `tensor`, from byte `offset` on."""
+        raise AssertionError("nothing was kept")
+
+    def copy(self, tensor: OutputTensor, offset: int, size: int) -> bool:
+        """Copies `size` bytes from byte `offset` on directly from the source file. Returns False if it cannot."""
+        return False
+
+    def write(self, tensor: OutputTensor, offset: int, slab: Array) -> None:
+        """Writes the bytes of `tensor` from byte `offset` on. The caller overwrites `slab` afterwards."""
+
+    def finish(self, tensor: OutputTensor, sha256: str) -> None:
+        """All of `tensor` has been written; its hash is given."""
 
 
 class Workers:

@@ -25,7 +25,7 @@ from typing import Any
 
 from msport.checkpoint.reader import read_header
 from msport.cli.folders import find_folder
-from msport.convert import inspect_path, prepare, run, shard_sink, verify_folder
+from msport.convert import Options, inspect_path, prepare, run, shard_sink, verify_folder
 from msport.convert.budget import Budget, least_scratch
 from msport.convert.conversion import Conversion, resumable_nbytes
 from msport.errors import MsportError
@@ -78,7 +78,7 @@ def partial_of(output: Path) -> Path:
 
 def prepared(model: Path, output: Path) -> Conversion:
     """A conversion in the smallest slabs there are, into several shards."""
-    conversion = prepare(model, output, format=FORMAT, max_shard_size="300kB")
+    conversion = prepare(model, output, Options(format=FORMAT, max_shard_size="300kB"))
     tight = Budget(2, max(map(least_scratch, conversion.plan.tensors)))
     return replace(conversion, budget=tight)
 

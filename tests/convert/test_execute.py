@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from msport.checkpoint.dtypes import BFLOAT16, FLOAT32, Array
 from msport.convert import Plan, make_plan
 from msport.convert.budget import Budget, least_scratch, make_budget
 from msport.convert.execute import execute
+from msport.convert.journal import Done, Journal
 from msport.errors import CheckpointError, UsageError
 from msport.progress import Step
 
@@ -28,9 +30,14 @@ def plan_of(folder: Path, **options: str) -> Plan:
         return make_plan(checkpoint, **options)  # type: ignore[arg-type]
 
 
+def execute_anew(plan: Plan, reader: object, folder: Path, budget: Budget, **options: object) -> dict[str, str]:
+    with closing(Journal(folder / "journal", {}, Done())) as journal:
+        return execute(plan, reader, folder, budget, journal, **options)  # type: ignore[arg-type]
+
+
 def run(plan: Plan, source: Path, folder: Path, budget: Budget, **options: object) -> dict[str, str]:
     with open_checkpoint(source) as checkpoint:
-        return execute(plan, checkpoint, folder, budget, **options)  # type: ignore[arg-type]
+        return execute_anew(plan, checkpoint, folder, budget, **options)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 7])
@@ -71,7 +78,7 @@ def memory_plan(tmp_path: Path, arrays: dict[str, Array]) -> tuple[Plan, MemoryC
     """A plan that copies float32 arrays to float16, and its reader."""
     from msport.checkpoint import safetensors
     from msport.checkpoint.dtypes import FLOAT16
-    from msport.convert.plan import Shard
+    from msport.convert.shards import Shard
     from msport.convert.tensors import OutputTensor, SourceTensor
 
     layout = safetensors.plan_layout((name, FLOAT16, values.shape) for name, values in arrays.items())
@@ -96,7 +103,7 @@ def test_float16_names_the_tensor_and_its_largest_value_instead_of_overflowing(t
     values[5], values[150_000], values[199_999] = 65520.0, -70_000.5, np.inf
     plan, reader = memory_plan(tmp_path, {"layer.weight": values})
     with pytest.raises(UsageError) as error:
-        execute(plan, reader, tmp_path, Budget(1, 10**6))
+        execute_anew(plan, reader, tmp_path, Budget(1, 10**6))
     assert str(error.value) == (
         "model-7.safetensors: float16 cannot hold tensor 'layer.weight', whose largest magnitude is 70000.5;"
         " convert with `dtype` (--dtype) float32 or bfloat16"
@@ -107,7 +114,7 @@ def test_float16_names_every_tensor_that_it_cannot_hold_the_largest_first(tmp_pa
     arrays = {f"w{number}": np.full(100_000, 10.0**number, np.float32) for number in range(9)}
     plan, reader = memory_plan(tmp_path, arrays)
     with pytest.raises(UsageError) as error:
-        execute(plan, reader, tmp_path, Budget(2, 10**6))
+        execute_anew(plan, reader, tmp_path, Budget(2, 10**6))
     assert str(error.value) == (
         "float16 cannot hold 4 tensors, whose largest magnitude is 1e+08: 'w8' (1e+08), 'w7' (1e+07), 'w6' (1e+06),"
         " 'w5' (100000); convert with `dtype` (--dtype) float32 or bfloat16"
@@ -118,7 +125,7 @@ def test_without_a_survey_the_first_tensor_is_named_alone(tmp_path: Path) -> Non
     arrays = {f"w{number}": np.full(100_000, 1e6, np.float32) for number in range(9)}
     plan, reader = memory_plan(tmp_path, arrays)
     with pytest.raises(UsageError, match=r"cannot hold tensor 'w\d', whose largest magnitude is 1e\+06;"):
-        execute(plan, reader, tmp_path, Budget(2, 10**6), survey=False)
+        execute_anew(plan, reader, tmp_path, Budget(2, 10**6), survey=False)
     assert len(set(reader.reads)) < 9
 
 
@@ -138,7 +145,7 @@ def test_the_first_failure_stops_the_others(tmp_path: Path) -> None:
 
     reader.read_into = fail  # type: ignore[method-assign]
     with pytest.raises(CheckpointError, match="w3 is broken"):
-        execute(plan, reader, tmp_path, Budget(2, 400_000))
+        execute_anew(plan, reader, tmp_path, Budget(2, 400_000))
     assert len(set(reader.reads)) < 10
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("msport-convert")]
 
@@ -186,7 +193,7 @@ def test_ctrl_c_stops_all_workers_between_two_slabs(tmp_path: Path) -> None:
 
     reader.read_into = slow  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
-        execute(plan, reader, tmp_path, Budget(2, 400_000))
+        execute_anew(plan, reader, tmp_path, Budget(2, 400_000))
     assert len(reader.reads) < 120  # of 160
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("msport-convert")]
 

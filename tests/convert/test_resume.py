@@ -12,7 +12,7 @@ import pytest
 
 from convert.hub_folder import change_config
 from msport.checkpoint import Manifest
-from msport.convert import convert_checkpoint, inspect_path, journal, prepare, verify_folder
+from msport.convert import Options, convert_checkpoint, inspect_path, journal, prepare, verify_folder
 from msport.convert.conversion import resumable_nbytes
 from msport.convert.resume import kept_after
 from msport.errors import CheckpointError, OutputError, UsageError
@@ -54,7 +54,9 @@ def test_the_same_call_goes_on_to_the_same_bytes(
     packed_sample: Path, tmp_path: Path, partial: Path, share: float, file_format: str
 ) -> None:
     stop_after(packed_sample, tmp_path / "out", share, format=file_format)
-    done = resumable_nbytes(prepare(packed_sample, tmp_path / "out", format=file_format, max_shard_size="300kB"))
+    done = resumable_nbytes(
+        prepare(packed_sample, tmp_path / "out", Options(format=file_format, max_shard_size="300kB"))
+    )
     _, steps = resume(packed_sample, tmp_path / "out", format=file_format)
     assert steps[0].done == steps[0].resumed == done >= share * steps[0].total * 0.99
     assert steps[-1].done == steps[-1].total
@@ -167,7 +169,7 @@ def test_after_a_power_failure_only_what_was_on_disk_is_kept(
     packed_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_after(packed_sample, tmp_path / "out", 0.6)
-    conversion = prepare(packed_sample, tmp_path / "out", max_shard_size="300kB")
+    conversion = prepare(packed_sample, tmp_path / "out", Options(max_shard_size="300kB"))
     killed = resumable_nbytes(conversion)
     monkeypatch.setattr(journal, "boot_id", lambda: "another")
     down = resumable_nbytes(conversion)
@@ -242,7 +244,7 @@ def test_a_source_that_vanishes_is_named_and_what_is_done_is_kept(
     from msport.convert import run
 
     model = copy_of(packed_sample)
-    conversion = prepare(model, tmp_path / "out", workers=1)
+    conversion = prepare(model, tmp_path / "out", Options(workers=1))
     shard = max(model.glob("model-*"))
     shard.rename(tmp_path / "away")
     with pytest.raises(CheckpointError, match=f"{shard.name}: vanished after its header was read"):
@@ -310,7 +312,7 @@ def test_a_finished_tensor_that_was_damaged_meanwhile_is_made_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     stop_after(packed_sample, tmp_path / "out", share, format=file_format)
-    plan = prepare(packed_sample, tmp_path / "out", format=file_format, max_shard_size="300kB").plan
+    plan = prepare(packed_sample, tmp_path / "out", Options(format=file_format, max_shard_size="300kB")).plan
     replay = journal.read_journal(partial / "journal")
     assert replay is not None
     number = max(replay.done.hashes)
@@ -328,7 +330,7 @@ def test_a_finished_shard_whose_header_was_damaged_meanwhile_gets_it_again(
     packed_sample: Path, tmp_path: Path, partial: Path, file_format: str
 ) -> None:
     stop_after(packed_sample, tmp_path / "out", 0.7, format=file_format)
-    plan = prepare(packed_sample, tmp_path / "out", format=file_format, max_shard_size="300kB").plan
+    plan = prepare(packed_sample, tmp_path / "out", Options(format=file_format, max_shard_size="300kB")).plan
     replay = journal.read_journal(partial / "journal")
     assert replay is not None
     shard = plan.shards[min(replay.done.shards)]

@@ -16,7 +16,7 @@ import pytest
 from hub.conftest import FAST, HURRIED
 from hub.hub_server import COMMIT, Answer, HubServer
 from msport.checkpoint import open_checkpoint
-from msport.convert import convert_checkpoint, prepare, run
+from msport.convert import Options, convert_checkpoint, prepare, run
 from msport.errors import CheckpointError, HubError
 from msport.hub import AnyCheckpoint, Network, resolve
 from msport.hub.streaming import RemoteCheckpoint
@@ -127,7 +127,7 @@ def test_weights_never_lie_on_the_disk(
 
 
 def test_a_plan_takes_headers_and_small_files_alone(hub: HubServer, cdn: HubServer, tmp_path: Path) -> None:
-    conversion = prepare("org/model", tmp_path / "out", network=FAST)
+    conversion = prepare("org/model", tmp_path / "out", Options(network=FAST))
     for name in hub.files:
         if name.endswith(".safetensors"):
             assert [request.range for request in cdn.gets(name)] == [(0, 1 << 17)]
@@ -165,7 +165,7 @@ def test_versions_come_from_the_hub(hub: HubServer) -> None:
 
 
 def test_a_shard_that_changes_after_the_plan_is_noticed(hub: HubServer, tmp_path: Path) -> None:
-    conversion = prepare("org/model", tmp_path / "out", network=FAST)
+    conversion = prepare("org/model", tmp_path / "out", Options(network=FAST))
     hub.etags |= dict.fromkeys(hub.files, "another")
     with pytest.raises(HubError, match=r"org/model/model-.* the source changed while it was read: it had ETag"):
         run(conversion)

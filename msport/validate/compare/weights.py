@@ -16,7 +16,7 @@ import numpy.typing as npt
 from msport.architectures import Recipe, Weight
 from msport.checkpoint import Checkpoint, DType, TensorInfo
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32
-from msport.convert.plan import match_checkpoint
+from msport.convert.matching import match_checkpoint
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]

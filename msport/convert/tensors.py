@@ -60,7 +60,7 @@ class OutputTensor:
 
     @property
     def rounded_from(self) -> DType | None:
-        """The dtype of sources that the cast may round: any floating-point dtype but its own, unless that is float32."""
+        """The dtype of sources that the cast may round: any other floating-point dtype, unless this is float32."""
         weights = {source.dtype for source in self.sources if not source.name.endswith(fp8.SCALES)}
         casts = weights & {*FLOATING, FLOAT8_E4M3FN} - {self.dtype}
         return max(casts, key=lambda dtype: dtype.itemsize) if casts and self.dtype != FLOAT32 else None

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from msport.errors import HubError
-from msport.hub.listing import Listing, RemoteFile, hexadecimal, is_needed, listed_nbytes, needed
+from msport.hub.listing import Hub, Listing, RemoteFile, hexadecimal, listed_nbytes, needed_entries, with_weights
 from msport.hub.local_files import download_files, has, has_all
 from msport.hub.network import GaveUpError, Network
 from msport.hub.source import Source
@@ -31,7 +33,7 @@ def stream(repository: str, revision: str | None, network: Network) -> Source:
     found = _find(repository, revision, network)
     if isinstance(found, Source):
         return found
-    return open_stream(found, network, partial(_explain, repository))
+    return open_stream(found, network)
 
 
 def download(repository: str, revision: str | None, network: Network) -> Source:
@@ -51,7 +53,7 @@ def download(repository: str, revision: str | None, network: Network) -> Source:
         name = file.sha256 or file.git_sha1
         return storage / "blobs" / name if name else folder / file.name
 
-    checked = download_files(found, missing, place, network, partial(_explain, repository))
+    checked = download_files(found, missing, place, network)
     for file in missing:
         _link(place(file), folder / file.name)
     if revision != found.revision:
@@ -87,34 +89,28 @@ def _list(repository: str, revision: str | None, network: Network) -> Listing:
     address = f"{_endpoint()}/api/models/{repository}"
     if revision is not None:
         address += f"/revision/{quote(revision, safe='')}"
-    credentials = build_hf_headers(library_name="msport")
-    transport = Transport(_endpoint(), credentials, network, partial(_refusal, repository, revision))
-    try:
+    hub = Hub(_endpoint(), build_hf_headers(library_name="msport"), partial(_explain, repository))
+    listed = replace(hub, explain=partial(_refusal, repository, revision))
+    with closing(Transport(listed, network)) as transport:
         document = transport.document(f"{address}?blobs=true", repository)
-    finally:
-        transport.close()
     commit = hexadecimal(document.get("sha"), 40) if isinstance(document, dict) else None
     siblings = document.get("siblings") if isinstance(document, dict) else None
     if commit is None or not isinstance(siblings, list):
         raise HubError(f"{repository}: {_endpoint()} lists no files of a commit; check HF_ENDPOINT")
-    return Listing(
-        repository, commit, needed(_files(repository, commit, siblings), repository), _endpoint(), credentials
-    )
+    return Listing(repository, commit, with_weights(_files(repository, commit, siblings), repository), hub)
 
 
 def _files(repository: str, commit: str, siblings: list[Any]) -> Iterator[RemoteFile]:
-    for sibling in siblings:
-        name = sibling.get("rfilename") if isinstance(sibling, dict) else None
-        if isinstance(name, str) and is_needed(name):
-            large = sibling.get("lfs")
-            yield RemoteFile(
-                repository,
-                name,
-                listed_nbytes(repository, name, sibling.get("size")),
-                f"{_endpoint()}/{repository}/resolve/{commit}/{quote(name)}",
-                sha256=hexadecimal(large.get("sha256"), 64) if isinstance(large, dict) else None,
-                git_sha1=None if large else hexadecimal(sibling.get("blobId"), 40),
-            )
+    for name, sibling in needed_entries(siblings, "rfilename"):
+        large = sibling.get("lfs")
+        yield RemoteFile(
+            repository,
+            name,
+            listed_nbytes(repository, name, sibling.get("size")),
+            f"{_endpoint()}/{repository}/resolve/{commit}/{quote(name)}",
+            sha256=hexadecimal(large.get("sha256"), 64) if isinstance(large, dict) else None,
+            git_sha1=None if large else hexadecimal(sibling.get("blobId"), 40),
+        )
 
 
 def _storage(repository: str) -> Path:
@@ -126,14 +122,12 @@ def _storage(repository: str) -> Path:
 
 def _cached(repository: str, revision: str | None) -> Path | None:
     """The snapshot in the cache, complete or not."""
-    storage = _storage(repository)
-    reference = storage / "refs" / (revision or "main")
+    from huggingface_hub import snapshot_download
+
     try:
-        commit = revision if hexadecimal(revision, 40) else reference.read_text().strip()
+        return Path(snapshot_download(repository, revision=revision, local_files_only=True))
     except (OSError, ValueError):
         return None
-    folder = storage / "snapshots" / str(commit)
-    return folder if hexadecimal(commit, 40) and folder.is_dir() else None
 
 
 def _link(blob: Path, path: Path) -> None:

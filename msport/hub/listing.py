@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -72,20 +72,36 @@ class RemoteFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """The files of the model `id` at the commit `revision` that a conversion needs. The manifest stores `id`.
+class Hub:
+    """A Hub at the address `endpoint`. `credentials` are HTTP headers that may be sent only to that address.
 
-    `credentials` are HTTP headers that may be sent only to the Hub at `endpoint`.
+    `explain` says what a refusal means, from the response's status and headers; each hub has its own.
     """
+
+    endpoint: str
+    credentials: dict[str, str]
+    explain: Callable[[int, Any], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files of the model `id` at the commit `revision` that a conversion needs. The manifest stores `id`."""
 
     id: str
     revision: str
     files: tuple[RemoteFile, ...]
-    endpoint: str
-    credentials: dict[str, str]
+    hub: Hub
 
 
-def is_needed(name: str) -> bool:
+def needed_entries(entries: Iterable[Any], name_key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The `entries` of a Hub's list that describe files a conversion needs, each with its name, under `name_key`."""
+    for entry in entries:
+        name = entry.get(name_key) if isinstance(entry, dict) else None
+        if isinstance(name, str) and _is_needed(name):
+            yield name, entry
+
+
+def _is_needed(name: str) -> bool:
     """Whether a conversion needs a file of this name.
 
     Only files at the top level are needed: ``original/`` and ``metal/`` hold the same weights in other layouts. A name
@@ -95,9 +111,9 @@ def is_needed(name: str) -> bool:
     return plain and any(fnmatchcase(name, pattern) for pattern in NEEDED_FILES)
 
 
-def needed(files: Iterable[RemoteFile], model: str) -> tuple[RemoteFile, ...]:
-    """The `files` that a conversion needs, by name. Raises HubError if there are no weights."""
-    chosen = {file.name: file for file in files if is_needed(file.name)}
+def with_weights(files: Iterable[RemoteFile], model: str) -> tuple[RemoteFile, ...]:
+    """`files` by name, each once. Raises HubError if there are no weights."""
+    chosen = {file.name: file for file in files}
     if not any(file.is_weights for file in chosen.values()):
         raise HubError(f"{model}: has no model*.safetensors; choose a repository that ships safetensors")
     return tuple(file for _, file in sorted(chosen.items()))
@@ -120,7 +136,7 @@ def warn_of_unchecked(listing: Listing, files: Sequence[RemoteFile]) -> None:
         _log.warning(
             "%s: %s states no hash of %s: only their length is checked, a damaged byte would go unnoticed",
             listing.id,
-            listing.endpoint,
+            listing.hub.endpoint,
             enumerate_some(names),
         )
 

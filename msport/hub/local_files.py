@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from msport.checkpoint.index import INDEX_NAME, SINGLE_NAMES, read_weight_map
 from msport.errors import CheckpointError, HubError
 from msport.hub.listing import Checker, Listing, RemoteFile, warn_of_unchecked
 from msport.hub.network import Network
-from msport.hub.transport import Explain, Transport
+from msport.hub.transport import Transport
 
 _CHUNK = 1 << 22
 
@@ -57,7 +58,6 @@ def download_files(
     files: Sequence[RemoteFile],
     place: Callable[[RemoteFile], Path],
     network: Network,
-    explain: Explain,
 ) -> dict[str, str]:
     """Download `files` of `listing`, each to the path that `place` returns. Returns how each was checked.
 
@@ -65,12 +65,11 @@ def download_files(
     """
     warn_of_unchecked(listing, files)
     total = sum(file.nbytes for file in files)
-    transport = Transport(listing.endpoint, listing.credentials, network, explain)
-    try:
-        with tqdm(total=total, unit="B", unit_scale=True, desc=listing.id, disable=not sys.stderr.isatty()) as bar:
-            kinds = transport.each(lambda file: _download(transport, file, place(file), bar), files)
-    finally:
-        transport.close()
+    with (
+        closing(Transport(listing.hub, network)) as transport,
+        tqdm(total=total, unit="B", unit_scale=True, desc=listing.id, disable=not sys.stderr.isatty()) as bar,
+    ):
+        kinds = transport.each(lambda file: _download(transport, file, place(file), bar), files)
     return {file.name: kind for file, kind in zip(files, kinds, strict=True)}
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from msport.errors import HubError
 from msport.errors import quote as quoted
-from msport.hub.listing import Listing, RemoteFile, hexadecimal, is_needed, listed_nbytes, needed
+from msport.hub.listing import Hub, Listing, RemoteFile, hexadecimal, listed_nbytes, needed_entries, with_weights
 from msport.hub.local_files import download_files, is_same
 from msport.hub.network import Network
 from msport.hub.source import Source
@@ -33,7 +34,7 @@ def stream(model: str, revision: str | None, network: Network) -> Source:
     Raises HubError with the reason if ModelScope refuses.
     """
     listing = _list(model, revision, network)
-    return _from_cache(model, revision, listing) or open_stream(listing, network, _explain)
+    return _from_cache(model, revision, listing) or open_stream(listing, network)
 
 
 def download(model: str, revision: str | None, network: Network) -> Source:
@@ -46,7 +47,7 @@ def download(model: str, revision: str | None, network: Network) -> Source:
     if (source := _from_cache(model, revision, listing)) is not None:
         return source
     folder = _snapshot(model, listing.revision)
-    checked = download_files(listing, listing.files, lambda file: folder / file.name, network, _explain)
+    checked = download_files(listing, listing.files, lambda file: folder / file.name, network)
     return Source(folder, listing.id, listing.revision, checked=checked)
 
 
@@ -67,31 +68,23 @@ def _credentials() -> dict[str, str]:
 
 
 def _list(model: str, revision: str | None, network: Network) -> Listing:
-    transport = Transport(endpoint(), _credentials(), network, _explain)
-    try:
-        return _listing(model, revision, transport)
-    finally:
-        transport.close()
-
-
-def _listing(model: str, revision: str | None, transport: Transport) -> Listing:
+    hub = Hub(endpoint(), _credentials(), _explain)
     api = f"{endpoint()}/api/v1/models/{model}"
-    commit = _commit(api, revision or DEFAULT_REVISION, transport)
-    document = _ask(f"{api}/repo/files?{urlencode({'Revision': commit, 'Recursive': False})}", model, transport)
+    with closing(Transport(hub, network)) as transport:
+        commit = _commit(api, revision or DEFAULT_REVISION, transport)
+        document = _ask(f"{api}/repo/files?{urlencode({'Revision': commit, 'Recursive': False})}", model, transport)
     entries = document.get("Files") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         raise HubError(f"{model}: {endpoint()} lists no files; check MODELSCOPE_ENDPOINT")
     files = tuple(_files(model, entries, f"{api}/repo?Revision={quote(commit, safe='')}&FilePath="))
-    return Listing(f"{PREFIX}{model}", commit, needed(files, model), endpoint(), _credentials())
+    return Listing(f"{PREFIX}{model}", commit, with_weights(files, model), hub)
 
 
 def _files(model: str, entries: list[Any], address: str) -> Iterator[RemoteFile]:
-    for entry in entries:
-        name = entry.get("Path") if isinstance(entry, dict) else None
-        if isinstance(name, str) and is_needed(name):
-            nbytes = listed_nbytes(model, name, entry.get("Size"))
-            url = address + quote(name, safe="")
-            yield RemoteFile(model, name, nbytes, url, sha256=hexadecimal(entry.get("Sha256"), 64))
+    for name, entry in needed_entries(entries, "Path"):
+        nbytes = listed_nbytes(model, name, entry.get("Size"))
+        url = address + quote(name, safe="")
+        yield RemoteFile(model, name, nbytes, url, sha256=hexadecimal(entry.get("Sha256"), 64))
 
 
 def _commit(api: str, revision: str, transport: Transport) -> str:

@@ -19,7 +19,7 @@ from msport.hub.listing import Checker, Listing, RemoteFile, warn_of_unchecked
 from msport.hub.network import Network
 from msport.hub.read_ahead import ReadAhead
 from msport.hub.source import Source
-from msport.hub.transport import Explain, Transport
+from msport.hub.transport import Transport
 
 # Most headers are smaller, so opening a shard takes one request.
 _HEADER_GUESS = 1 << 17
@@ -46,13 +46,13 @@ class Stream:
         return {name: check.result for name, check in self.checks.items() if check.begun}
 
 
-def open_stream(listing: Listing, network: Network, explain: Explain) -> Source:
+def open_stream(listing: Listing, network: Network) -> Source:
     """The streamed source for `listing`. Fetches everything except the weights into a temporary folder.
 
     Raises HubError, and OSError if the folder cannot be written.
     """
     warn_of_unchecked(listing, listing.files)
-    transport = Transport(listing.endpoint, listing.credentials, network, explain)
+    transport = Transport(listing.hub, network)
     root = Path(tempfile.mkdtemp(prefix="msport-"))
     try:
         # Named after the model, so that messages about its files name the model.

@@ -20,7 +20,7 @@ from msport import __version__
 from msport.checkpoint import strict_json
 from msport.errors import HubError, quote
 from msport.hub.address import origin_of, redirect_target
-from msport.hub.listing import RemoteFile
+from msport.hub.listing import Hub, RemoteFile
 from msport.hub.network import PASSING_STATUSES, Attempts, Network, TransientError, parse_retry_after
 from msport.hub.response import Body, changed, check_encoding, check_linked, check_range
 
@@ -33,22 +33,18 @@ _SIGNAL_SECONDS = 0.5
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Explains a refusal of the Hub from the status and the response's headers; each hub has its own.
-Explain = Callable[[int, Any], str]
-
 
 class Transport:
-    """Fetches from the Hub at `endpoint` and from its redirects; safe to use from several threads.
+    """Fetches from `hub` and from its redirects; safe to use from several threads.
 
-    `credentials` are headers that are sent only to the endpoint's own origin, not to a content network. Proxies and
-    certificates come from the environment, as in every program that uses ``requests``.
+    Credentials are sent only to the Hub's own origin, not to a content network. Proxies and certificates come from the
+    environment, as in every program that uses ``requests``.
     """
 
-    def __init__(self, endpoint: str, credentials: dict[str, str], network: Network, explain: Explain) -> None:
-        self._origin = origin_of(endpoint)
-        self._credentials = credentials
+    def __init__(self, hub: Hub, network: Network) -> None:
+        self._origin = origin_of(hub.endpoint)
+        self._hub = hub
         self._network = network
-        self._explain = explain
         self._slots = threading.BoundedSemaphore(network.connections)
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -200,7 +196,7 @@ class Transport:
         So another thread makes the request, and it is abandoned when the time is up.
         """
         origin = origin_of(url)
-        own = self._credentials if origin == self._origin else {}
+        own = self._hub.credentials if origin == self._origin else {}
         answer: futures.Future[Any] = futures.Future()
 
         def ask() -> None:
@@ -262,7 +258,7 @@ class Transport:
             )
         if status == 416:
             return changed(what, "is shorter than it was")
-        return HubError(f"{what}: {self._explain(status, response.headers)}")
+        return HubError(f"{what}: {self._hub.explain(status, response.headers)}")
 
     def _check_same(self, file: RemoteFile, response: Any) -> None:
         """Refuse a file whose ETag differs from that of an earlier response of the same server."""

@@ -16,7 +16,7 @@ from hub.conftest import FAST, HURRIED
 from hub.hub_server import Answer, HubServer, serve
 from msport.errors import HubError
 from msport.hub import Network
-from msport.hub.listing import RemoteFile
+from msport.hub.listing import Hub, RemoteFile
 from msport.hub.network import Attempts, TransientError, parse_retry_after
 from msport.hub.transport import Transport
 
@@ -45,7 +45,7 @@ def remote_file(server: HubServer) -> RemoteFile:
 
 
 def open_transport(server: HubServer, network: Network = FAST) -> Transport:
-    return Transport(server.url, TOKEN, network, lambda status, _: f"refused with {status}")
+    return Transport(Hub(server.url, TOKEN, lambda status, _: f"refused with {status}"), network)
 
 
 def read(transport: Transport, file: RemoteFile, begin: int = BEGIN, end: int = END) -> bytes:
@@ -288,7 +288,7 @@ def test_no_redirect_takes_the_token_to_another_server(
 
 def test_an_endpoint_with_a_password_is_refused_without_telling_it() -> None:
     with pytest.raises(HubError, match=r"^'http://\.\.\.@127.0.0.1': is no plain address") as error:
-        Transport("http://me:secret@127.0.0.1", {}, FAST, lambda status, _: "")
+        Transport(Hub("http://me:secret@127.0.0.1", {}, lambda status, _: ""), FAST)
     assert "secret" not in str(error.value)
 
 

@@ -68,12 +68,9 @@ def partial_folder(output: Path) -> Path:
 def unfinished(path: Path) -> Path | None:
     """The partial folder that is or contains `path`, or None."""
     path = path.absolute()
-    return next((folder for folder in (path, *path.parents) if is_partial(folder)), None)
-
-
-def is_partial(folder: Path) -> bool:
-    """Whether `folder` has the name of a partial folder."""
-    return folder.name.startswith(".") and folder.name.endswith(SUFFIX)
+    return next(
+        (each for each in (path, *path.parents) if each.name.startswith(".") and each.name.endswith(SUFFIX)), None
+    )
 
 
 class Staging:

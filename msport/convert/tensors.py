@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Protocol
 
 from msport.checkpoint import DType, TensorInfo, fp8
 from msport.checkpoint.dtypes import FLOAT8_E4M3FN, FLOAT32, FLOATING
+from msport.checkpoint.layout import nbytes_of
 
 
 class Catalog(Protocol):
@@ -34,7 +34,7 @@ class SourceTensor:
 
     @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
+        return nbytes_of(self.dtype, self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class OutputTensor:
 
     @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
+        return nbytes_of(self.dtype, self.shape)
 
     @property
     def rounded(self) -> bool:

@@ -57,11 +57,6 @@ class ReadAhead:
             self._use(file, piece, len(part))
             begin, buffer = begin + len(part), buffer[len(part) :]
 
-    def kept(self) -> list[tuple[int, int]]:
-        """Begins and ends of the pieces that are in memory."""
-        with self._lock:
-            return [(piece.begin, piece.end) for piece in self._pieces.values()]
-
     def _piece(self, file: str, begin: int, nbytes: int) -> _Piece | None:
         """The piece that holds byte `begin`: a new one for a small read, None for a large one."""
         with self._lock:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from itertools import cycle, islice
@@ -14,7 +12,7 @@ from typing import Any
 
 from msport.architectures import ARCHITECTURES, Architecture, ModelConfig, Recipe, Weight
 from msport.architectures.fields import LARGEST
-from msport.checkpoint import DType, ShardWriter, index_document, safetensors, write_atomically
+from msport.checkpoint import ShardWriter, TensorInfo, index_document, safetensors, write_atomically
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8
 from msport.checkpoint.index import INDEX_NAME
 from msport.convert.matching import is_packed
@@ -32,19 +30,6 @@ DTYPES = {"mxfp4": BFLOAT16, "bfloat16": BFLOAT16, "float16": FLOAT16, "float32"
 # Several shards, as in real models, and none larger than on the Hub.
 _SHARDS = 4
 _MAX_SHARD_NBYTES = 5 * 10**9
-
-
-@dataclass(frozen=True, slots=True)
-class HubTensor:
-    """A tensor in the Hub's form."""
-
-    name: str
-    dtype: DType
-    shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def write_sample(
@@ -151,10 +136,11 @@ def _generation_config(chat: ChatFormat, ids: Mapping[str, int]) -> dict[str, An
     return {**bos, "do_sample": True, "eos_token_id": stops, "pad_token_id": ids[chat.pad]}
 
 
-def _hub_tensors(weight: Weight, dtype: str) -> list[HubTensor]:
+def _hub_tensors(weight: Weight, dtype: str) -> list[TensorInfo]:
+    """The tensors in which the Hub ships `weight`; where they lie is not known yet."""
     recipe = _choose(weight.recipes, dtype)
     plain = UINT8 if is_packed(recipe) else DTYPES[dtype]
-    return [HubTensor(name, plain, shape) for name, shape in recipe.sources]
+    return [TensorInfo(name, plain, shape, ()) for name, shape in recipe.sources]
 
 
 def _choose(recipes: Sequence[Recipe], dtype: str) -> Recipe:
@@ -162,14 +148,14 @@ def _choose(recipes: Sequence[Recipe], dtype: str) -> Recipe:
     return next(recipe for recipe in recipes if dtype == "mxfp4" or not is_packed(recipe))
 
 
-def _shard_nbytes(tensors: Sequence[HubTensor], max_shard_size: int | str | None) -> int:
+def _shard_nbytes(tensors: Sequence[TensorInfo], max_shard_size: int | str | None) -> int:
     if max_shard_size is not None:
         return parse_size(max_shard_size)
     return min(-(-sum(tensor.nbytes for tensor in tensors) // _SHARDS), _MAX_SHARD_NBYTES)
 
 
 def _write_weights(
-    tensors: Sequence[HubTensor],
+    tensors: Sequence[TensorInfo],
     choose: Callable[[str], Normal],
     folder: Path,
     seed: int,

@@ -21,5 +21,7 @@ def decoded(blocks: Array, scales: Array, dtype: DType = FLOAT32) -> Array:
     """
     codes = np.stack([blocks & 15, blocks >> 4], axis=-1).reshape(*scales.shape, 32)
     exact = np.ldexp(_E2M1[codes], scales[..., None].astype(np.int32) - 127)
-    values = exact.reshape(*scales.shape[:-1], -1).astype(FLOAT32.storage if dtype == BFLOAT16 else dtype.storage)
+    values = exact.reshape(*scales.shape[:-1], 32 * scales.shape[-1]).astype(
+        FLOAT32.storage if dtype == BFLOAT16 else dtype.storage
+    )
     return cast(values, FLOAT32, BFLOAT16) if dtype == BFLOAT16 else values

@@ -43,58 +43,58 @@ def layout() -> tuple[ReadAhead, list[tuple[int, int]]]:
     return ReadAhead({"f": header}, WINDOW), places
 
 
-def read(windows: ReadAhead, remote: Remote, begin: int, end: int) -> None:
+def read(ahead: ReadAhead, remote: Remote, begin: int, end: int) -> None:
     buffer = bytearray(end - begin)
-    windows.read("f", begin, memoryview(buffer), remote.fetch)
+    ahead.read("f", begin, memoryview(buffer), remote.fetch)
     assert buffer == DATA[begin:end]
 
 
 def test_tiny_neighbours_are_fetched_together() -> None:
-    windows, places = layout()
+    ahead, places = layout()
     remote = Remote()
     for begin, end in (places[1], places[0], places[2]):
-        read(windows, remote, begin, end)
+        read(ahead, remote, begin, end)
     assert remote.ranges == [(places[0][0], places[2][1])]
 
 
 def test_a_tensor_read_bit_by_bit_is_fetched_window_by_window() -> None:
-    windows, places = layout()
+    ahead, places = layout()
     remote = Remote()
     begin, end = places[5]
     for start in range(begin, end, 100 * KB):
-        read(windows, remote, start, min(start + 100 * KB, end))
+        read(ahead, remote, start, min(start + 100 * KB, end))
     assert remote.ranges == [(start, min(start + WINDOW, end)) for start in range(begin, end, WINDOW)]
 
 
-def test_a_large_read_goes_past_the_windows_and_takes_what_is_there() -> None:
-    windows, places = layout()
+def test_a_large_read_goes_past_the_pieces_and_takes_what_is_there() -> None:
+    ahead, places = layout()
     remote = Remote()
     begin, end = places[5]
-    read(windows, remote, begin, begin + 10)
-    read(windows, remote, begin + 10, end)
+    read(ahead, remote, begin, begin + 10)
+    read(ahead, remote, begin + 10, end)
     assert remote.ranges == [(begin, begin + WINDOW), (begin + WINDOW, end)]
 
 
 def test_what_has_been_used_is_fetched_again() -> None:
-    windows, places = layout()
+    ahead, places = layout()
     remote = Remote()
     for _ in range(2):
-        read(windows, remote, *places[3])
+        read(ahead, remote, *places[3])
     assert remote.ranges == [places[3]] * 2
 
 
 def test_a_failure_is_not_kept() -> None:
-    windows, places = layout()
+    ahead, places = layout()
     remote = Remote()
     remote.failures = 1
     with pytest.raises(ValueError, match="no"):
-        read(windows, remote, *places[0])
-    read(windows, remote, *places[0])
+        read(ahead, remote, *places[0])
+    read(ahead, remote, *places[0])
     assert len(remote.ranges) == 1
 
 
 def test_several_threads_share_what_is_fetched() -> None:
-    windows, places = layout()
+    ahead, places = layout()
     remote = Remote()
     begin, end = places[3]
     barrier = threading.Barrier(4)
@@ -102,7 +102,7 @@ def test_several_threads_share_what_is_fetched() -> None:
     def read_quarter(number: int) -> None:
         barrier.wait()
         size = (end - begin) // 4
-        read(windows, remote, begin + number * size, begin + (number + 1) * size)
+        read(ahead, remote, begin + number * size, begin + (number + 1) * size)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(read_quarter, range(4)))
@@ -110,10 +110,10 @@ def test_several_threads_share_what_is_fetched() -> None:
 
 
 def test_however_it_is_read_the_bytes_are_right() -> None:
-    windows, places = layout()
+    ahead, places = layout()
     remote, chance = Remote(), random.Random(1)
     for _ in range(300):
         begin, end = chance.choice(places)
         start = chance.randrange(begin, end)
-        read(windows, remote, start, chance.randint(start, min(end, start + chance.choice((10, WINDOW, 4 * WINDOW)))))
-    assert sum(end - begin for begin, end in windows.kept()) <= 8 * WINDOW
+        read(ahead, remote, start, chance.randint(start, min(end, start + chance.choice((10, WINDOW, 4 * WINDOW)))))
+    assert sum(piece.end - piece.begin for piece in ahead._pieces.values()) <= 8 * WINDOW

@@ -68,15 +68,14 @@ def line_chart(
     `across` and `up` name the axes with their units; `show` writes a value.
     """
     lost = any(not math.isfinite(point.value) for one in series for point in one.points)
-    frame = Frame(x, y, lane=lost)
-    drawn = list(frame.axes(across, up))
+    frame = Frame(x, y, across, up, lane=lost)
+    drawn: list[str] = []
     keys: dict[int, str] = {}
     for number, one in enumerate(series):
         colour = number if one.colour is None else one.colour
         drawn += _of_series(frame, one, svg.colour(colour), show)
         keys.setdefault(colour, svg.key(svg.colour(colour), one.title, dot=not one.line))
-    drawn += frame.limits(limits)
-    return svg.figure(WIDTH, frame.height, drawn, f"{up}, by {across}", list(keys.values()))
+    return frame.figure([*drawn, *frame.limits(limits)], keys.values())
 
 
 def bar_chart(
@@ -96,8 +95,8 @@ def bar_chart(
     width = LEFT + slot * len(groups) + RIGHT  # that of a few groups fits a telephone
     rows = max(label.count("\n") + 1 for label in groups)
     y = linear(0.0, 1.05 * highest, show)
-    frame = Frame(Scale(0.0, len(groups), ()), y, width=width, rows=rows, named=bool(across))
-    drawn = list(frame.axes(across, up))
+    frame = Frame(Scale(0.0, len(groups), ()), y, across, up, width=width, rows=rows)
+    drawn = []
     for value, label in places(len(groups) - 1, groups).ticks:
         for row, written in enumerate(label.split("\n")):
             drawn.append(svg.text(LEFT + slot * (value + 0.5), BOTTOM + 17 + LINE * row, written))
@@ -109,22 +108,22 @@ def bar_chart(
                 hover = point.name or f"{title}, {', '.join(group.splitlines())}"
                 drawn += _of_bar(frame, left, wide, point, svg.colour(number), hover, show)
     keys = [svg.key(svg.colour(number), title) for number, (title, _) in enumerate(series)]
-    return svg.figure(width, frame.height, drawn, f"{up} {across}".rstrip(), keys if len(keys) > 1 else ())
+    return frame.figure(drawn, keys if len(keys) > 1 else ())
 
 
 def distribution(bins: Sequence[Bin], x: Scale, *, across: str, up: str, apart: Bin | None = None) -> str:
     """Bars of shares that touch, and `apart` from them, in red, what has no place on the scale."""
     highest = max((each.value for each in (*bins, *([apart] if apart else ()))), default=0.0)
-    frame = Frame(x, linear(0.0, highest, exact_percent), right=RIGHT + (_APART if apart else 0.0))
-    drawn = list(frame.axes(across, up))
+    frame = Frame(x, linear(0.0, highest, exact_percent), across, up, right=RIGHT + (_APART if apart else 0.0))
+    drawn = []
     for each in bins:
-        left, right, top = frame.across(each.low), frame.across(each.high), frame.up(each.value)
+        left, right, top = frame.place(each.low), frame.place(each.high), frame.height(each.value)
         drawn.append(svg.bar("s0", left + 0.5, top, right - left - 1, BOTTOM - top, each.hover))
     if apart is not None:
-        middle, top = WIDTH - RIGHT - _APART / 2, frame.up(apart.value)
+        middle, top = WIDTH - RIGHT - _APART / 2, frame.height(apart.value)
         drawn.append(svg.bar("bad", middle - 20, top, 40, BOTTOM - top, apart.hover))
         drawn.append(svg.text(middle, BOTTOM + 17, apart.title, kind="note"))
-    return svg.figure(WIDTH, frame.height, drawn, f"{up}, by {across}")
+    return frame.figure(drawn)
 
 
 def row_chart(
@@ -165,23 +164,23 @@ def row_chart(
 def _of_series(frame: Frame, series: Series, kind: str, show: Format) -> Iterator[str]:
     runs = [(finite, list(run)) for finite, run in groupby(series.points, lambda point: math.isfinite(point.value))]
     if series.line:
-        pieces = [[(frame.across(p.at), frame.up(p.value)) for p in run] for finite, run in runs if finite]
+        pieces = [[(frame.place(p.at), frame.height(p.value)) for p in run] for finite, run in runs if finite]
         yield svg.path(kind, pieces, series.title)
     for finite, run in runs:
         for point in run if series.dots or not finite else ():
-            x, hover = frame.across(point.at), f"{series.title}, {point.name}: {show(point.value)}"
+            x, hover = frame.place(point.at), f"{series.title}, {point.name}: {show(point.value)}"
             yield from frame.whisker(x, point)
-            yield svg.circle(kind if finite else "bad", x, frame.up(point.value), hover)
+            yield svg.circle(kind if finite else "bad", x, frame.height(point.value), hover)
 
 
 def _of_bar(
     frame: Frame, left: float, width: float, point: Point, kind: str, hover: str, show: Format
 ) -> Iterator[str]:
-    top, value = frame.up(point.value), show(point.value)
+    top, value = frame.height(point.value), show(point.value)
     yield svg.bar(kind, left + 1, top, width - 2, BOTTOM - top, f"{hover}: {value}")
     yield from frame.whisker(left + width / 2, point)
     if width_of(value) <= width:
-        yield svg.text(left + width / 2, frame.up(point.high) - 5, value)
+        yield svg.text(left + width / 2, frame.height(point.high) - 5, value)
 
 
 def _of_row(mark: Mark, at: Callable[[float], float], left: float, middle: float) -> Iterator[str]:

@@ -22,12 +22,14 @@ def to_json(document: Mapping[str, Any]) -> str:
 
 def json_values(value: Any) -> Any:
     """`value` as JSON has it: a dataclass as its fields, an array as lists, a number that is not finite as None."""
-    if is_dataclass(value):
-        return {field.name: json_values(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {key: json_values(each) for key, each in value.items()}
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
     if isinstance(value, tuple | list):
         return [json_values(each) for each in value]
-    if hasattr(value, "tolist"):
-        return json_values(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, Mapping):
+        return {key: json_values(each) for key, each in value.items()}
+    if is_dataclass(value):
+        return {field.name: json_values(getattr(value, field.name)) for field in fields(value)}
+    return json_values(value.tolist())  # an array, or one value of NumPy

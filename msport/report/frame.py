@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from msport.report import svg
@@ -38,54 +38,61 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A chart over the scales `x` and `y`; `lane`: with a place above for what is not finite.
+    """A chart over the scales `x` and `y`; `across` and `up` name the axes with their units.
 
-    `rows` is how many lines of text are below the axis at least; `named`: the axis across has a name below those.
+    `lane`: with a place above for what is not finite. `rows` is how many lines of text are below the axis at least.
     """
 
     x: Scale
     y: Scale
+    across: str
+    up: str
     lane: bool = False
     width: float = WIDTH
     right: float = RIGHT
     rows: int = 1
-    named: bool = True
 
-    @property
-    def height(self) -> float:
-        rows = max([self.rows, *(row + 1 for _, _, row in self.labels())])
-        return BOTTOM + LINE * rows + (26 if self.named else 8)
+    def figure(self, drawn: Iterable[str], keys: Iterable[str] = ()) -> str:
+        """The chart: the axes, what is `drawn` over them, and a legend of `keys`."""
+        label = f"{self.up}, by {self.across}" if self.across else self.up
+        return svg.figure(self.width, self._height, [*self._axes(), *drawn], label, keys)
 
-    def across(self, value: float) -> float:
+    def place(self, value: float) -> float:
+        """Where `value` of the scale `x` is, from the left of the paper."""
         return LEFT + (self.width - LEFT - self.right) * self.x.place(value)
 
-    def up(self, value: float) -> float:
-        """The height of `value` on the paper; of what is not finite, that of the lane."""
+    def height(self, value: float) -> float:
+        """Where `value` of the scale `y` is, from the top of the paper; what is not finite is in the lane."""
         if not math.isfinite(value):
             return TOP + 6
         top = TOP + _LANE * self.lane
         return BOTTOM - (BOTTOM - top) * self.y.place(value)
 
-    def axes(self, across: str, up: str) -> Iterator[str]:
-        """Lines and labels of both axes; `across` and `up` are their names."""
+    @property
+    def _height(self) -> float:
+        rows = max([self.rows, *(row + 1 for _, _, row in self._labels())])
+        return BOTTOM + LINE * rows + (26 if self.across else 8)
+
+    def _axes(self) -> Iterator[str]:
+        """Lines and labels of both axes."""
         for value, label in self.y.ticks:
-            yield svg.line("grid", LEFT, self.up(value), self.width - RIGHT, self.up(value))
-            yield svg.text(LEFT - 8, self.up(value) + 4, label, "end")
-        for at, label, row in self.labels():
+            yield svg.line("grid", LEFT, self.height(value), self.width - RIGHT, self.height(value))
+            yield svg.text(LEFT - 8, self.height(value) + 4, label, "end")
+        for at, label, row in self._labels():
             yield svg.line("grid", at, BOTTOM, at, BOTTOM + 5 + LINE * row)
             inside = min(at, self.width - width_of(label) / 2)
             yield svg.text(inside, BOTTOM + 17 + LINE * row, label)
         if self.lane:
             yield svg.text(LEFT - 8, TOP + 10, "not finite", "end", "note")
-        yield svg.text(4, 12, up, "start", "axis")
-        yield svg.text((LEFT + self.width - self.right) / 2, self.height - 6, across, kind="axis")
+        yield svg.text(4, 12, self.up, "start", "axis")
+        yield svg.text((LEFT + self.width - self.right) / 2, self._height - 6, self.across, kind="axis")
 
-    def labels(self) -> list[tuple[float, str, int]]:
+    def _labels(self) -> list[tuple[float, str, int]]:
         """Where each tick across stands, what is written there, and in which row, so that nothing overlaps."""
         ends: list[float] = []
         placed = []
         for value, label in sorted(self.x.ticks):
-            at, half = self.across(value), width_of(label) / 2
+            at, half = self.place(value), width_of(label) / 2
             row = next((row for row, end in enumerate(ends) if end < at - half), len(ends))
             ends[row : row + 1] = [at + half + 8]
             placed.append((at, label, row))
@@ -94,13 +101,13 @@ class Frame:
     def limits(self, limits: Sequence[Limit]) -> Iterator[str]:
         """A dashed line at each of `limits`, under its name."""
         for value, note in distinct(limits):
-            yield svg.line("limit", LEFT, self.up(value), WIDTH - RIGHT, self.up(value))
-            yield svg.text(WIDTH - RIGHT, self.up(value) - 5, note, "end", "note")
+            yield svg.line("limit", LEFT, self.height(value), WIDTH - RIGHT, self.height(value))
+            yield svg.text(WIDTH - RIGHT, self.height(value) - 5, note, "end", "note")
 
     def whisker(self, x: float, point: Point) -> Iterator[str]:
         """From the lowest to the highest repeat of `point`, where they differ."""
         if point.high > point.low:
-            yield svg.whisker(x, self.up(point.low), self.up(point.high))
+            yield svg.whisker(x, self.height(point.low), self.height(point.high))
 
 
 def distinct(limits: Sequence[Limit]) -> list[Limit]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 WIDTH = 900.0  # of a drawing as wide as the page
@@ -49,12 +49,13 @@ def key(kind: str, title: str, dot: bool = False) -> str:
     return f'<li><span class="{shape} {kind}"></span>{escape(title)}</li>'
 
 
-def figure(width: float, height: float, marks: Sequence[str], label: str, keys: Sequence[str] = ()) -> str:
+def figure(width: float, height: float, marks: Iterable[str], label: str, keys: Iterable[str] = ()) -> str:
     """The drawing, `label` for those who cannot see it, and a legend of `keys`; a narrow drawing is not stretched."""
     kind, size = "", ""
     if width < WIDTH:
         kind, size = ' class="narrow"', f' style="width:{width:.0f}px;min-width:0"'
-    legend = f'<ul class="legend">{"".join(keys)}</ul>' if keys else ""
+    listed = "".join(keys)
+    legend = f'<ul class="legend">{listed}</ul>' if listed else ""
     head = f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(label)}"{size}>'
     return f'<figure{kind}><div class="wide">{head}{"".join(marks)}</svg></div>{legend}</figure>'
 

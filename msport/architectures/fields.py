@@ -33,10 +33,11 @@ _LARGEST_OTHER = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class ConfigFields:
-    """The JSON object `data` from the file `where`; `prefix` is the path to a nested object. Every method raises
-    `ConfigError`, which names file and field, for a value of a wrong type or out of range.
+    """The JSON object `data` from the file `where`; `prefix` is the path to a nested object.
 
-    `silent` holds the family's values for absent fields; a field that is null is not absent.
+    `silent` holds the family's values for absent fields; a field that is null is not absent. The methods below return
+    the field `name`, or `default` if it is null or absent. They raise `ConfigError`, which names file and field, for a
+    value of a wrong type or out of range, and for a missing field without a default.
     """
 
     data: Mapping[str, Any]
@@ -49,6 +50,7 @@ class ConfigFields:
         return self.data[name] if name in self.data else self.silent.get(name)
 
     def integer(self, name: str, default: Any = _REQUIRED, *, minimum: int = 1, maximum: int | None = None) -> int:
+        """An integer from `minimum` to `maximum` (None: the limit of the field in `LARGEST`)."""
         value = self._get(name, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
             raise self.error(name, f"must be an integer of at least {minimum}, not {quote(value)}")
@@ -58,9 +60,11 @@ class ConfigFields:
         return value
 
     def optional_integer(self, name: str, *, minimum: int = 1) -> int | None:
+        """As `integer`, but None if the field is null or absent."""
         return None if self.value(name) is None else self.integer(name, minimum=minimum)
 
     def integers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+        """A list of integers."""
         value = self._get(name, list(default))
         if not isinstance(value, list) or any(isinstance(item, bool) or not isinstance(item, int) for item in value):
             raise self.error(name, f"must be a list of integers, not {quote(value)}")
@@ -74,27 +78,32 @@ class ConfigFields:
         return value
 
     def number(self, name: str, default: Any = _REQUIRED, *, above: float = 0.0) -> float:
+        """A finite number greater than `above`."""
         value = self._get(name, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > above or value == float("inf"):
             raise self.error(name, f"must be finite and above {above:g}, not {quote(value)}")
         return float(value)
 
     def optional_number(self, name: str, *, above: float = 0.0) -> float | None:
+        """As `number`, but None if the field is null or absent."""
         return None if self.value(name) is None else self.number(name, above=above)
 
     def boolean(self, name: str, default: Any = _REQUIRED) -> bool:
+        """True or false."""
         value = self._get(name, default)
         if not isinstance(value, bool):
             raise self.error(name, f"must be true or false, not {quote(value)}")
         return value
 
     def text(self, name: str, default: Any = _REQUIRED) -> str:
+        """A string."""
         value = self._get(name, default)
         if not isinstance(value, str):
             raise self.error(name, f"must be a string, not {quote(value)}")
         return value
 
     def nested(self, name: str) -> ConfigFields | None:
+        """The fields of a nested object; None if it is null or absent."""
         value = self.value(name)
         if value is None:
             return None
@@ -103,6 +112,7 @@ class ConfigFields:
         return ConfigFields(value, self.where, f"{self.prefix}{name}.")
 
     def choice(self, name: str, allowed: tuple[str, ...], default: Any = _REQUIRED) -> str:
+        """A string that is one of `allowed`."""
         value = self.text(name, default)
         if value not in allowed:
             raise self.error(name, f"is {quote(value)}; msport implements {', '.join(map(repr, allowed))}")
@@ -127,6 +137,7 @@ class ConfigFields:
         return tuple(value)
 
     def error(self, name: str, problem: str) -> ConfigError:
+        """The error that says `problem` about the field `name`."""
         return ConfigError(f"{self.where}: '{self.prefix}{name}' {problem}")
 
     def _get(self, name: str, default: Any) -> Any:

@@ -1,8 +1,8 @@
-"""Whether a converted model computes what the original computes.
+"""Judges whether a converted model computes the same as the original.
 
-Transformers in float32 is the reference. ``prompts`` chooses inputs that let faults show, ``metrics`` states the pass
-rule, ``weights``, ``layers`` and ``logits`` compare at three depths, ``report`` holds the verdict. Torch is imported by
-``reference`` alone.
+Transformers in float32 is the reference. ``prompts`` chooses inputs that reveal faults, ``reference`` runs PyTorch,
+``port`` runs our side, ``compare`` measures errors at three levels (logits, layers, weights), ``verdict`` decides, and
+``report`` holds the result. Only ``reference`` imports torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is refused before anything runs, and what a run could not have shown."""
+"""Arguments that are refused before anything runs, and notes on faults that a run cannot show."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REFERENCE_DTYPES = (*SIGNIFICAND, "model")
 def check_arguments(
     tolerance: float | None, level: str, rule: str, max_length: int | None, seed: int, reference_dtype: str
 ) -> None:
-    """Raises `UsageError` for an argument that makes no sense."""
+    """Raises `UsageError` for an argument out of range."""
     if level not in LEVELS:
         raise UsageError(f"level {level!r} is none of {', '.join(LEVELS)}")
     if rule not in RULES:
@@ -34,7 +34,7 @@ def check_arguments(
 
 
 def check_no_effect(why: str, **options: Any) -> None:
-    """Raises `UsageError` for options that were given, not None, and would be ignored."""
+    """Raises `UsageError` for options that were given (not None) but would be ignored."""
     given = [name for name, value in options.items() if value is not None]
     if given:
         flags = ", ".join(parameter(name, "--" + name.removesuffix("s").replace("_", "-")) for name in given)
@@ -42,7 +42,9 @@ def check_no_effect(why: str, **options: Any) -> None:
 
 
 def check_same_sizes(folder: Path, source: Source) -> None:
-    """Refuses to compare two different models; how one computes may differ, that is what validation is for."""
+    """Raises `ConfigError` if the two folders hold models of different sizes. Other differences are left to the
+    comparison.
+    """
     ours, theirs = load_config(folder), load_config(source.folder)
     for name in ("architecture", "vocab_size", "hidden_size", "num_hidden_layers"):
         if getattr(ours, name) != getattr(theirs, name):
@@ -53,7 +55,7 @@ def check_same_sizes(folder: Path, source: Source) -> None:
 
 
 def notes_on_config(folder: Path, source: Source) -> tuple[str, ...]:
-    """Each side follows its own config.json: where they differ, the models do."""
+    """A note on the fields in which the two config.json differ, because each side follows its own."""
     ours, theirs = read_config(folder), read_config(source.folder)
     differing = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
     return (f"config.json differs from the reference's in {', '.join(differing)}",) if differing else ()
@@ -62,7 +64,7 @@ def notes_on_config(folder: Path, source: Source) -> tuple[str, ...]:
 def notes_on(
     config: ModelConfig, longest: int, prefill_chunk: int, *, streamed: bool = False, given: bool = False
 ) -> tuple[str, ...]:
-    """What prompts of at most `longest` tokens, `given` by the user or chosen, could not have shown."""
+    """Notes on faults that prompts of at most `longest` tokens cannot show; `given`: the prompts are the user's own."""
     window = max((window for window in config.windows if window), default=0)
     original = config.rope.original_max_position_embeddings
     notes = []

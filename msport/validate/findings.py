@@ -1,4 +1,4 @@
-"""What a validation measured, on what, and what follows from it: data that the renderings read."""
+"""The results of a validation as data, which the views show."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from msport.validate.verdict.rules import Judgement
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What was judged, with what, on what: enough to repeat it.
+    """What was judged, against what, and on which machine: enough to repeat the run.
 
-    `date` is when the run began, in UTC; `checkpoint` the SHA-256 over the tensors' hashes in the manifest. `device`,
-    `dtype` and `operators` are those of our side, whose experts stayed `packed` as MXFP4 or not; the reference computed
-    in `reference_dtype` on a CPU. `streamed`: one layer at a time, on either side.
+    `date` is the beginning of the run, in UTC. `checkpoint` is the SHA-256 over the tensors' hashes in the manifest.
+    `device`, `dtype` and `operators` are those of our side; `packed`: its experts stayed MXFP4. The reference computed
+    in `reference_dtype` on a CPU. `streamed`: both sides ran one layer at a time.
     """
 
     folder: str
@@ -47,19 +47,19 @@ class Setup:
 
 
 def own_versions() -> dict[str, str]:
-    """Versions of what runs on our side, whatever the level."""
+    """Versions of the packages on our side, for every level."""
     return {"msport": __version__, "python": platform.python_version(), "numpy": version("numpy")}
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Everything a verdict rests on.
+    """Everything on which a verdict is based.
 
-    `judgement` says which errors of the logits rounding explains, by the `noise` of the reference; it is None where no
-    logits were compared. `first_departure` is the first station (0: the embedding, i: after i layers) that departs by
-    more than rounding explains; None if none does, or none was compared. `threshold` is the error of an isolated
-    operation from which on it departs. `rounding` says which rounding explains what, `notes` what this run could not
-    have shown. `seconds` is the time each phase took, `peak_bytes` the most that the process held.
+    `judgement` compares the errors of the logits with the `noise` of the reference; None if no logits were compared.
+    `first_departure` is the index of the first station (0: the embedding, i: after i layers) that departs by more than
+    rounding explains; None if none departs or none was compared. An isolated operation departs if its error exceeds
+    `threshold`. `rounding` holds sentences on where values were rounded, `notes` the faults that this run cannot show.
+    `seconds` holds the time of each phase, `peak_bytes` the peak memory of the process.
     """
 
     setup: Setup
@@ -77,7 +77,7 @@ class Findings:
 
     @property
     def passed(self) -> bool:
-        """Whether everything that the level judges passes; a report of nothing does not."""
+        """Whether everything that the level judges passes. An empty report does not pass."""
         if self.judgement is None and not self.weights:
             return False
         if self.setup.level == "layers" and not self._layers_pass():
@@ -100,17 +100,19 @@ class Findings:
 
     @property
     def tokens(self) -> int:
-        """How many tokens were compared."""
+        """Number of compared tokens."""
         return sum(len(result.errors) for result in self.results)
 
     @property
     def not_finite(self) -> int:
-        """How many of them have logits that are not finite."""
+        """Number of tokens whose logits are not finite."""
         return sum(int((~result.errors.finite).sum()) for result in self.results)
 
     @property
     def fault(self) -> OperationError | None:
-        """The operation to blame at `departure`: the first that departs, else one that stands out from other layers."""
+        """The operation to blame at `departure`: the first that departs, else one whose error stands out from other
+        layers.
+        """
         if self.departure is None:
             return None
         found = stands_out(self.layers, self.departure)

@@ -1,7 +1,7 @@
-"""Golden values: what a reference computed, in one file, for machines that have no torch.
+"""Golden values: the results of a reference in one file, for machines without torch.
 
-The file is a packed recording (see ``recording``) whose metadata says how it was made: prompts, seed, versions, the
-checkpoint's source and hash. It holds the reference's noise for every dtype that a device may compute in.
+The file is a packed recording (see ``recording``). Its metadata holds prompts, seed, versions, and the checkpoint's
+source and hash. It also holds the reference's noise for every dtype that a device may compute in.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FORMAT = "msport.reference/2"
 SUFFIX = ".safetensors"
 _KEY = "msport"
 _MAKE = "make them by msport validate --save-reference"
-# What must be the same in a model that is judged by golden values.
+# Fields of the config that must be equal in a model that is judged by golden values.
 _SIZES = ("architecture", "vocab_size", "hidden_size", "num_hidden_layers")
 
 
@@ -33,9 +33,9 @@ _SIZES = ("architecture", "vocab_size", "hidden_size", "num_hidden_layers")
 class Golden:
     """How golden values were made.
 
-    `checkpoint` is the hash of the conversion that they were saved beside, `level` whether single operations are there
-    (``layers``) or only blocks and logits. `dtype` is the reference's, `source_dtype` that of the Hub's weights,
-    `stored` the one that the conversion rounded them to, None where it kept every value.
+    `checkpoint` is the hash of the conversion with which they were saved. `level` is ``layers`` if single operations
+    are included, else only blocks and logits are. `dtype` is the reference's, `source_dtype` that of the Hub's weights,
+    and `stored` the dtype to which the conversion rounded them, or None if it kept every value.
     """
 
     source: str
@@ -61,7 +61,7 @@ def sizes_of(config: ModelConfig) -> dict[str, Any]:
 
 
 def check_new(path: Path) -> None:
-    """Raises `OutputError` for a name that cannot take golden values, before anything has run for minutes."""
+    """Raises `OutputError` if golden values cannot be written to `path`, before a long run begins."""
     if path.suffix != SUFFIX:
         raise OutputError(f"{path}: golden values go into a {SUFFIX} file; name it so")
     if path.exists():
@@ -71,7 +71,7 @@ def check_new(path: Path) -> None:
 
 
 def save_golden(recording: Recording, path: Path, golden: Golden) -> None:
-    """Writes the whole of `recording` to the new file `path`, which appears when it is complete."""
+    """Writes all of `recording` to the new file `path`, which appears when it is complete."""
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)
     document = {**asdict(golden), "format": FORMAT}
@@ -83,9 +83,10 @@ def save_golden(recording: Recording, path: Path, golden: Golden) -> None:
 
 
 def read_golden(path: Path, config: ModelConfig) -> Golden:
-    """How the values in `path` were made.
+    """The description of the golden values in `path`.
 
-    Raises `CheckpointError` if it holds no golden values or lacks some, and `ConfigError` if they are another model's.
+    Raises `CheckpointError` if the file holds no golden values or is incomplete, and `ConfigError` if they belong to
+    another model.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; {_MAKE} FILE, or copy it here")

@@ -1,7 +1,7 @@
-"""One verdict by logits, with or without layers: the reference's values first, then ours beside them.
+"""A verdict by logits, with or without layers: first the reference runs, then our side is compared with it.
 
-The two sides never alternate: their thread pools would fight for the cores, and both sets of weights would stand in
-memory at once.
+The two sides never alternate: their thread pools would compete for the cores, and both sets of weights would be in
+memory.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ from msport.validate.verdict.tolerance import (
 
 @dataclass
 class Judge:
-    """What a verdict needs beside a reference.
+    """Everything that a verdict needs except the reference.
 
-    `tolerance` None is chosen by the dtypes and the noise, `stream` None by the memory; `rule` is one of `RULES`;
-    `given`: prompts are not the default ones.
+    If `tolerance` is None, the dtypes and the noise decide; if `stream` is None, the memory decides. `rule` is one of
+    `RULES`. `given`: the prompts are not the default ones.
     """
 
     setup: Setup
@@ -65,7 +65,7 @@ class Judge:
     given: bool
 
     def by_source(self, source: Source, prompts: tuple[Prompt, ...], reference_dtype: str, save: Path | None) -> Report:
-        """Runs the reference first; its values go to `save` too."""
+        """Runs the reference first; its values are also saved to `save`, if given."""
         if self.stream is None:  # the reference decodes what we may keep packed
             self.stream = too_large(weight_nbytes(load_config(self.ours.folder), "float32"))
         check_reachable(self.tolerance, self.ours.dtype, reference_dtype)
@@ -84,7 +84,7 @@ class Judge:
         return self._with_weights(report, source)
 
     def by_golden(self, path: Path, golden: Golden) -> Report:
-        """Compares with values that a reference computed elsewhere."""
+        """Compares with golden values, which a reference computed elsewhere."""
         if self.stream is None:
             self.stream = too_large(weight_nbytes(self.ours.config, self.ours.dtype))
         check_reachable(self.tolerance, self.ours.dtype, golden.dtype)
@@ -102,7 +102,7 @@ class Judge:
     def _plan(
         self, prompts: Sequence[Prompt], reference_dtype: str, stored: str | None, *, every_dtype: bool
     ) -> NoisePlan | None:
-        """What is to be measured of the reference's noise; golden values are for a device that may take any dtype."""
+        """The plan of the noise to measure. Golden values need the noise of every dtype."""
         if self.rule != "rounding" and not every_dtype:
             return None
         return NoisePlan(
@@ -121,7 +121,7 @@ class Judge:
         tolerance = self.tolerance
         if tolerance is None:
             tolerance = default_tolerance(self.ours.dtype, reference_dtype)
-            if own is not None:  # no tolerance that nobody asked for is below what rounding does
+            if own is not None:  # a default tolerance is never below rounding
                 tolerance = max(tolerance, LARGEST_FACTOR * float(own.of("relative_l2").max(initial=0.0)))
         threshold = rounding(self.ours.dtype, reference_dtype, stored or reference_dtype)
         noise_of_rule = own if self.rule == "rounding" else None
@@ -204,17 +204,17 @@ class Judge:
         )
 
     def _thresholds(self, request: Request) -> tuple[float, ...]:
-        """How far each station's residual stream may drift."""
+        """The largest drift that each station's residual stream may have."""
         constant = min(request.threshold, request.tolerance)
         if request.noise is None:
             return (constant,)
         return tuple(min(constant, LARGEST_FACTOR * max(drift, unit(self.ours.dtype))) for drift in request.noise.drift)
 
     def _with_weights(self, report: Report, source: Source) -> Report:
-        """`report` with the weights held against their source.
+        """`report` with the comparison of weights.
 
-        All of them, because a verdict by the logits of some prompts sees few rows of an embedding; by the rule of the
-        tolerance those of the layer that departs: they or the computation are at fault.
+        Compares all weights, because the logits of some prompts use few rows of an embedding. With the rule
+        ``tolerance`` only those of the layer that departs, to tell wrong weights from a wrong computation.
         """
         departure = report.departure
         if self.rule == "rounding":
@@ -225,7 +225,7 @@ class Judge:
             prefixes = tensors_of(departure.name)
         try:
             weights = self._compare_weights(source.folder, prefixes)
-        except MsportError as error:  # the verdict of a long run stands without them
+        except MsportError as error:  # the verdict of a long run is still valid without them
             return replace(report, notes=(*report.notes, f"the weights were not compared: {error}"))
         return replace(report, weights=weights, peak_bytes=peak_memory())
 
@@ -259,5 +259,5 @@ class Judge:
 
 
 def _of_reference(versions: dict[str, str]) -> dict[str, str]:
-    """The versions that the reference's values depend on; the others of a golden file are another machine's."""
+    """The versions on which the reference's values depend; other versions in a golden file are of another machine."""
     return {name: versions[name] for name in ("torch", "transformers")}

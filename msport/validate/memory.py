@@ -12,29 +12,29 @@ from msport.sizing.free import available_memory
 from msport.validate.verdict.tolerance import holds
 
 _ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
-# What may lose digits when it is stored in another dtype.
+# Dtypes whose values may be rounded when stored in another dtype.
 _ROUNDED = (FLOAT32, FLOAT16, BFLOAT16, FLOAT8_E4M3FN)
-# Beside the weights: caches, activations, the graph compiler.
+# Memory besides the weights: caches, activations, the graph compiler.
 _SLACK_BYTES = 2 * 10**9
 
 
 def weight_nbytes(config: ModelConfig, dtype: str) -> int:
-    """Bytes of all weights of `config` in `dtype`; experts that stay packed take what they take."""
+    """Bytes of all weights of `config` in `dtype`; packed experts count with their packed size."""
     weights = ARCHITECTURES[config.architecture].weights(config)
     return sum(prod(weight.shape) * (1 if weight.packed else _ITEMSIZE[dtype]) for weight in weights)
 
 
 def too_large(nbytes: int, available: int | None = None) -> bool:
-    """Whether so many bytes of weights would not fit in `available` bytes (None: what is free now).
+    """Whether `nbytes` bytes of weights do not fit in `available` bytes (None: what is free now).
 
-    The two sides stand in memory one after the other: `nbytes` are the larger one's.
+    The two sides are in memory one after the other, so `nbytes` is that of the larger one.
     """
     available = available_memory() if available is None else available
     return nbytes + _SLACK_BYTES > available
 
 
 def weight_dtype(folder: Path) -> str:
-    """The dtype of most of the weights in `folder` that are floating, bfloat16 where there is none."""
+    """The floating-point dtype of most weights in `folder`; bfloat16 if there is none."""
     elements: dict[str, int] = {}
     with open_checkpoint(folder) as checkpoint:
         for tensor in checkpoint.tensors.values():
@@ -44,9 +44,9 @@ def weight_dtype(folder: Path) -> str:
 
 
 def narrowed_to(source: Path, manifest: Manifest) -> str | None:
-    """The dtype that the conversion of `source` rounded weights to, None where it kept every value.
+    """The dtype to which the conversion of `source` rounded weights; None if it kept every value.
 
-    MXFP4 is none of the floating dtypes here: bfloat16 holds its values exactly.
+    MXFP4 does not count as a floating-point dtype here, because bfloat16 holds its values exactly.
     """
     stored = {record.dtype.name for record in manifest.tensors.values()}
     with open_checkpoint(source) as checkpoint:

@@ -1,7 +1,7 @@
 """The operations of a decoder layer that both sides record, in the order in which they run.
 
-Cells carry the names of Transformers' modules, so one table finds an operation on either side. Two halves make a layer:
-attention reads the layer's input, the feed-forward reads `ATTENDED`, the residual stream between them.
+Cells have the names of Transformers' modules, so one table finds an operation on both sides. A layer has two halves:
+attention reads the layer's input, and the feed-forward reads `ATTENDED`, the residual stream between them.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 ROTARY = "rotary_emb"  # the keys after RoPE
-ATTENTION = "attention"  # what enters o_proj: scores, mask, sinks, softmax, values
+ATTENTION = "attention"  # the input of o_proj: scores, mask, sinks, softmax, values
 ATTENDED = "attention residual"
 MLP_NORM = "mlp norm"
 ROUTER = "router"  # its logits
 SHARES = "routing shares"
 CHOSEN = "chosen experts"
 O_PROJ, DOWN_PROJ = "o_proj", "down_proj"
-ACTIVATION = "activation"  # what enters down_proj
+ACTIVATION = "activation"  # the input of down_proj
 EXPERTS = "experts"
 OUTPUT = "layer output"
 
@@ -48,14 +48,14 @@ MLP_HALF = (
 )
 OPERATIONS = ATTENTION_HALF + MLP_HALF
 
-# Beside the layers: the embedding, the final norm, and what the head makes of it.
+# Outside the layers: the embedding, the final norm, and the head.
 EMBEDDING, FINAL_NORM, HEAD = "embed_tokens", "norm", "lm_head"
 
 
 def find_modules(layer: Any) -> dict[str, Any]:
-    """The modules of `layer`, a torch module or a MindSpore cell, by the operation whose output is theirs.
+    """The modules of `layer` (a torch module or a MindSpore cell), keyed by the operation that they compute.
 
-    `EXPERTS` is the whole mixture where there is one; a dense feed-forward has `gate_proj`, `up_proj` and `down_proj`.
+    `EXPERTS` is the whole mixture of experts; a dense feed-forward has `gate_proj`, `up_proj` and `down_proj` instead.
     """
     attention, block = layer.self_attn, feed_forward(layer)
     sandwich = getattr(layer, "pre_feedforward_layernorm", None)
@@ -77,13 +77,13 @@ def find_modules(layer: Any) -> dict[str, Any]:
 
 
 def feed_forward(layer: Any) -> Any:
-    """The second half of a layer, under either of its names."""
+    """The second half of a layer, which has two possible names."""
     block = getattr(layer, "mlp", None)
     return layer.block_sparse_moe if block is None else block
 
 
 def find_router(block: Any) -> Any:
-    """The layer that gives experts their logits, or None in a dense feed-forward."""
+    """The linear layer of the router, or None in a dense feed-forward."""
     if getattr(block, "experts", None) is None:
         return None
     router = getattr(block, "router", None)
@@ -91,6 +91,8 @@ def find_router(block: Any) -> Any:
 
 
 def tensors_of(station: str) -> tuple[str, ...]:
-    """How the names of the weights of a layer, the embedding or the head begin; a tied head has the embedding's."""
+    """The prefixes of the names of the weights of a layer, the embedding or the head; a tied head has the
+    embedding's.
+    """
     beside = {EMBEDDING: ("model.embed_tokens.",), HEAD: ("model.norm.", "lm_head.", "model.embed_tokens.")}
     return beside.get(station, (f"model.{station}.",))

@@ -1,4 +1,6 @@
-"""Prompts that let faults show: longer than every window and than the prefill chunk, repetitive, special, real text."""
+"""Prompts that reveal faults: longer than every window and the prefill chunk, repetitive, with special tokens, real
+text.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,10 @@ from msport.architectures.stated_ids import read_special_ids
 from msport.errors import UsageError, parameter
 from msport.msmodels.tokenizer import Tokenizer, encode, load_tokenizer
 
-# Past a chunk of 128 and, in the longest default prompt, from before the ring of a window wraps until after it.
+# More than a chunk of 128 and, in the longest default prompt, from before to after a window's ring buffer wraps.
 DECODED = 162
 SPECIAL_LENGTH = 32
-_PAST = 17  # no multiple of any chunk, so that the last chunk is a partial one
+_PAST = 17  # not a multiple of any chunk, so that the last chunk is partial
 
 TEXTS = {
     "english": "The port of a model is finished when its logits agree with those of the original, token by token, and"
@@ -32,9 +34,9 @@ TEXTS = {
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Token ids under a name; the last `decoded` of them are also run one at a time, as generation would.
+    """Token ids with a name. The last `decoded` of them also run one at a time, as in generation.
 
-    `text` is what the user wrote; None for default prompts and for those that were given as ids.
+    `text` is what the user wrote; None for default prompts and prompts given as ids.
     """
 
     name: str
@@ -73,11 +75,11 @@ def default_prompts(
     max_length: int | None = None,
     seed: int = 0,
 ) -> tuple[Prompt, ...]:
-    """The prompts that a model is judged by, the same for the same arguments.
+    """The default prompts; equal for equal arguments.
 
-    The longest is `max_length` tokens if that is given; otherwise it just passes the largest window and two chunks. No
-    prompt is longer than the model's own `max_position_embeddings`. `special_ids` appear in the prompt made for them
-    and, by way of the tokenizer, in text; never among random tokens.
+    The longest has `max_length` tokens if given; otherwise slightly more than the largest window and two chunks. No
+    prompt is longer than the model's `max_position_embeddings`. `special_ids` appear only in the prompt made for them
+    and, through the tokenizer, in text; never among random tokens.
     """
     longest = min(max_length or default_length(config, prefill_chunk), config.max_position_embeddings)
     generator = np.random.default_rng(seed)
@@ -97,14 +99,14 @@ def default_prompts(
 
 
 def default_length(config: ModelConfig, prefill_chunk: int) -> int:
-    """How many tokens take a prompt past the largest window and through two full chunks and a partial one."""
+    """The number of tokens beyond the largest window plus two full chunks and a partial one."""
     return max((window for window in config.windows if window), default=0) + 2 * prefill_chunk + _PAST
 
 
 def given_prompts(
     prompts: Sequence[str | Sequence[int]], config: ModelConfig, tokenizer: Tokenizer | None, max_length: int | None
 ) -> tuple[Prompt, ...]:
-    """Prompts of the user's own, text or token ids; raises `UsageError` for one that cannot be run."""
+    """The user's own prompts, as text or token ids. Raises `UsageError` for one that cannot run."""
     if len(prompts) == 0:
         raise UsageError(
             "there are no prompts to validate with; give at least one, or none at all for the default ones"
@@ -142,7 +144,7 @@ def _given_prompt(
 def _ordinary_ids(
     config: ModelConfig, tokenizer: Tokenizer | None, special: Sequence[int]
 ) -> npt.NDArray[np.integer[Any]]:
-    # Embeddings are often padded beyond the tokenizer's vocabulary with rows that were never trained.
+    # Embeddings often have untrained padding rows beyond the tokenizer's vocabulary.
     known = config.vocab_size if tokenizer is None else min(config.vocab_size, tokenizer.vocab_size)
     ordinary = np.setdiff1d(np.arange(known), special)
     return ordinary if ordinary.size else np.arange(config.vocab_size)
@@ -151,7 +153,9 @@ def _ordinary_ids(
 def _mixed(
     generator: np.random.Generator, ordinary: npt.NDArray[np.integer[Any]], special: Sequence[int]
 ) -> npt.NDArray[np.integer[Any]]:
-    """Special and ordinary tokens in turn, special first: each special token has context before and after it."""
+    """Special and ordinary tokens in turn, special first, so that each special token has context before and after
+    it.
+    """
     mixed = generator.choice(ordinary, SPECIAL_LENGTH)
     mixed[::2] = generator.choice(special, SPECIAL_LENGTH // 2)
     return mixed

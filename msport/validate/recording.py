@@ -1,11 +1,11 @@
-"""What the reference computed for every prompt, kept on disk.
+"""The results of the reference for every prompt, kept on disk.
 
-Logits are too large to stand in memory, and the two sides never run at the same time. A recording is a folder of
-safetensors files, one for all logits and one a layer, or the same packed into one file, which keeps its golden values
-for machines without torch. Tensors, float32 unless stated, for prompt number I: ``logits.I`` ``[tokens, vocab]``,
-``embed_tokens.I`` and ``norm.I`` ``[tokens, hidden]``, ``layers.L.OPERATION.I`` ``[tokens, features]``
-(``chosen experts``: int32). The noise (see ``noise``) is ``noise.DTYPE.I`` ``[measured tokens, fields]``,
-``noise.DTYPE.drift`` and ``noise.DTYPE.router``, ``[stations, 1]`` and ``[layers, 1]``.
+Logits are too large for memory, and the two sides never run at the same time. A recording is a folder of safetensors
+files, one for all logits and one per layer, or the same packed into one file of golden values for machines without
+torch. Tensors, float32 unless stated, for prompt number I: ``logits.I`` ``[tokens, vocab]``, ``embed_tokens.I`` and
+``norm.I`` ``[tokens, hidden]``, ``layers.L.OPERATION.I`` ``[tokens, features]`` (``chosen experts``: int32). The noise
+(see ``noise``) is ``noise.DTYPE.I`` ``[measured tokens, fields]``, ``noise.DTYPE.drift`` and ``noise.DTYPE.router``,
+``[stations, 1]`` and ``[layers, 1]``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _COPY_BYTES = 1 << 24
 class RecordingWriter:
     """Writes a recording into the empty `folder`; a context manager, as `ShardWriter`.
 
-    Raises `OutputError` where the disk has no room for the logits.
+    Raises `OutputError` if the disk has no room for the logits.
     """
 
     def __init__(self, folder: Path, prompts: Sequence[Prompt], vocab_size: int) -> None:
@@ -53,7 +53,7 @@ class RecordingWriter:
         self._logits.write(logits_name(number), start * logits[0].nbytes, np.ascontiguousarray(logits))
 
     def add(self, part: str, tensors: Mapping[str, Array]) -> None:
-        """Stores `tensors` in a file of their own, named after `part`."""
+        """Stores `tensors` in a separate file, named after `part`."""
         layout = safetensors.plan_layout((name, _dtype(array), array.shape) for name, array in tensors.items())
         path = self._folder / f"{part}.safetensors"
         with _reporting_a_full_disk(self._folder, layout.file_size), ShardWriter(path, layout) as writer:
@@ -96,12 +96,12 @@ class Recording:
         return self.read(f"{EMBEDDING}.{number}" if layer == 0 else layer_name(layer - 1, OUTPUT, number))
 
     def operations(self, layer: int, number: int = 0) -> list[str]:
-        """The operations of `layer` that were recorded for prompt `number`."""
+        """The recorded operations of `layer` for prompt `number`."""
         prefix, suffix = f"layers.{layer}.", f".{number}"
         return [n[len(prefix) : -len(suffix)] for n in self._homes if n.startswith(prefix) and n.endswith(suffix)]
 
     def has_operation(self, operation: str) -> bool:
-        """Whether some layer has it."""
+        """Whether any layer has this operation."""
         return any(f".{operation}." in name for name in self._homes)
 
     def __enter__(self) -> Recording:
@@ -131,12 +131,12 @@ def logits_name(number: int) -> str:
 
 
 def layer_name(layer: int, operation: str, number: int) -> str:
-    """The name of what `operation` of `layer` gave for prompt `number`."""
+    """The tensor name of the output of `operation` of `layer` for prompt `number`."""
     return f"layers.{layer}.{operation}.{number}"
 
 
 def noise_name(dtype: str) -> str:
-    """How the names of the noise of our computing in `dtype` begin."""
+    """The prefix of the tensor names of the noise in `dtype`."""
     return f"noise.{dtype}"
 
 
@@ -149,7 +149,7 @@ def noise_tensors(noise: Noise) -> dict[str, Array]:
 
 
 def read_noise(recording: Recording, dtype: str, prompts: int) -> Noise:
-    """The noise of our computing in `dtype` for so many prompts."""
+    """The noise in `dtype` for `prompts` prompts."""
     name = noise_name(dtype)
     drift, router = (tuple(recording.read(f"{name}.{part}")[:, 0].tolist()) for part in ("drift", "router"))
     tokens = tuple(recording.read(f"{name}.{number}").astype(np.float64) for number in range(prompts))

@@ -1,4 +1,4 @@
-"""The outcome of a validation, which can print itself."""
+"""The report of a validation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from msport.validate.views.text import render_text
 
 @dataclass(frozen=True, slots=True)
 class Report(Findings):
-    """What `validate_model` gives: the findings, in words and as JSON."""
+    """The result of `validate_model`: the findings, as text (``str``) and as JSON."""
 
     def to_json(self) -> str:
-        """The report as one JSON document, which ``docs/schemas/validate.schema.json`` describes."""
+        """The report as one JSON document; ``docs/schemas/validate.schema.json`` describes it."""
         return to_json(document_of(self))
 
     def __str__(self) -> str:

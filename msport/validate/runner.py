@@ -1,4 +1,4 @@
-"""Judging a converted checkpoint: what is asked for is checked before anything long begins."""
+"""Judges a converted checkpoint. All arguments are checked before anything long begins."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ def validate_model(
 ) -> Report:
     """Judges the converted checkpoint in `folder` against `reference`.
 
-    `reference` is a folder, a Hub id, or a file of golden values that `save_reference` made, which needs no torch; None
-    is what `folder` was converted from. ``logits`` compares the logits of every token of every prompt, ``layers`` every
-    operation of every layer too, and ``weights`` every tensor with its source, without running anything. `tol` is the
-    relative L2 error that a token may have, None what the mantissa of the dtypes allows. The rule ``rounding`` asks
-    also that rounding explains the error, and that every weight is what its source makes it; ``tolerance`` asks for
-    `tol` alone. `dtype` is the one we compute in, `reference_dtype` the reference's (``model``: the one its weights
-    have). With `stream` both sides run one layer at a time, None: where the model would not fit in memory. `prompts`
-    are texts or token ids instead of the default ones; `max_length` is the length of the longest default prompt.
+    `reference` is a folder, a Hub id, or a file of golden values made by `save_reference`, which needs no torch; None:
+    the source of `folder`. Level ``logits`` compares the logits of every token of every prompt, ``layers`` also every
+    operation of every layer, and ``weights`` only every tensor with its source, without running the model. `tol` is the
+    largest relative L2 error of a token; None: a default by the dtypes. The rule ``rounding`` also demands that
+    rounding explains the errors and that every weight matches its source; ``tolerance`` checks only `tol`. `dtype` is
+    our dtype of computation, `reference_dtype` the reference's (``model``: that of its weights). With `stream` both
+    sides run one layer at a time; None: if the model does not fit in memory. `prompts` are texts or token ids instead
+    of the default ones; `max_length` is the number of tokens of the longest default prompt.
 
-    Raises `MissingDependencyError` without torch and Transformers, and other subclasses of `MsportError` where the
-    model cannot be judged.
+    Raises `MissingDependencyError` without torch and Transformers, and other subclasses of `MsportError` if the model
+    cannot be judged.
     """
     check_arguments(tol, level, rule, max_length, seed, reference_dtype)
     folder, phases, began = Path(folder), Phases(progress), utc_now()
@@ -109,7 +109,7 @@ def validate_model(
 
 
 def find_reference(manifest: Manifest, reference: str | Path | None) -> Source:
-    """The checkpoint to compare with: `reference`, else the source that the manifest remembers."""
+    """The checkpoint to compare with: `reference`, else the source in the manifest."""
     if reference is not None:
         return resolve(reference)
     remembered = Path(manifest.source)

@@ -1,4 +1,4 @@
-"""Our side of a verdict: the model loaded whole, or one layer at a time."""
+"""Runs and judges our side: the model loaded whole, or one layer at a time."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ PREFILL_CHUNK = 128
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What our side is to be judged by: the prompts, the noise (None: by the tolerance alone) and the tolerance.
+    """What to judge our side by: the prompts, the noise (None: only the tolerance) and the tolerance.
 
-    `threshold` is the error of an isolated operation from which on it departs.
+    An isolated operation departs if its error exceeds `threshold`.
     """
 
     prompts: tuple[Prompt, ...]
@@ -46,13 +46,13 @@ class Request:
 
     @property
     def router_error(self) -> tuple[float, ...]:
-        """The error of a router's logits that rounding explains, of each layer."""
+        """For each layer, the error of the router's logits that rounding explains."""
         return () if self.noise is None else tuple(LARGEST_FACTOR * error for error in self.noise.router)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was measured on our side, on what, and the judgement of its logits."""
+    """The measurements of our side and the judgement of its logits."""
 
     results: tuple[PromptResult, ...]
     judgement: Judgement
@@ -62,7 +62,7 @@ class Outcome:
 
 
 def judge_loaded(ours: Ours, recording: Recording, request: Request, phases: Phases) -> Outcome:
-    """The model as a user runs it; its layers are compared if asked for, or where it fails."""
+    """Runs the model as a user does; compares its layers if requested or if it fails."""
     from msport.msmodels.loading import load_model
     from msport.validate.port.blocks import InMemory
 
@@ -90,7 +90,7 @@ def judge_loaded(ours: Ours, recording: Recording, request: Request, phases: Pha
 
 
 def judge_streamed(ours: Ours, recording: Recording, request: Request, phases: Phases) -> Outcome:
-    """The model's layers one at a time, each prompt's prefill and decode beside what isolates a fault."""
+    """Runs the model one layer at a time: prefill and decode of each prompt, and the isolated blocks."""
     from msport.validate.port.streamed import Streamed
 
     prompts = request.prompts
@@ -124,13 +124,17 @@ def judge_streamed(ours: Ours, recording: Recording, request: Request, phases: P
 def _judge_excusing(
     request: Request, results: Sequence[PromptResult], comparison: LayerComparison, layers: Sequence[LayerError]
 ) -> Judgement:
-    """Judges `results`; near ties of experts excuse what they explain, unless an operation departs alone."""
+    """Judges `results`. Near ties of experts excuse the tokens that they explain, unless an isolated operation
+    departs.
+    """
     departs = any(error.first_operation for error in layers)
     return request.judge(results, None if departs else comparison.undecided)
 
 
 class _Decoding:
-    """The last tokens of prompts, run one at a time in every layer as generation does, over a cache of the others."""
+    """Runs the last tokens of prompts one at a time through every layer, as in generation, with a cache of the
+    others.
+    """
 
     def __init__(self, comparison: LayerComparison, prompts: Numbered) -> None:
         self._comparison = comparison
@@ -164,16 +168,16 @@ def _compare_layers(
 
 
 def _logit_errors(results: Sequence[PromptResult], chosen: Numbered) -> list[Array]:
-    """Of each of the `chosen` prompts, the relative L2 errors of its prefill."""
+    """The relative L2 errors of the prefill of each of the `chosen` prompts."""
     by_prompt = {result.prompt: result.errors.relative_l2 for result in results if result.path == "prefill"}
     return [np.asarray(by_prompt[prompt]) for _, prompt in chosen]
 
 
 def _to_locate(results: Sequence[PromptResult], judgement: Judgement, request: Request, mixture: bool) -> Numbered:
-    """The prompts whose layers are compared: all if layers are to be judged, none if the logits pass.
+    """The prompts whose layers are compared: all for level ``layers``, none if the logits pass.
 
-    Otherwise the worst one, to locate the fault; of a mixture all prompts, because a near tie of experts may explain
-    what fails.
+    Otherwise the worst one, to locate the fault; for a mixture of experts all prompts, because a near tie may explain
+    the failure.
     """
     numbered = list(enumerate(request.prompts))
     if request.level == "layers":

@@ -215,7 +215,7 @@ def test_an_unknown_level_is_a_usage_error(converted: Path) -> None:
 
 def test_weights_are_compared_for_real(converted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(converted, "--level", "weights") == 0
-    assert "each what its source makes it" in capsys.readouterr().out
+    assert "all match their source" in capsys.readouterr().out
 
 
 def test_a_source_that_is_gone_exits_2(converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""In what way an operation's values depart from the reference's, in words that point at the cause."""
+"""Describes how an operation's values differ from the reference's, in words that point at the cause."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from msport.checkpoint.dtypes import Array
 from msport.validate.compare.metrics import Floats, relative_l2
 
-# How well one of the simple explanations must fit, as a share of the departure.
+# The largest error of a simple explanation, as a share of the departure.
 _FIT = 0.05
 _NEARLY_ALL = 0.98
-# Said of a departure that is no fault of ours.
+# Describes a departure that is not our fault.
 NOT_FINITE_THERE = "not finite in the reference itself"
-# How well lengths agree after a rotation, in any dtype; vectors of many features that differ otherwise agree less.
+# Relative error of lengths after a rotation, in any dtype; vectors that differ in other ways have larger errors.
 _LENGTH = 1e-4
 
 
@@ -26,10 +26,10 @@ def describe_departure(
     start: int = 0,
     others: Mapping[str, Array] | None = None,
 ) -> str:
-    """What is wrong with `ours`, ``[tokens, features]`` as `reference`; empty if no error is above `threshold`.
+    """What is wrong with `ours`; it and `reference` are ``[tokens, features]``. Empty if no error is above `threshold`.
 
-    `errors` are the relative L2 errors of the tokens, the first of which has position `start`. `others` are what the
-    reference's other operations gave.
+    `errors` are the relative L2 errors of the tokens, the first of which has position `start`. `others` holds the
+    results of the reference's other operations by name.
     """
     wrong = ~(errors <= threshold)
     if not wrong.any():
@@ -74,7 +74,7 @@ def _what(reference: Array, ours: Array, wrong: Array, threshold: float, others:
 
 
 def _of_scales(theirs: Floats, mine: Floats, size: float) -> str:
-    """A norm with another epsilon, or shares that were normalised otherwise, multiply each token by its own number."""
+    """A different factor for each token: a norm with another epsilon, or another normalisation of routing weights."""
     scales = (mine * theirs).sum(axis=-1) / np.maximum((theirs * theirs).sum(axis=-1), 1e-300)
     if np.linalg.norm(mine - scales[:, None] * theirs) > _FIT * size:
         return ""
@@ -87,7 +87,7 @@ def _of_order(theirs: Floats, mine: Floats, threshold: float) -> str:
     ranked, reference = np.argsort(weights @ mine), np.argsort(weights @ theirs)
     distance = np.linalg.norm(mine[:, ranked] - theirs[:, reference], axis=0)
     alike = distance <= threshold * np.linalg.norm(theirs) / np.sqrt(theirs.shape[1])
-    if alike.mean() < _NEARLY_ALL:  # numbers that nearly tie may have been ranked otherwise
+    if alike.mean() < _NEARLY_ALL:  # almost equal numbers may have been ranked in another order
         return ""
     order = np.empty_like(ranked)
     order[ranked] = reference  # column i of ours is column order[i] of theirs
@@ -96,6 +96,6 @@ def _of_order(theirs: Floats, mine: Floats, threshold: float) -> str:
 
 
 def _of_lengths(theirs: Floats, mine: Floats) -> str:
-    """Another angle, as of RoPE, turns a vector and leaves its length."""
+    """A different angle of RoPE turns a vector but keeps its length."""
     lengths, others = np.linalg.norm(theirs, axis=-1), np.linalg.norm(mine, axis=-1)
     return "turned, of the same length as the reference" if np.allclose(others, lengths, rtol=_LENGTH, atol=0) else ""

@@ -1,8 +1,8 @@
-"""Where two sides part: every block on its own, fed with the reference's input, and along our own trajectory.
+"""Compares layers: every block isolated, with the reference's input, and along our own trajectory.
 
-Isolated, a block's error is its own and carries nothing over: attention reads the reference's residual stream, and the
-feed-forward the reference's stream after attention. The first operation that departs is where the fault is. Along our
-own trajectory errors carry on, as in the model that a user runs.
+In an isolated block no earlier error carries over: attention gets the reference's residual stream, and the feed-forward
+gets the reference's stream after attention. The fault is in the first operation that departs. Along our own trajectory
+errors carry over, as in the model that a user runs.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ if TYPE_CHECKING:
 
 
 _STANDS_OUT = 5.0
-# Where an operation departs, one before it is to blame whose error is above this fraction of the threshold: a small
-# error of a norm grows in attention.
+# If an operation departs, the fault is in the first operation before it with an error above this fraction of the
+# threshold: a small error of a norm grows in attention.
 _EARLIER = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class OperationError:
-    """Relative L2 error of one operation of an isolated block, over all tokens; `prompt`, `position` of the largest.
+    """Relative L2 error of one operation of an isolated block, over all tokens; the largest is at `prompt`, `position`.
 
-    `how` describes the departure in words; it is empty where the error is within rounding.
+    `how` describes the departure in words; it is empty if the error is within rounding.
     """
 
     name: str
@@ -65,10 +65,10 @@ class OperationError:
 
 @dataclass(frozen=True, slots=True)
 class LayerError:
-    """One station of the residual stream, `name`: 0 is the embedding, i the i-th layer, and the last one the head.
+    """The errors at one station of the residual stream, `name`: the embedding, a layer, or the head.
 
-    `largest` and `mean` are of the relative L2 error of our own trajectory after it (of the logits, for the head),
-    `prompt` and `position` those of the largest. `operations` are those of the isolated block, in order.
+    `largest` and `mean` are relative L2 errors of our own trajectory after it (of the logits, for the head); the
+    largest is at `prompt`, `position`. `operations` are those of the isolated block, in order.
     """
 
     layer: int
@@ -87,12 +87,12 @@ class LayerError:
 
     @property
     def attention(self) -> float | None:
-        """The error of the isolated attention, of its output where that was recorded."""
+        """The error of the isolated attention; of its output, if that was recorded."""
         return self._of(O_PROJ, ATTENDED)
 
     @property
     def feed_forward(self) -> float | None:
-        """The error of the isolated feed-forward; of the head, at the last station."""
+        """The error of the isolated feed-forward; at the last station, of the head."""
         return self._of(EXPERTS, DOWN_PROJ, OUTPUT, HEAD)
 
     def _of(self, *names: str) -> float | None:
@@ -105,12 +105,12 @@ AfterLayer = Callable[["LayerRunner"], None]
 
 
 class LayerComparison:
-    """Compares `blocks` with a recording of `prompts`, which are given with their numbers in it.
+    """Compares `blocks` with a recording of `prompts`, which are keyed by their numbers in it.
 
-    `threshold` is the error of an operation from which on it departs. `trajectory` holds our own residual stream of
-    each prompt after the layer that has just run, `entering` before it. `undecided` marks the tokens of each prompt
-    whose experts nearly tied in a layer that has run; `router_error` is the error of the router's logits that rounding
-    explains, of each layer.
+    An operation departs if its error exceeds `threshold`. `trajectory` holds our own residual stream of each prompt
+    after the layer that has just run, `entering` the stream before it. `undecided` marks the tokens of each prompt with
+    near ties of experts in the layers so far. `router_error` is, for each layer, the error of the router's logits that
+    rounding explains.
     """
 
     def __init__(
@@ -131,7 +131,9 @@ class LayerComparison:
         self.undecided: dict[int, Bools] = {}
 
     def run(self, layers: int, after_layer: AfterLayer = lambda runner: None) -> Iterator[LayerError]:
-        """The error of the embedding and of each of `layers` layers; `after_layer` is told which layer has run."""
+        """The error of the embedding and of each of `layers` layers. `after_layer` is called with the index of each
+        finished layer.
+        """
         yield self._embedding()
         for index in range(layers):
             with self._blocks.layer(index, self._features(index)) as runner:
@@ -142,7 +144,7 @@ class LayerComparison:
     def head(self, layers: int, head: HeadRunner, drift: list[Floats]) -> LayerError:
         """The error of the final norm and the `head`, fed with the reference's residual stream.
 
-        `drift` are the relative L2 errors of our own logits, of each prompt.
+        `drift` holds the relative L2 errors of our own logits of each prompt.
         """
         isolated: dict[str, list[Floats]] = {FINAL_NORM: [], HEAD: []}
         how = {FINAL_NORM: "", HEAD: ""}
@@ -258,9 +260,10 @@ class LayerComparison:
 
 
 def first_departure(layers: Sequence[LayerError], thresholds: Sequence[float]) -> int | None:
-    """The first station with an operation that departs; else the first that drifts beyond its threshold.
+    """The index of the first station with an operation that departs; else of the first one whose drift exceeds its
+    threshold; else None.
 
-    `thresholds` are those of the stations, the embedding first; the last one holds for all that follow.
+    `thresholds` are those of the stations, the embedding first; the last one is used for all later stations.
     """
     departing = next((error.layer for error in layers if error.first_operation), None)
     if departing is not None:
@@ -270,9 +273,9 @@ def first_departure(layers: Sequence[LayerError], thresholds: Sequence[float]) -
 
 
 def stands_out(layers: Sequence[LayerError], station: LayerError) -> tuple[OperationError, float] | None:
-    """The first operation of `station` that errs several times as much as in any other layer, and how many times.
+    """The first operation of `station` whose error is several times that in any other layer, and the factor.
 
-    It tells of a fault that is too small for an operation alone to depart.
+    This finds a fault that is too small to make an isolated operation depart.
     """
     for operation in station.operations:
         same = [o.largest for e in layers if e is not station for o in e.operations if o.name == operation.name]
@@ -283,7 +286,7 @@ def stands_out(layers: Sequence[LayerError], station: LayerError) -> tuple[Opera
 
 
 def _operation_error(name: str, reference: Array, ours: Array, explained: Array) -> Floats:
-    """Per token; 0 where a near tie of two experts explains it."""
+    """The error per token; 0 if a near tie of two experts explains it."""
     if name == CHOSEN:
         same = np.sort(reference, axis=-1) == np.sort(ours, axis=-1)
         error = np.where(same.all(axis=-1), 0.0, 1.0)

@@ -1,7 +1,7 @@
-"""The verdict's measurements: our logits against recorded ones, along the paths that a model has.
+"""Compares our logits with the recorded ones, in each way in which a model runs.
 
-`prefill` scores a prompt in chunks; `decode` takes its last tokens one at a time over the caches, as generation does;
-`batch` does both with several prompts of different lengths at a time.
+`prefill` scores a prompt in chunks. `decode` runs its last tokens one at a time with the KV caches, as generation does.
+`batch` does both for several prompts of different lengths at a time.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from msport.validate.recording import Recording
 Floats = npt.NDArray[np.float32]
 
 
-# Sequences of different lengths run in one batch, and tokens decoded there. So many rows still take the kernels for few
-# tokens, and are more than these handle at a time.
+# The number of sequences in the batch, and of tokens decoded there. This many rows still use the kernels for few
+# tokens, but are more than these handle at a time.
 BATCH = 8
 BATCH_DECODED = 4
 BATCHED = "batch"  # the path of their results
-# Prompts that appear twice in the batch are shorter by so many tokens the second time.
+# A prompt that appears twice in the batch is shorter by this many tokens the second time.
 _SHORTER = 5
 
 
 class ComputesLogits(Protocol):
-    """What `compare_logits` asks of a model; ids are int ``[batch, seq]``."""
+    """The methods of a model that `compare_logits` needs; ids are int ``[batch, seq]``."""
 
     def iter_logits(self, ids: Any) -> Iterator[tuple[int, Floats]]:
         """Start and logits ``[1, n, vocab]`` of consecutive chunks."""
 
     def prefill(self, ids: Any) -> Floats:
-        """Starts sequences; the logits after the last token of each, ``[batch, vocab]``."""
+        """Starts sequences; returns the logits after the last token of each, ``[batch, vocab]``."""
 
     def decode(self, tokens: Any) -> Floats:
-        """Appends one token to each, ``[batch]``; the logits after it, ``[batch, vocab]``."""
+        """Appends one token to each, ``[batch]``; returns the logits after it, ``[batch, vocab]``."""
 
 
 def compare_logits(
@@ -49,7 +49,7 @@ def compare_logits(
     prompts: Sequence[Prompt],
     advance: Callable[[int], None] = lambda tokens: None,
 ) -> tuple[PromptResult, ...]:
-    """The errors of `model` at every token of every prompt, a prompt's prefill before its decode."""
+    """The errors of `model` at every token of every prompt; for each prompt first its prefill, then its decode."""
     results = []
     for number, prompt in enumerate(prompts):
         results.append(_along(prompt, "prefill", 0, number, _prefilled(model, prompt), recording, advance))
@@ -67,7 +67,7 @@ def compare_batch(
 ) -> tuple[PromptResult, ...]:
     """The errors of the sequences of `batched_rows` that run in one batch, the shorter ones padded.
 
-    Measured are the last token of the prefill and each token decoded after it.
+    Measures the last token of the prefill and each token decoded after it.
     """
     rows = batched_rows(prompts)
     steps = [model.prefill([list(row.ids[:-BATCH_DECODED]) for row in rows])]
@@ -93,7 +93,7 @@ class BatchRow:
 
 
 def batched_rows(prompts: Sequence[Prompt]) -> list[BatchRow]:
-    """The sequences that `compare_batch` runs: `BATCH` beginnings of prompts, the short ones first, of many lengths."""
+    """The sequences for `compare_batch`: `BATCH` beginnings of prompts with different lengths, the short ones first."""
     rows: list[BatchRow] = []
     lengths: set[int] = set()
     shortest = sorted(enumerate(prompts), key=lambda numbered: len(numbered[1].ids))
@@ -107,7 +107,7 @@ def batched_rows(prompts: Sequence[Prompt]) -> list[BatchRow]:
 
 
 def tokens_to_compare(prompts: Sequence[Prompt]) -> int:
-    """How many tokens `compare_logits` and `compare_batch` measure."""
+    """Number of tokens that `compare_logits` and `compare_batch` measure."""
     batched = len(batched_rows(prompts)) * (BATCH_DECODED + 1)
     return batched + sum(len(prompt.ids) + (prompt.decoded + 1 if prompt.decoded else 0) for prompt in prompts)
 
@@ -115,7 +115,7 @@ def tokens_to_compare(prompts: Sequence[Prompt]) -> int:
 def measure_rows(
     recording: Recording, number: int, start: int, pieces: Iterable[tuple[int, Floats, Floats]]
 ) -> TokenErrors:
-    """The errors of prompt `number` from token `start` on, given as first row, normed states and logits of chunks."""
+    """The errors of prompt `number` from token `start` on. The chunks are (first row, normed states, logits)."""
     return concatenate(
         measure(recording.logits(number, start + row, start + row + len(logits)), logits) for row, _, logits in pieces
     )

@@ -1,4 +1,4 @@
-"""How far two sets of logits are apart, token by token; ``rules`` says what of it passes."""
+"""Measures the errors of logits token by token; ``rules`` decides whether they pass."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ Counts = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.floating[Any]]
 
 TOP = 5
-# Decimal exponents between which logit differences are counted, four bins a decade; the last bin has no end.
+# Decimal exponents of the bins of logit differences, four bins per decade; the last bin has no upper end.
 DIFFERENCE_EDGES = tuple(exponent / 4 for exponent in range(-36, 5))
 
-# Elements measured at a time: the float64 temporaries stay below some 150 MB whatever the vocabulary.
+# Elements measured at a time: the float64 temporaries stay below about 150 MB for any vocabulary.
 _ELEMENTS = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
 class TokenErrors:
-    """What was measured at each of n tokens; every array is ``[n]``.
+    """The errors at each of n tokens; every array is ``[n]``.
 
     `relative_l2` is ``|ours - reference| / |reference|`` over the vocabulary, `max_abs` the largest difference, `kl`
-    the divergence KL(reference || ours) in nats, `top1` whether ours ranks the reference's top-1 first, `margin` how
-    far the reference's top-1 leads its top-2, `margin_error` by how much ours moves that lead, `regret` the
-    reference's lead of its own top-1 over ours, in the reference's logits. `overlap` is the share of the reference's
-    top 5 that is in ours, `likeliest` and `likeliest_ours` the token that each ranks first, `size` the reference's
-    largest logit, whatever its sign. Where logits are not finite, the errors are infinite and `finite` is false.
-    `differences` ``[n, bins]`` counts the logits by how much they differ, as a share of the root mean square of the
-    reference's logits at that token; bin i begins at 10 to the power of ``DIFFERENCE_EDGES[i]``, the first one at 0; a
-    token whose logits are not finite has none.
+    the divergence KL(reference || ours) in nats. `top1` says whether ours ranks the reference's top-1 first. `margin`
+    is the lead of the reference's top-1 over its top-2, `margin_error` the change of this lead in ours, and `regret`
+    the lead of the reference's top-1 over our top-1; all three are differences of logits. `overlap` is the share of the
+    reference's top 5 that is in our top 5. `likeliest` and `likeliest_ours` are the tokens that each side ranks first.
+    `size` is the largest magnitude of the reference's logits. If logits are not finite, the errors are infinite and
+    `finite` is false. `differences` ``[n, bins]`` is a histogram of the differences of logits, divided by the root mean
+    square of the reference's logits at that token. Bin i begins at 10 to the power of ``DIFFERENCE_EDGES[i]``, the
+    first one at 0; a token whose logits are not finite is not counted.
     """
 
     relative_l2: Floats
@@ -56,7 +56,9 @@ class TokenErrors:
 
     @property
     def root_kl(self) -> Floats:
-        """The square root of `kl`, which grows with the errors of the logits as they do, not with their square."""
+        """The square root of `kl`. It is proportional to the errors of the logits; `kl` itself grows with their
+        square.
+        """
         return np.asarray(np.sqrt(self.kl))
 
     def __getitem__(self, tokens: slice | Bools) -> TokenErrors:
@@ -84,7 +86,7 @@ def measure(reference: Logits, ours: Logits) -> TokenErrors:
 
 
 def concatenate(parts: Iterable[TokenErrors]) -> TokenErrors:
-    """The errors of consecutive chunks of tokens as one; of none, an empty one."""
+    """The errors of consecutive chunks of tokens as one object; empty for no chunks."""
     kept = [_NO_TOKENS, *parts]
     return TokenErrors(
         **{f.name: np.concatenate([getattr(part, f.name) for part in kept]) for f in fields(TokenErrors)}
@@ -105,7 +107,7 @@ def relative_l2(reference: npt.NDArray[Any], ours: npt.NDArray[Any]) -> Floats:
 
 def _measure(reference: Logits, ours: Logits) -> TokenErrors:
     finite = np.isfinite(reference).all(axis=-1) & np.isfinite(ours).all(axis=-1)
-    # Rows that are not finite are measured as zeros, then marked: no NaN can slip through a comparison.
+    # Rows that are not finite are measured as zeros and then marked, so that no NaN passes a comparison.
     theirs = np.where(finite[:, None], reference, 0.0).astype(np.float64)
     mine = np.where(finite[:, None], ours, 0.0).astype(np.float64)
     error = np.abs(mine - theirs)
@@ -145,7 +147,7 @@ def _count_differences(error: Floats, reference: Floats) -> Counts:
 
 
 def _top_two(logits: Floats) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """The columns of the largest and the second largest logit; the same twice if the vocabulary has one token."""
+    """The columns of the largest and the second largest logit, ``[n]`` both; equal if the vocabulary has one token."""
     first = logits.argmax(axis=-1)
     if logits.shape[1] == 1:
         return first, first
@@ -157,7 +159,7 @@ def _top_two(logits: Floats) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]
 def _kl_divergence(reference: Floats, ours: Floats) -> Floats:
     log_p, log_q = _log_softmax(reference), _log_softmax(ours)
     divergence: Floats = (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
-    return np.maximum(divergence, 0.0)  # rounding can leave it a little below zero
+    return np.maximum(divergence, 0.0)  # rounding can make it slightly negative
 
 
 def _log_softmax(logits: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""What was measured of one prompt along one path."""
+"""The errors of one prompt, run in one way."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from msport.validate.prompts import Prompt
 
 @dataclass(frozen=True, slots=True)
 class PromptResult:
-    """The errors of one prompt along one path: ``prefill`` in chunks, ``decode`` one token at a time, ``batch`` beside
-    prompts of other lengths.
+    """The errors of one prompt, run in one way (`path`): ``prefill`` in chunks, ``decode`` one token at a time, or
+    ``batch`` together with prompts of other lengths.
 
-    `start` is the position of the first token measured. `failing` marks the tokens that fail, once they were judged.
+    `start` is the position of the first measured token. `failing` marks the tokens that fail, after judging.
     """
 
     prompt: Prompt
@@ -30,7 +30,7 @@ class PromptResult:
 
     @property
     def largest(self) -> float:
-        """The largest relative L2 error of a token; 0 where there is none."""
+        """The largest relative L2 error of a token; 0 if there are no tokens."""
         return float(self.errors.relative_l2.max(initial=0.0))
 
     @property
@@ -40,5 +40,5 @@ class PromptResult:
 
     @property
     def failed(self) -> int:
-        """How many tokens fail."""
+        """Number of tokens that fail."""
         return int(self.failing.sum())

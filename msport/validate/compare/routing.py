@@ -1,4 +1,4 @@
-"""Which experts each side chose for a token, and how sure the reference was of its choice."""
+"""Compares the experts that each side chose for a token, and how sure the reference was."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from msport.validate.operations import CHOSEN, ROUTER
 class RoutingCheck:
     """The router's decisions over `tokens` tokens of one layer.
 
-    `agreeing` tokens have the same experts along our own trajectory; `margin` is the largest lead, in logits, of the
-    last expert chosen over the first one left out that the reference had where they differ, 0 if none does. `near_ties`
-    counts the tokens of the isolated block that differ where that lead is within the error of the logits; `wrong` those
-    that differ beyond it.
+    `agreeing` tokens have the same experts along our own trajectory. `margin` is the largest lead in the reference, in
+    logits, of the last chosen expert over the next one among the tokens that differ; 0 if none differs. In the isolated
+    block, `near_ties` counts the tokens that differ with a lead within the error of the logits, and `wrong` counts
+    those that differ with a larger lead.
     """
 
     tokens: int
@@ -36,8 +36,8 @@ class RoutingCheck:
 def check_routing(
     reference: Mapping[str, Array], own: Mapping[str, Array], alone: Mapping[str, Array]
 ) -> tuple[RoutingCheck, Array]:
-    """The decisions of one prompt, by what `own` trajectory and the block `alone` made; and which tokens of the latter
-    a near tie explains, bool ``[tokens]``.
+    """The decisions of one prompt along our `own` trajectory and in the isolated block (`alone`); and the tokens of the
+    isolated block that a near tie explains, bool ``[tokens]``.
     """
     margins = _margins(reference[ROUTER], reference[CHOSEN].shape[1])
     followed = _same(reference[CHOSEN], own[CHOSEN])
@@ -56,17 +56,18 @@ def check_routing(
 
 
 def near_ties(reference: Mapping[str, Array], own: Mapping[str, Array], most: float = np.inf) -> Bools:
-    """The tokens whose last chosen expert leads the next by no more than the error of our router's logits.
+    """The tokens, bool ``[tokens]``, whose last chosen expert leads the next one by at most twice the error of our
+    router's logits.
 
-    Which of the two is chosen then is a matter of rounding, bool ``[tokens]``. An error above `most` is none of
-    rounding, and excuses no more than `most` does.
+    For these tokens rounding decides which expert is chosen. An error above `most` is not rounding, and excuses no more
+    than `most`.
     """
     error = np.abs(own[ROUTER].astype(np.float64) - reference[ROUTER]).max(axis=-1)
     return np.asarray(_margins(reference[ROUTER], reference[CHOSEN].shape[1]) <= 2 * np.minimum(error, most))
 
 
 def add_routing(first: RoutingCheck | None, second: RoutingCheck) -> RoutingCheck:
-    """Both sets of decisions as one."""
+    """The sum of two sets of decisions."""
     if first is None:
         return second
     return RoutingCheck(
@@ -84,7 +85,9 @@ def _same(reference: Array, ours: Array) -> Array:
 
 
 def _margins(logits: Array, chosen: int) -> Array:
-    """How far the last of the `chosen` largest logits leads the next, ``[tokens]``; infinite if there is no next."""
+    """The lead of the last of the `chosen` largest logits over the next one, ``[tokens]``; infinite if there is no
+    next one.
+    """
     ranked = -np.sort(-logits.astype(np.float64), axis=-1)
     if chosen == ranked.shape[1]:
         return np.full(len(ranked), np.inf)

@@ -1,6 +1,6 @@
-"""Every converted tensor against the source it came from, tensor by tensor in bounded memory.
+"""Compares every converted tensor with its source, tensor by tensor in bounded memory.
 
-What a tensor must hold is computed here a second time, from the definition of each transform and apart from the
+The expected values are computed here a second time, from the definition of each transform and independently of the
 converter's code: MXFP4 as ``code * 2^(scale - 127)`` by `ldexp`, bfloat16 rounding by `rint`.
 """
 
@@ -28,9 +28,9 @@ _E2M1 = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0], np.float32)
 
 @dataclass(frozen=True, slots=True)
 class TensorCheck:
-    """One converted tensor: `transform` says what was done to the source; it passes when no element differs.
+    """One converted tensor. `transform` describes the conversion. The tensor passes if no element differs.
 
-    `fault` is a sentence where the tensor as a whole is wrong (missing, unexpected, another shape or dtype).
+    `fault` is a sentence if the whole tensor is wrong (missing, unexpected, another shape or dtype).
     """
 
     name: str
@@ -51,7 +51,7 @@ def compare_weights(
     advance: Callable[[int], None] = lambda nbytes: None,
     prefixes: tuple[str, ...] = ("",),
 ) -> tuple[TensorCheck, ...]:
-    """Compares every tensor of `converted` with what `source` makes it; `advance` is told the bytes compared.
+    """Compares every tensor of `converted` with `source`; `advance` is called with the number of compared bytes.
 
     `prefixes` choose tensors by the beginnings of their names.
 
@@ -76,7 +76,9 @@ def compare_weights(
 def _expected_tensors(
     weight: Weight, recipe: Recipe, converted: Checkpoint
 ) -> list[tuple[str, tuple[int, ...], Recipe]]:
-    """What the converted checkpoint should hold of `weight`: itself, or its sources where they were kept packed."""
+    """The tensors that the converted checkpoint should hold for `weight`: itself, or its sources if they stay
+    packed.
+    """
     if weight.name not in converted.tensors and any(name in converted.tensors for name, _ in recipe.sources):
         return [(name, shape, Recipe("copy", ((name, shape),))) for name, shape in recipe.sources]
     return [(weight.name, weight.shape, recipe)]
@@ -120,7 +122,7 @@ def _can_become(recipe: Recipe, origin: DType, target: DType) -> bool:
 
 
 def _slabs(recipe: Recipe, source: Checkpoint) -> Iterator[tuple[int, int, Array]]:
-    """Rows of the output's first axis with what they must hold: float32, or integers as they are."""
+    """Slabs of rows of the output's first axis with their expected values: float32, or unchanged integers."""
     names = [name for name, _ in recipe.sources]
     if recipe.transform == "copy":
         tensor = source.tensors[names[0]]
@@ -151,7 +153,7 @@ def _experts(recipe: Recipe) -> int:
 
 
 def _per_expert(transform: str) -> int:
-    """How many sources an expert of a stack has."""
+    """Number of sources per expert of a stack."""
     layers = 2 if transform.endswith("concat_transposed") else 1
     return 2 * layers if transform.startswith("fp8") else layers
 
@@ -229,7 +231,7 @@ def _widen(array: Array, dtype: DType) -> Array:
 
 
 def _compare(expected: Array, ours: Array, dtype: DType) -> tuple[int, float]:
-    """How many elements differ, bit by bit (a NaN equals any NaN), and the largest distance among those."""
+    """The number of elements that differ bit by bit (a NaN equals any NaN), and their largest difference."""
     if dtype not in _FLOATING:
         distance = np.abs(expected.astype(np.float64) - ours)
         return int((expected != ours).sum()), float(distance.max(initial=0.0))

@@ -1,6 +1,6 @@
-"""Our side, one decoder layer at a time: as graphs of the model's own cells, chunk by chunk over the layer's cache.
+"""Runs our side one decoder layer at a time, as graphs of the model's own cells, chunk by chunk over the layer's cache.
 
-`InMemory` takes the layers of a loaded model; ``stream`` those of a model that is never loaded as a whole.
+`InMemory` uses the layers of a loaded model; ``streamed`` those of a model that is never loaded as a whole.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Features = Mapping[str, int]
 
 
 class Block(nn.Cell):
-    """One layer: ``hidden [batch * seq, hidden]`` at positions ``start [batch]`` onwards to the same shape."""
+    """One layer: maps ``hidden [batch * seq, hidden]`` at positions from ``start [batch]`` on to the same shape."""
 
     def __init__(self, decoder: Decoder, layer: nn.Cell, kind: int, batch: int) -> None:
-        super().__init__(auto_prefix=False)  # the parameters keep the names they have in the network
+        super().__init__(auto_prefix=False)  # the parameters keep their names from the network
         self.decoder = decoder
         self.layer = layer
         self.kind = kind
@@ -38,7 +38,7 @@ class Block(nn.Cell):
 
 
 class Embed(nn.Cell):
-    """Int ``ids [1, seq]`` to the residual stream before the first layer."""
+    """Maps int ``ids [1, seq]`` to the residual stream before the first layer, ``[seq, hidden]``."""
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__(auto_prefix=False)
@@ -49,7 +49,7 @@ class Embed(nn.Cell):
 
 
 class Head(nn.Cell):
-    """The residual stream after the last layer to logits."""
+    """Maps the residual stream after the last layer, ``[rows, hidden]``, to logits, float32 ``[rows, vocab]``."""
 
     def __init__(self, network: CausalLM) -> None:
         super().__init__(auto_prefix=False)
@@ -60,7 +60,7 @@ class Head(nn.Cell):
 
 
 class LayerRunner:
-    """One layer, its graphs compiled when first needed; every run begins a sequence of its own."""
+    """One layer. Its graphs are compiled at first use; every run starts a new sequence."""
 
     def __init__(self, block: Block, cache: CacheShape, hidden: int, features: Features) -> None:
         self.layer = block.layer
@@ -69,9 +69,11 @@ class LayerRunner:
         self._taps = Taps(cache.chunk, hidden, {ATTENDED: hidden, **features})
 
     def run(self, states: Array, attended: Array | None = None) -> tuple[dict[str, Array], frozenset[str]]:
-        """What the operations make of ``states [tokens, hidden]``, by name, and which of them the layer has.
+        """Runs ``states [tokens, hidden]`` through the layer; returns the outputs ``[tokens, features]`` of its
+        operations by name.
 
-        With `attended`, the feed-forward is given that for the residual stream, whatever attention made.
+        With `attended`, the feed-forward gets this residual stream ``[tokens, hidden]`` instead of that after our
+        attention.
         """
         chunk, pieces = self._cache.chunk, []
         with self._taps.on(self.layer):
@@ -84,7 +86,9 @@ class LayerRunner:
         return joined, frozenset(joined)
 
     def decode(self, states: Array, start: int) -> Array:
-        """The output for ``states [tokens, hidden]``, one at a time from position `start` on, after a `run`."""
+        """The output ``[tokens, hidden]`` for ``states [tokens, hidden]``, one token at a time from position
+        `start` on, after a `run`.
+        """
         with self._taps.on(self.layer):
             rows = [self._call(row[None], start + number) for number, row in enumerate(states)]
         return np.concatenate(rows) if rows else states
@@ -96,20 +100,27 @@ class LayerRunner:
 
 
 class Blocks(Protocol):
-    """Our side as the comparison sees it; `features` says which operations to keep, and how wide each is."""
+    """The interface of our side for the comparison. `features` maps each operation to keep to its number of
+    features. The methods are context managers, because the weights of a part need to be in memory only during its
+    context.
+    """
 
     def embedding(self) -> Any:
-        """A context manager that gives a function from ids ``[tokens]`` to the residual stream before layer 0."""
+        """Yields a function from int ids ``[tokens]`` to the residual stream before layer 0, float32 ``[tokens,
+        hidden]``.
+        """
 
     def layer(self, index: int, features: Features) -> Any:
-        """A context manager that gives the `LayerRunner` of layer `index`."""
+        """Yields the `LayerRunner` of layer `index`. Raises `CheckpointError` if a streamed weight is missing."""
 
     def head(self) -> Any:
-        """A context manager that gives a function from states ``[tokens, hidden]`` to normed states and logits."""
+        """Yields a function from states ``[tokens, hidden]`` to normed states ``[n, hidden]`` and logits ``[n,
+        vocab]`` by chunks.
+        """
 
 
 class InMemory:
-    """The blocks of a network whose weights are all in place; its caches hold one sequence."""
+    """The blocks of a network with all weights in memory; its caches hold one sequence."""
 
     def __init__(self, network: CausalLM, cache: CacheShape, hidden: int) -> None:
         self._network = network
@@ -133,7 +144,7 @@ class InMemory:
 
 
 class HeadRunner:
-    """The final norm and the head, a chunk of rows at a time."""
+    """The final norm and the head, one chunk of rows at a time."""
 
     def __init__(self, network: CausalLM, cache: CacheShape, hidden: int) -> None:
         self._network = network
@@ -142,7 +153,7 @@ class HeadRunner:
         self._norm = ms.Parameter(Tensor(np.zeros((cache.chunk, hidden), np.float32)), name=f"tap_{FINAL_NORM}")
 
     def __call__(self, states: Array) -> Iterator[tuple[int, Array, Array]]:
-        """First row, normed states ``[n, hidden]`` and logits ``[n, vocab]`` of consecutive chunks."""
+        """Yields first row, normed states ``[n, hidden]`` and logits ``[n, vocab]`` of consecutive chunks."""
         chunk, decoder = self._cache.chunk, self._network.model
         norm = decoder.norm
         decoder.norm = Tap(norm, self._norm)
@@ -157,7 +168,7 @@ class HeadRunner:
 
 
 def run_embed(embed: Embed, ids: Array, chunk: int) -> Array:
-    """``ids [tokens]`` through `embed`, a chunk at a time."""
+    """Runs int ``ids [tokens]`` through `embed`, one chunk at a time; returns ``[tokens, hidden]``."""
     pieces = []
     for start in range(0, len(ids), chunk):
         piece = np.zeros((1, chunk), np.int32)
@@ -168,7 +179,7 @@ def run_embed(embed: Embed, ids: Array, chunk: int) -> Array:
 
 
 def _padded(rows: Array, count: int) -> Array:
-    """`rows` and zeros up to `count`, float32."""
+    """`rows`, padded with zeros to `count` rows, float32."""
     padded = np.zeros((count, rows.shape[1]), np.float32)
     padded[: len(rows)] = rows
     return padded

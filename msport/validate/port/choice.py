@@ -1,4 +1,4 @@
-"""Our side before it runs: which network, in which dtype."""
+"""Chooses the network and the dtype of our side before it runs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ class Ours:
 
     @property
     def packed(self) -> bool:
-        """Whether experts stay packed as MXFP4, and are decoded in the graph."""
+        """Whether experts stay packed as MXFP4 and are decoded in the graph."""
         return bool(getattr(self.config, "packed_experts", False))
 
     @property
     def load_dtype(self) -> str:
-        """What `load_model` is to be asked for."""
+        """The argument `dtype` for `load_model`."""
         return "mxfp4" if self.packed else self.dtype
 
 
 def choose_ours(folder: Path, dtype: str | None) -> Ours:
-    """What `load_model` makes of `folder` and `dtype`, refused as there, and before the reference runs for minutes."""
+    """The network and dtype that `load_model` would choose for `folder` and `dtype`. Raises the same errors, but
+    before the reference runs.
+    """
     from msport.msmodels.computation import choose_computation
 
     return Ours(folder, *choose_computation(folder, dtype))

@@ -1,4 +1,4 @@
-"""Networks that use one set of weights: other caches, or another kind of layer, without another copy."""
+"""Lets networks share one set of weights, for other caches or another kind of layer, without a copy."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from msport.msmodels.network import build_network
 
 
 def weights_of(cell: nn.Cell) -> dict[str, Parameter]:
-    """The parameters below `cell` that a checkpoint fills, by their names below it."""
+    """The parameters below `cell` that a checkpoint fills, by their names relative to it."""
     return {name: getattr(owner, attribute) for name, owner, attribute in _places(cell)}
 
 
 def share_weights(source: nn.Cell, target: nn.Cell) -> None:
-    """Lets `target` use the weights of `source`, which has the same ones."""
+    """Lets `target` use the weights of `source`, which has the same names and shapes."""
     theirs = weights_of(source)
     for name, owner, attribute in list(_places(target)):
         setattr(owner, attribute, theirs[name])
 
 
 def with_batch(model: LanguageModel, batch_size: int, max_length: int) -> LanguageModel:
-    """`model` for `batch_size` sequences of at most `max_length` tokens at a time, over the weights that it has."""
+    """`model` for `batch_size` sequences of at most `max_length` tokens at a time, with the same weights."""
     cache = replace(model.graphs.cache, batch=batch_size, max_length=max_length)
     network = build_network(model.config, cache)
     share_weights(model.graphs.network, network)

@@ -1,7 +1,7 @@
-"""Our side of a model that does not fit in memory: its layers one at a time, in graphs that are compiled once.
+"""Our side for a model that does not fit in memory: one layer at a time, in graphs that are compiled once.
 
-Layers that differ in nothing but their weights (a window and shapes make the difference) run in the same graph: the
-next layer's weights take the place of the last one's. Kinds of layers whose weights have the same shapes share them.
+Layers with the same window and shapes differ only in their weights and run in the same graph: the weights of the next
+layer replace those of the last one. Kinds of layers whose weights have the same shapes share the memory of the weights.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 class Streamed:
-    """The blocks of our side, whose weights are read when their turn comes."""
+    """The blocks of our side. Weights are read when a block runs."""
 
     def __init__(self, ours: Ours, max_length: int, chunk: int) -> None:
         config = ours.config
@@ -44,7 +44,7 @@ class Streamed:
         self.operators = ops.bind(self.device, self.cache.dtype)
         self._network = build_network(config, self.cache)
         self._weights = {weight.name: weight for weight in ARCHITECTURES[config.architecture].weights(config)}
-        # A graph gathers every parameter below its cell: what a stage does not need must not hang there.
+        # A graph collects every parameter below its cell, so a stage must not hold cells that it does not need.
         decoder: Any = self._network.model
         self._layers: list[nn.Cell] = list(decoder.layers)
         self._embed_tokens: Any = decoder.embed_tokens
@@ -54,7 +54,9 @@ class Streamed:
 
     @contextmanager
     def embedding(self) -> Iterator[Callable[[Array], Array]]:
-        """Gives a function from ids ``[tokens]`` to the residual stream before the first layer."""
+        """Yields a function from ids ``[tokens]`` to the residual stream before the first layer, ``[tokens,
+        hidden]``.
+        """
         decoder: Any = self._network.model
         decoder.embed_tokens = self._embed_tokens
         self._place("model.embed_tokens.", decoder.embed_tokens)
@@ -69,7 +71,9 @@ class Streamed:
 
     @contextmanager
     def layer(self, index: int, features: Features) -> Iterator[LayerRunner]:
-        """The runner of layer `index`, with its weights; it may be another layer's, given new ones."""
+        """Yields the runner of layer `index` with its weights; it may be the runner of an earlier layer with new
+        weights.
+        """
         layer = self._layers[index]
         key = (self._config.windows[index], _shapes(layer))
         if key not in self._runners:
@@ -83,7 +87,7 @@ class Streamed:
 
     @contextmanager
     def head(self) -> Iterator[HeadRunner]:
-        """The final norm and the head, once no layer is needed any more."""
+        """Yields the final norm and the head; after this, no layer can run."""
         self._runners.clear()
         self._layers.clear()
         gc.collect()
@@ -98,7 +102,7 @@ class Streamed:
         yield HeadRunner(self._network, self.cache, self._config.hidden_size)
 
     def _share(self, layer: nn.Cell) -> None:
-        """Lets `layer` use the parameters of a layer of another kind whose shapes are the same, if one has run."""
+        """Lets `layer` use the parameters of a layer of another kind with the same shapes, if one has run."""
         for (_, shapes), runner in self._runners.items():
             if shapes == _shapes(layer):
                 share_weights(runner.layer, layer)
@@ -107,7 +111,7 @@ class Streamed:
     def _place(self, prefix: str, cell: nn.Cell) -> None:
         for name, parameter in weights_of(cell).items():
             place_weight(parameter, self._weights[prefix + name], self._checkpoint, self._dtype)
-        self._checkpoint.release()  # else the file's pages add up, layer after layer
+        self._checkpoint.release()  # otherwise the file's pages add up layer by layer
 
     def close(self) -> None:
         self._checkpoint.close()

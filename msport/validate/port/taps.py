@@ -1,7 +1,7 @@
-"""Cells that stand in for a layer's own and keep what passes through them, inside the graph.
+"""Cells that replace cells of a layer and keep the values that pass through them, inside the graph.
 
-The layer's own `construct` runs, with its own weights: a tap calls the cell that it replaced and copies the value into
-a parameter. Python decides by shape whether a value is kept: the one-token graph of the same layer keeps nothing.
+The layer's own `construct` runs with its own weights. A tap calls the cell that it replaced and copies the value into a
+parameter. The shape decides whether a value is kept: the one-token graph of the same layer keeps nothing.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from msport.validate.operations import ACTIVATION, ATTENDED, ATTENTION, CHOSEN, 
 
 
 def keep(kept: Parameter, value: Tensor) -> None:
-    """Copies `value` into `kept`, if it is of its size."""
+    """Copies `value` into `kept` if the sizes are equal."""
     if value.size == kept.size:
         ops.assign(kept, value.reshape(kept.shape).astype(kept.dtype))
 
 
 class Tap(nn.Cell):
-    """A cell of one argument, of which the output and perhaps the input is kept."""
+    """Replaces a cell with one argument; keeps the output and optionally the input."""
 
     def __init__(self, cell: nn.Cell, output: Parameter | None, given: Parameter | None = None) -> None:
         super().__init__(auto_prefix=False)
@@ -43,7 +43,7 @@ class Tap(nn.Cell):
 
 
 class CacheTap(nn.Cell):
-    """A key-value cache, whose new keys are kept: they have just been rotated."""
+    """Replaces a key-value cache; keeps the new keys, to which RoPE was just applied."""
 
     def __init__(self, cell: nn.Cell, key: Parameter | None) -> None:
         super().__init__(auto_prefix=False)
@@ -58,7 +58,7 @@ class CacheTap(nn.Cell):
 
 
 class ExpertsTap(nn.Cell):
-    """Experts, whose routing is kept."""
+    """Replaces experts; keeps their routing."""
 
     def __init__(self, cell: nn.Cell, chosen: Parameter | None, shares: Parameter | None) -> None:
         super().__init__(auto_prefix=False)
@@ -75,7 +75,9 @@ class ExpertsTap(nn.Cell):
 
 
 class MlpNormTap(nn.Cell):
-    """The norm between the halves of a layer; where `isolated` holds, the second half is given `injected` instead."""
+    """Replaces the norm between the halves of a layer; if `isolated` is set, the second half gets `injected`
+    instead.
+    """
 
     def __init__(
         self, cell: nn.Cell, injected: Parameter, isolated: Parameter, attended: Parameter, output: Parameter | None
@@ -103,10 +105,12 @@ class MlpNormTap(nn.Cell):
 
 
 class Taps:
-    """The taps of one layer, for `rows` tokens at a time: `features` says how wide each operation to be kept is."""
+    """The taps of one layer, for `rows` tokens at a time. `features` maps each operation to keep to its number of
+    features.
+    """
 
     def __init__(self, rows: int, hidden: int, features: Mapping[str, int]) -> None:
-        # Parameters live here, and not in the cells: a graph keeps those that it was compiled with.
+        # The parameters are here, not in the cells, because a graph keeps those with which it was compiled.
         self._kept = {name: _parameter(name, rows, width) for name, width in features.items() if name != OUTPUT}
         self._injected = Parameter(Tensor(np.zeros((rows, hidden), np.float32)), name="injected", requires_grad=False)
         self._isolated = Parameter(Tensor(np.zeros(1, bool)), name="isolated", requires_grad=False)
@@ -114,7 +118,7 @@ class Taps:
 
     @contextmanager
     def on(self, layer: nn.Cell) -> Iterator[None]:
-        """Puts the taps into `layer`; graphs compiled meanwhile keep them, `layer` does not."""
+        """Puts the taps into `layer` during this context. Graphs compiled meanwhile keep them; `layer` does not."""
         undo: list[tuple[Any, str, Any]] = []
 
         def replace(owner: Any, name: str, tap: nn.Cell) -> None:
@@ -130,15 +134,16 @@ class Taps:
                 setattr(owner, name, cell)
 
     def isolate(self, injected: Array | None) -> None:
-        """Gives the second half ``injected [rows, hidden]`` from now on; None: what the first half made."""
+        """Gives the second half ``injected [rows, hidden]`` from now on; None: the output of the first half."""
         self._isolated.set_data(Tensor(np.array([injected is not None])))
         if injected is not None:
             self._injected.set_data(Tensor(injected))
 
     def read(self, count: int) -> dict[str, Array]:
-        """The first `count` rows of what the last call kept; copies, for the next call writes to the same memory.
+        """The first `count` rows that the last call kept, ``[count, features]`` by operation. These are copies, because
+        the next call writes to the same memory.
 
-        An operation that the layer lacks, or whose values were of another size, is not among them.
+        Leaves out operations that the layer lacks or whose values had another size.
         """
         rows = {name: self._kept[name].asnumpy()[:count].copy() for name in self._kept if name in self._tapped}
         return {name: values for name, values in rows.items() if not (values == _unwritten(name)).all()}
@@ -170,7 +175,7 @@ def _parameter(name: str, rows: int, width: int) -> Parameter:
 
 
 def _unwritten(name: str) -> np.generic:
-    """What stands where no call has written: a value that no layer gives."""
+    """The initial values, which no layer produces, to mark rows that no call has written."""
     return np.int32(-1) if name == CHOSEN else np.finfo(np.float32).min
 
 

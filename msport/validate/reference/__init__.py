@@ -1,1 +1,1 @@
-"""How PyTorch is asked: Transformers' model is run layer by layer, and a second time to measure its own rounding."""
+"""Runs PyTorch: Transformers' model layer by layer, and a second time to measure its own rounding."""

@@ -1,7 +1,7 @@
-"""The reference: Transformers' eager implementation on the CPU, in float32 unless asked otherwise.
+"""The reference: Transformers' eager implementation on the CPU, in float32 by default.
 
-It is loaded with ``from_pretrained(dtype=float32)`` and no module is cast afterwards: `module.to` would round the RoPE
-frequencies, which are buffers. Nothing is unpickled, downloaded, or initialised at random.
+It is loaded with ``from_pretrained(dtype=float32)``. No module is cast afterwards, because `module.to` would round the
+RoPE frequencies, which are buffers. Nothing is unpickled, downloaded, or initialised at random.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _VECTOR_MATH = ("cos", "erf", "erfc", "exp", "expm1", "log", "log1p", "rsqrt", "
 
 
 class Reference:
-    """A Transformers model that is run layer by layer; made by `load_reference` or `stream_reference`."""
+    """A Transformers model that runs layer by layer; made by `load_reference` or `stream_reference`."""
 
     def __init__(self, model: Any, provide: Provide) -> None:
         self._model = model
@@ -47,11 +47,11 @@ class Reference:
         noise: NoisePlan | None = None,
         advance: Callable[[int], None] = lambda steps: None,
     ) -> tuple[Noise, ...]:
-        """Writes the residual stream, the operations if wanted, and the logits of `prompts`; see `walk` for `chunk`.
+        """Writes the residual stream, optionally the operations, and the logits of `prompts`; see `walk` for `chunk`.
 
-        With `noise` a second run measures how far rounding moves the reference, once for each dtype of the plan;
-        the model's weights are not the same afterwards. `advance` is told one step for the embedding, each layer, the
-        final norm and the head.
+        With `noise`, a second run measures how much rounding changes the reference, once for each dtype of the plan;
+        this modifies the model's weights. `advance` is called once for the embedding, each layer, the final norm and
+        the head.
         """
         normed: dict[int, Any] = {}
         ids = [prompt.ids for prompt in prompts]
@@ -68,18 +68,18 @@ class Reference:
         return tuple(run.result() for run in runs)
 
     def close(self) -> None:
-        """Gives the weights' memory back."""
+        """Frees the memory of the weights."""
         del self._model, self._provide
         gc.collect()
 
 
 def steps_of(layers: int) -> int:
-    """How many steps `Reference.record` tells of a model with so many layers."""
+    """Number of steps that `Reference.record` reports for a model with this many layers."""
     return layers + 3
 
 
 def check_reference_installed() -> None:
-    """Raises `MissingDependencyError` if torch or Transformers is missing, before anything long has started."""
+    """Raises `MissingDependencyError` if torch or Transformers is missing, before a long run begins."""
     missing = [package for package in PACKAGES if find_spec(package) is None]
     if missing:
         raise MissingDependencyError(
@@ -88,15 +88,15 @@ def check_reference_installed() -> None:
 
 
 def reference_versions() -> dict[str, str]:
-    """Versions of the packages that compute the reference: logits of one checkpoint differ between them."""
+    """Versions of the packages that compute the reference. The logits of one checkpoint differ between versions."""
     return {package: version(package) for package in PACKAGES}
 
 
 def resolve_math_kernels() -> None:
-    """Calls each vector function of MKL once on one element, so that no two threads make the first call.
+    """Calls each vector function of MKL once on one element, so that two threads never make the first call together.
 
-    Until 2025.0 oneMKL picks a kernel at a function's first call, and another thread that calls meanwhile may run the
-    half-precision one: cosines wrong by 1e-4 in one run out of some fifty, on two cores. Source:
+    oneMKL before 2025.0 chooses a kernel at a function's first call, and another thread that calls meanwhile may run
+    the half-precision kernel: on two cores, cosines were wrong by 1e-4 in about one run of fifty. Source:
     https://github.com/pytorch/pytorch/issues/188792.
     """
     import torch
@@ -108,8 +108,8 @@ def resolve_math_kernels() -> None:
 def load_reference(folder: Path, dtype: str = "float32") -> Reference:
     """The model in `folder`, every parameter in `dtype`; MXFP4 experts are decoded.
 
-    Raises `MissingDependencyError`, and `CheckpointError` if Transformers cannot load the folder or would leave a
-    parameter to chance.
+    Raises `MissingDependencyError`, and `CheckpointError` if Transformers cannot load the folder or would initialise a
+    parameter at random.
     """
     check_reference_installed()
     resolve_math_kernels()
@@ -121,14 +121,13 @@ def load_reference(folder: Path, dtype: str = "float32") -> Reference:
 def load_transformers(folder: Path, dtype: str, attention: str | None) -> Any:
     """The Transformers model in `folder` with every parameter in `dtype`; MXFP4 experts are decoded.
 
-    `attention` None is the implementation that Transformers chooses by itself. Raises `CheckpointError` as
-    `load_reference` does.
+    If `attention` is None, Transformers chooses the implementation. Raises `CheckpointError` as `load_reference`.
     """
     import torch
 
     model, report = _from_pretrained(folder, dtype, attention)
     _check_complete(folder, report)
-    for weight in model.parameters():  # decoded experts come in bfloat16; the buffers stay untouched
+    for weight in model.parameters():  # decoded experts are bfloat16; the buffers are not cast
         weight.data = weight.data.to(getattr(torch, dtype))
     return model.eval()
 
@@ -137,7 +136,7 @@ def _from_pretrained(folder: Path, dtype: str, attention: str | None) -> tuple[A
     import torch
     from transformers import AutoModelForCausalLM
 
-    if _quantization_method(folder) == "fp8":  # 4.57 wants a GPU, and multiplies in FP8 there; 5 loads other values
+    if _quantization_method(folder) == "fp8":  # 4.57 needs a GPU and multiplies in FP8; 5 loads other values
         raise CheckpointError(
             f"{folder}: Transformers {version('transformers')} cannot load the reference (it does not compute"
             f" block-scaled FP8 exactly); run it one layer at a time, with {parameter('stream')}"
@@ -161,7 +160,9 @@ def _from_pretrained(folder: Path, dtype: str, attention: str | None) -> tuple[A
 
 
 def _original(folder: Path) -> str:
-    """What to do where `folder` is a conversion: its config.json may still tell of experts that are packed no more."""
+    """The remedy if `folder` is a conversion: its config.json may still describe packed experts that it no longer
+    has.
+    """
     if not (folder / FILE_NAME).is_file():
         return ""
     return f"; it was converted itself, name the original by {parameter('reference')}: {read_manifest(folder).source}"
@@ -181,7 +182,7 @@ def _quantization_method(folder: Path) -> str | None:
 
 
 def _check_complete(folder: Path, report: dict[str, Any]) -> None:
-    """Transformers initialises at random what a checkpoint lacks, and only warns."""
+    """Raises `CheckpointError` for missing tensors. Transformers would initialise them at random and only warn."""
     for kind in ("missing_keys", "mismatched_keys", "error_msgs"):
         names = sorted(str(name) for name in report.get(kind) or ())
         if names:
@@ -193,7 +194,7 @@ def _check_complete(folder: Path, report: dict[str, Any]) -> None:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Gives torch's complaint that an allocation failed, a RuntimeError, as the MemoryError that it is."""
+    """Raises MemoryError instead of torch's RuntimeError about a failed allocation."""
     try:
         yield
     except RuntimeError as error:
@@ -204,7 +205,7 @@ def memory_errors() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps Transformers' warnings and progress bars off stderr."""
+    """Hides Transformers' warnings and progress bars in this context."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

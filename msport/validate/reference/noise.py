@@ -1,9 +1,8 @@
-"""How far rounding alone moves the reference: what an error of ours is held against.
+"""The noise: how much rounding alone changes the reference. Our errors are compared with it.
 
-The reference runs a second time on the beginning of each prompt, rounded as our side is: its weights take the dtypes
-that ours took, and it computes in the dtype that we compute in. Where that changes nothing (float32 on both sides),
-every weight moves by half a unit in the last place at random instead. ``rounded`` makes the run, ``rules``
-holds our errors against it.
+The reference runs a second time on the beginning of each prompt, rounded as our side is: its weights get the dtypes of
+our weights, and it computes in our dtype. If this changes nothing (float32 on both sides), every weight moves at random
+by half a unit in the last place instead. ``rounded`` makes the run, ``rules`` compares our errors with it.
 """
 
 from __future__ import annotations
@@ -17,21 +16,22 @@ import numpy.typing as npt
 
 from msport.validate.compare.metrics import Floats, TokenErrors
 
-# What is kept of each token, in this order: the names are those of `TokenErrors`.
+# The fields of `TokenErrors` that are kept for each token, in this order.
 FIELDS = ("relative_l2", "root_kl", "max_abs", "margin_error", "size")
 
-# The second run takes this share of all tokens, so that it costs at most half of the reference's time; short runs are
-# measured on more, because loading takes most of their time.
+# The second run uses this share of all tokens, so that it costs at most half of the reference's time. Short runs use
+# more, because loading takes most of their time.
 _SHARE = 0.4
 _FEWEST = 320
 
 
 @dataclass(frozen=True, slots=True)
 class NoisePlan:
-    """What the second run is to measure.
+    """The plan of the second run.
 
-    `lengths` says how many tokens of each prompt, from its beginning. `dtypes` are those that our side may compute in,
-    `reference` the one of the first run, `stored` the narrower one that a conversion rounded the weights to, if it did.
+    `lengths` holds the number of tokens at the beginning of each prompt. `dtypes` are those in which our side may
+    compute, `reference` is that of the first run, and `stored` is the narrower dtype to which a conversion rounded the
+    weights, or None.
     """
 
     lengths: tuple[int, ...]
@@ -43,11 +43,11 @@ class NoisePlan:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """How far the reference moves where our side computes in `dtype`.
+    """How much the reference changes by the rounding of a computation in `dtype`.
 
-    `tokens` holds for each prompt ``[n, len(FIELDS)]``, float64, of its first n tokens. `drift` is the largest relative
-    L2 error of the residual stream after each station: the embedding, then each layer. `router` is the usual largest
-    error of a token's router logits in each layer of a mixture, 0 in a dense layer.
+    `tokens` holds for each prompt float64 ``[n, len(FIELDS)]`` of its first n tokens. `drift` is the largest relative
+    L2 error of the residual stream after each station: the embedding, then each layer. `router` is, for each layer, the
+    median over tokens of the largest error of the router's logits; 0 in a dense layer.
     """
 
     dtype: str
@@ -63,7 +63,7 @@ class Noise:
 
 
 def noise_lengths(lengths: Sequence[int]) -> tuple[int, ...]:
-    """How many tokens of each prompt are measured: the short prompts whole, of the long ones equally many."""
+    """The number of tokens measured of each prompt: short prompts whole, and an equal number of each long one."""
     budget = max(_FEWEST, int(_SHARE * sum(lengths)))
     longest = max(lengths, default=0)
     while longest > 1 and sum(min(length, longest) for length in lengths) > budget:
@@ -72,6 +72,6 @@ def noise_lengths(lengths: Sequence[int]) -> tuple[int, ...]:
 
 
 def fields_of(errors: TokenErrors) -> Floats:
-    """What is kept of `errors`, ``[n, len(FIELDS)]``."""
+    """The kept fields of `errors`, float64 ``[n, len(FIELDS)]``."""
     columns: list[npt.NDArray[Any]] = [getattr(errors, field) for field in FIELDS]
     return np.asarray(np.stack(columns, axis=-1), np.float64)

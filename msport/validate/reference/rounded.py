@@ -1,8 +1,8 @@
 """The reference's second run, rounded as our side is; see ``noise``.
 
-It goes through each module right after the first run, while the module's weights are there, so that a model of any size
-is read once. Rotary frequencies, which every implementation computes by itself in float32, move by one unit in the last
-place at random.
+It runs each module right after the first run, while the module's weights are in memory, so that a model of any size is
+read only once. Rotary frequencies, which every implementation computes itself in float32, move at random by one unit in
+the last place.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from msport.validate.reference.noise import Noise, NoisePlan, fields_of
 from msport.validate.reference.walk import Entered, advance, compute_logits, enter
 from msport.validate.verdict.tolerance import unit
 
-# Steps are drawn once, and taken from another place for each piece of a weight.
+# Random steps are drawn once; each piece of a weight uses another part of them.
 _PIECE = 1 << 20
 _POOL = _PIECE + (1 << 16)
-# One weight in four moves by one unit: half a unit, as a root mean square.
+# One weight in four moves by one unit, which is half a unit as a root mean square.
 _MOVING = 0.25
 
 
 def noise_runs(plan: NoisePlan) -> list[NoiseRun]:
-    """One run for each of the plan's dtypes; the last one may change the weights where they lie."""
+    """One run for each of the plan's dtypes; the last one may modify the weights in place."""
     last = sorted(plan.dtypes, key=lambda dtype: dtype == plan.reference)
     return [NoiseRun(plan, dtype) for dtype in last]
 
 
 class NoiseRun:
-    """A second run of the prompts' beginnings, module by module beside the first."""
+    """A second run of the beginnings of prompts, module by module after the first run."""
 
     def __init__(self, plan: NoisePlan, dtype: str) -> None:
         self._plan = plan
@@ -47,14 +47,14 @@ class NoiseRun:
         self._router: list[float] = []
 
     def enter(self, decoder: Any, prompts: Sequence[Sequence[int]], first: Sequence[Entered]) -> None:
-        """Embeds the beginnings of `prompts`, which `first` holds as the first run embedded them."""
+        """Embeds the beginnings of `prompts`; `first` holds the embeddings of the first run."""
         pairs = list(zip(prompts, self._plan.lengths, strict=True))
         with self._rounding.frequencies(decoder.rotary_emb), _swapped(self._rounding.copies(decoder.embed_tokens)):
             self._streams = [enter(decoder, ids[:length]) for ids, length in pairs]
         self._note_drift(first)
 
     def layer(self, layer: Any, index: int, config: Any, first: Sequence[Entered], recorded: Mapping[str, Any]) -> None:
-        """Runs `layer`, which the first run has just left and of which it `recorded` some operations."""
+        """Runs `layer` after the first run, which `recorded` some of its operations."""
         errors = []
         with self._rounding.applied(layer), _products(self._dtype):
             for number, stream in enumerate(self._streams):
@@ -72,7 +72,7 @@ class NoiseRun:
                 stream.hidden = norm(stream.hidden)
 
     def measure(self, model: Any, number: int, start: int, logits: Any) -> None:
-        """Compares with the `logits` that the first run gave prompt `number` from token `start` on."""
+        """Compares with the first run's `logits` of prompt `number` from token `start` on."""
         count = min(len(logits), self._plan.lengths[number] - start)
         if count <= 0:
             return
@@ -94,7 +94,7 @@ class NoiseRun:
 
 
 class _Rounding:
-    """What `plan` does to weights where our side computes in `dtype`."""
+    """How `plan` rounds weights if our side computes in `dtype`."""
 
     def __init__(self, plan: NoisePlan, dtype: str) -> None:
         import torch
@@ -111,7 +111,7 @@ class _Rounding:
 
     @contextmanager
     def applied(self, module: Any) -> Iterator[None]:
-        """Rounds the weights of `module`: where they lie if that is the last run, in copies otherwise."""
+        """Rounds the weights of `module` during this context: in place in the last run, otherwise in copies."""
         if not self._moves:
             with _swapped(self.copies(module)):
                 yield
@@ -123,7 +123,7 @@ class _Rounding:
         yield
 
     def copies(self, module: Any) -> list[tuple[Any, Any]]:
-        """Each parameter of `module` with the values that take its place."""
+        """Each parameter of `module` with its rounded values."""
         return [(parameter, self._copy(parameter.data)) for parameter in module.parameters()]
 
     @contextmanager
@@ -161,7 +161,7 @@ class _Rounding:
 
 @contextmanager
 def _swapped(pairs: Sequence[tuple[Any, Any]]) -> Iterator[None]:
-    """Each parameter holds its other values as long as the context lasts."""
+    """Each parameter holds its other values during this context."""
     with ExitStack() as stack:
         for parameter, values in pairs:
             stack.callback(setattr, parameter, "data", parameter.data)
@@ -170,7 +170,7 @@ def _swapped(pairs: Sequence[tuple[Any, Any]]) -> Iterator[None]:
 
 
 def _products(dtype: str) -> AbstractContextManager[Any]:
-    """Matrix products of float16 sum in float32 and round once, as hardware does: torch has no fast ones on CPU."""
+    """Lets float16 matrix products sum in float32 and round once, as hardware does; torch has no fast ones on CPU."""
     if dtype != "float16":
         return nullcontext()
     import torch

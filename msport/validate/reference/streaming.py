@@ -1,8 +1,9 @@
-"""The reference of a model that does not fit in memory: Transformers' own layers, their weights read one at a time.
+"""The reference for a model that does not fit in memory: Transformers' own layers, with weights read one layer at a
+time.
 
-The model is built without memory, on torch's meta device. Each module takes its parameters from the checkpoint when its
-turn comes, and gives them back after. MXFP4 experts are decoded by ``checkpoint.mxfp4``, held against Transformers' own
-routine, which would take most of the time.
+The model is built on torch's meta device, which needs no memory. Each module gets its parameters from the checkpoint
+when it runs, and frees them after. ``checkpoint.mxfp4`` decodes MXFP4 experts, because Transformers' own routine would
+take most of the time; a few rows are compared with it.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from msport.checkpoint.dtypes import BFLOAT16, FLOAT8_E4M3FN, FLOAT32, Array
 from msport.errors import CheckpointError, UnsupportedError
 from msport.validate.reference.loading import Reference, check_reference_installed, quiet, resolve_math_kernels
 
-# Rows of each packed tensor that Transformers' decoder, a hundred times slower than ours, is asked for too.
+# Rows of each packed tensor that Transformers' decoder, a hundred times slower than ours, also decodes.
 _CHECKED_ROWS = 64
 
 
 def stream_reference(folder: Path, dtype: str = "float32") -> Reference:
-    """The model in `folder`, of which one module at a time has its parameters, in `dtype`.
+    """The model in `folder`; only one module at a time has its parameters in memory, in `dtype`.
 
-    Raises `MissingDependencyError`, `CheckpointError` where a parameter is missing or has another shape, and
-    `UnsupportedError` where this release of Transformers keeps its parameters in another form than the Hub.
+    Raises `MissingDependencyError`, `CheckpointError` if a parameter is missing or has another shape, and
+    `UnsupportedError` if this release of Transformers stores parameters in another form than the Hub.
     """
     check_reference_installed()
     import torch
@@ -57,12 +58,13 @@ class _Source:
     def __init__(self, checkpoint: Checkpoint, dtype: str) -> None:
         self._checkpoint = checkpoint
         self._dtype = dtype
-        # Decoded experts of one layer lie where those of the last one lay: fresh pages would cost more than decoding.
+        # The decoded experts of one layer reuse the memory of the last layer, because new pages would cost more than
+        # decoding.
         self._decoded: dict[tuple[str, tuple[int, ...]], Array] = {}
 
     @contextmanager
     def provide(self, module: Any, prefix: str) -> Iterator[None]:
-        """Fills the parameters of `module`, named below `prefix`, for as long as the context lasts."""
+        """Fills the parameters of `module`, with names below `prefix`, during this context."""
         import torch
 
         empty = []
@@ -125,7 +127,9 @@ class _Source:
         return torch.from_numpy(values)
 
     def _check_decoded(self, name: str, blocks: Array, scales: Array, values: Array) -> None:
-        """Holds rows of the last expert against Transformers' own decoder: the reference must not rest on our code."""
+        """Compares rows of the last expert with Transformers' own decoder, because the reference must not depend on
+        our code.
+        """
         import torch
         from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 

@@ -1,8 +1,8 @@
-"""The reference, one decoder layer at a time: every prompt goes through a layer before the next layer is touched.
+"""Runs the reference one decoder layer at a time: every prompt passes through a layer before the next layer runs.
 
-So the weights of one layer are enough memory for a model of any size, and every block's input and output can be
-recorded. Masks, rotary tables and the scaled embedding are Transformers' own: its model is run with layers that only
-note what they are given, and the real layers are then called with just that.
+So only the weights of one layer need memory, and every block's input and output can be recorded. Masks, rotary tables
+and the scaled embedding come from Transformers: its model first runs with layers that only record their arguments, and
+the real layers are then called with these arguments.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from msport.validate.operations import ATTENDED, ATTENTION, CHOSEN, EXPERTS, MLP
 
 Array = npt.NDArray[Any]
 
-# Makes the weights of a module, named by its prefix in the checkpoint, available while the context lasts.
+# Makes the weights of a module, given by its prefix in the checkpoint, available during a context.
 Provide = Callable[[Any, str], AbstractContextManager[None]]
 
-# Bytes that the attention scores of one layer, of which eager attention holds some five copies, may take.
+# Limit in bytes of the attention scores of one layer; eager attention holds about five copies of them.
 _SCORE_BYTES = 1 << 30
 _SCORE_COPIES = 5
 _SMALLEST_CHUNK = 16
@@ -31,8 +31,8 @@ _SMALLEST_CHUNK = 16
 _HEAD_BYTES = 1 << 28
 
 
-class _AllSeen(Exception):  # noqa: N818  it ends a pass early, and is no error
-    """Every layer has noted its arguments."""
+class _AllSeen(Exception):  # noqa: N818  ends a pass early; not an error
+    """Every layer has recorded its arguments."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Entered:
 
 
 class SecondRun(Protocol):
-    """Goes through each module after the first run has left it; see ``rounded``."""
+    """A run of each module after the first run; see ``rounded``."""
 
     def enter(self, decoder: Any, prompts: Sequence[Sequence[int]], first: Sequence[Entered]) -> None: ...
 
@@ -66,11 +66,12 @@ def walk(
     chunk: int | None = None,
     seconds: Sequence[SecondRun] = (),
 ) -> Iterator[tuple[str, dict[str, Array]]]:
-    """Yields ``embed_tokens``, ``layers.0`` and so on in order, with what was recorded there, by the recording's names.
+    """Yields ``embed_tokens``, ``layers.0`` and so on in order, with the recorded tensors by their names in the
+    recording.
 
-    Of a layer its output, the residual stream after attention and the choice of experts, or with `every_operation` all
-    of them. Ends with ``norm``. The head's logits come from `head_logits`. `chunk` forces a number of tokens a pass
-    through attention. Each of `seconds` runs a module after the prompts have gone through it.
+    For a layer these are its output, the residual stream after attention and the chosen experts, or with
+    `every_operation` all operations. The last one is ``norm``. `head_logits` gives the head's logits. `chunk` sets the
+    number of tokens per pass through attention. Each of `seconds` runs a module after the first run.
     """
     import torch
 
@@ -100,7 +101,7 @@ def walk(
 def head_logits(
     model: Any, normed: Mapping[int, Array], provide: Provide, seconds: Sequence[SecondRun] = ()
 ) -> Iterator[tuple[int, int, Array]]:
-    """What the head, soft-cap included, makes of the normed states ``[tokens, hidden]`` of each prompt.
+    """Runs the head, including the soft-cap, on the normed states ``[tokens, hidden]`` of each prompt.
 
     Yields prompt number, first token and float32 logits ``[n, vocab]``.
     """
@@ -128,7 +129,7 @@ def compute_logits(model: Any, states: Any) -> Array:
 
 
 def enter(decoder: Any, ids: Sequence[int]) -> Entered:
-    """Runs Transformers' own model up to the first layer, and lets each layer note its keyword arguments."""
+    """Runs Transformers' own model up to the first layer, and records the keyword arguments of each layer."""
     import torch
 
     seen = Entered(None)
@@ -160,7 +161,7 @@ def _replaced(module: Any, forward: Callable[..., Any]) -> Iterator[None]:
 def advance(
     layer: Any, index: int, prompt: Entered, config: Any, every_operation: bool = False, chunk: int | None = None
 ) -> dict[str, Array]:
-    """One prompt through one layer, in chunks with a cache where its attention scores would not fit; advances it."""
+    """Advances one prompt through one layer; in chunks with a cache if its attention scores would not fit."""
     import torch
     from transformers import DynamicCache
 
@@ -190,7 +191,7 @@ def _chunk(config: Any, length: int) -> int:
 
 
 def _slice(arguments: Mapping[str, Any], start: int, end: int) -> dict[str, Any]:
-    """The arguments of a layer for tokens ``[start, end)``, the earlier ones being in its cache."""
+    """The arguments of a layer for tokens ``[start, end)``; the earlier ones are in its cache."""
     sliced = dict(arguments)
     for name in ("position_ids", "cache_position"):
         if sliced.get(name) is not None:
@@ -203,7 +204,7 @@ def _slice(arguments: Mapping[str, Any], start: int, end: int) -> dict[str, Any]
 
 @contextmanager
 def _watching(layer: Any, every_operation: bool) -> Iterator[dict[str, Any]]:
-    """Collects what the operations of `layer` give during one pass, by their names."""
+    """Collects the outputs of the operations of `layer` during one pass, by their names."""
     values: dict[str, Any] = {}
     modules = operations.find_modules(layer)
     hooks = [modules[MLP_NORM].register_forward_pre_hook(_keep_input(values, ATTENDED))]
@@ -236,7 +237,7 @@ def _keep_output(values: dict[str, Any], name: str) -> Callable[..., None]:
 
 
 def _keep_routing(values: dict[str, Any], block: Any) -> Callable[..., None]:
-    """The router's logits, the experts it chooses and their shares: releases return some of them, in many shapes."""
+    """Keeps the router's logits, chosen experts and their weights; releases return some of them, in various shapes."""
     import torch
 
     def hook(router: Any, arguments: tuple[Any, ...]) -> None:
@@ -253,7 +254,7 @@ def _keep_routing(values: dict[str, Any], block: Any) -> Callable[..., None]:
 
 
 def _rows(value: Any) -> Any:
-    """``[tokens, features]`` of a value with a batch of one, whatever stands between."""
+    """``[tokens, features]`` of a value with a batch of one and any axes between."""
     if value.dim() > 2:
         value = value[0]
     return value.reshape(value.shape[0], -1)

@@ -1,1 +1,1 @@
-"""What passes: the rules, the tolerances, and the sentences that say why."""
+"""The decision: the rules, the tolerances, and the sentences that explain it."""

@@ -1,15 +1,15 @@
-"""The pass rule: what of the errors of the logits rounding explains, and what not.
+"""The pass rule: which errors of the logits rounding explains.
 
-1. *Within rounding*: of relative L2, of the square root of KL and of the largest difference of a logit, the median over
-   all tokens, the largest, and the median of each prompt are at most small factors above the reference's own noise
-   (see ``noise``).
-2. *Top-1*: where another token ranks first, the reference's lead is within what rounding does to leads.
+1. *Within rounding*: three errors are compared with the reference's own noise (see ``noise``): relative L2, the square
+   root of KL, and the largest difference of a logit. For each, the median over all tokens, the largest, and the median
+   of each prompt are at most a small multiple of the noise.
+2. *Top-1*: if another token ranks first, the reference's lead is within the change of leads by rounding.
 3. *Tolerance*: relative L2 is at most the tolerance at every token.
 4. Every logit of either side is finite.
 
-The rule ``tolerance`` asks for 3 and 4 alone. Where two experts of a mixture nearly tie, rounding may choose the other
-one: such a token is excused from 1 to 3, and so are the tokens after it in its prompt, which see its keys. The median
-over all tokens counts these all the same, as it does in the noise, where rounding chooses otherwise as often.
+The rule ``tolerance`` checks only 3 and 4. If two experts of a mixture nearly tie, rounding may choose the other one.
+Such a token is excused from 1 to 3, and so are the later tokens of its prompt, which see its keys. The median over all
+tokens still counts them, because the noise counts such tokens too.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ RULES = ("rounding", "tolerance")
 METRICS = {"relative L2": "relative_l2", "sqrt KL": "root_kl", "largest difference": "max_abs"}
 LEAD = "lead of top-1"
 
-# How often the noise an error may be. ``benchmarks/verdict.py`` measured the largest ratio of right ports.
+# The largest multiples of the noise that pass. ``benchmarks/verdict.py`` measured the largest ratio of correct ports.
 LARGEST_FACTOR = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """How often the noise the median error may be: over all tokens, and of each prompt."""
+    """The largest multiple of the noise for the median error: over all tokens, and of each prompt."""
 
     median: float
     prompt: float
 
 
-# A wide model is up to 3 times its noise in float32: each side sums in an order of its own.
+# A wide model reaches 3 times its noise in float32, because each side sums in a different order.
 FLOAT32 = Factors(median=4.0, prompt=6.0)
 # In half precision the rounding of every value hides the order of the sums.
 HALF = Factors(median=2.0, prompt=3.0)
-# There rounding sends some tokens of a mixture to other experts, and one prompt has more of them than another.
+# There rounding routes some tokens of a mixture to other experts, and their number varies between prompts.
 HALF_MIXTURE = Factors(median=2.0, prompt=6.0)
 
 
@@ -57,18 +57,18 @@ def factors_for(noise: Noise) -> Factors:
     return HALF_MIXTURE if any(noise.router) else HALF
 
 
-# An angle of RoPE errs by its position times the error of its frequency: beyond the positions at which noise was
-# measured, and not before this one, errors may grow with the position.
+# The error of a RoPE angle is its position times the error of its frequency. So beyond the positions with measured
+# noise, and beyond this one, errors may grow with the position.
 _DISTANCE = 1024
-# Where the noise is none at all.
+# Stands for a noise of zero.
 _TINY = 1e-300
-# Fewer tokens of a prompt have no median worth judging.
+# The median of fewer tokens of a prompt is not judged.
 _FEWEST = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One number of ours beside the same number of the noise; `factor` is how often the noise it may be."""
+    """One statistic of our errors and the same of the noise; it passes up to `factor` times the noise."""
 
     metric: str
     statistic: str
@@ -87,11 +87,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a rule makes of the errors.
+    """The result of a rule for the errors.
 
-    `failing` marks for each result the tokens that fail on their own. `excused` counts the tokens whose experts nearly
-    tie and that would fail, `following` the tokens after them that only the median over all tokens counts, `swapped`
-    the tokens that rank another token first although the reference's lead is clear.
+    `failing` marks the failing tokens of each result, bool ``[tokens]``. `excused` counts the tokens whose experts
+    nearly tie and that would fail otherwise, `following` the later tokens that only the median over all tokens counts,
+    and `swapped` the tokens that rank another token first although the reference's lead is clear.
     """
 
     rule: str
@@ -108,7 +108,7 @@ class Judgement:
 
     @property
     def worst(self) -> Check | None:
-        """The check that exceeds its factor most, or comes nearest to it."""
+        """The check with the largest ratio to its factor."""
         return max(self.checks, key=lambda check: check.ratio / check.factor, default=None)
 
     def ratio_of(self, title: str) -> float | None:
@@ -132,10 +132,10 @@ def judge(
     tolerance: float,
     undecided: Mapping[int, Bools] | None = None,
 ) -> Judgement:
-    """Judges the errors of `results` by `noise`, or by the tolerance alone if that is None.
+    """Judges the errors of `results` by `noise` and the tolerance, or only by the tolerance if `noise` is None.
 
-    `noise` was measured on the beginnings of `prompts`, in their order. `undecided` marks the tokens of a prompt, by
-    its number, whose experts nearly tie in some layer, bool ``[tokens]``.
+    `noise` was measured on the beginnings of `prompts`, in their order. `undecided` maps the number of a prompt to bool
+    ``[tokens]``, which marks the tokens whose experts nearly tie in some layer.
     """
     numbers = {prompt: number for number, prompt in enumerate(prompts)}
     entries = [_Entry(result, numbers[result.prompt], undecided or {}) for result in results]
@@ -165,7 +165,7 @@ def judge(
 
 
 class _Entry:
-    """One result with the tokens that near ties excuse."""
+    """One result, and the tokens that near ties excuse."""
 
     def __init__(self, result: PromptResult, number: int, undecided: Mapping[int, Bools]) -> None:
         tokens = slice(result.start, result.start + len(result.errors))
@@ -185,26 +185,26 @@ class _Entry:
 
 
 class _Bounds:
-    """What the noise allows."""
+    """The limits that follow from the noise."""
 
     def __init__(self, noise: Noise) -> None:
         self._noise = noise
         self._factors = factors_for(noise)
         self._measured = [len(tokens) for tokens in noise.tokens]
-        # Rounding moves a logit by some units in its last place, even where a small sample showed nothing.
+        # Rounding changes a logit by some units in its last place, even if a small sample showed no change.
         size = float(np.median(noise.of("size"))) if sum(self._measured) else 0.0
         least = unit("float32")
         self._floors = {"relative_l2": least} | dict.fromkeys(("root_kl", "max_abs", "margin_error"), least * size)
 
     def unexplained(self, entry: _Entry) -> Bools:
-        """The tokens whose error no rounding explains."""
+        """The tokens whose error rounding does not explain, bool ``[tokens]``."""
         found = np.zeros(len(entry.errors), bool)
         for field in METRICS.values():
             found |= ~(self._scaled(entry, field) <= LARGEST_FACTOR * self._largest(field))
         return found
 
     def lost(self, entry: _Entry) -> Bools:
-        """The tokens that lost a top-1 whose lead rounding does not explain."""
+        """The tokens that lost a top-1 with a lead too large for rounding, bool ``[tokens]``."""
         return np.asarray(~(self._scaled(entry, "regret") <= LARGEST_FACTOR * self._largest("margin_error")))
 
     def checks(self, entries: Sequence[_Entry]) -> Iterator[Check]:
@@ -224,12 +224,12 @@ class _Bounds:
         yield Check(LEAD, "largest", _largest(regrets), self._largest("margin_error"), LARGEST_FACTOR)
 
     def _scaled(self, entry: _Entry, field: str) -> Floats:
-        """Errors as they would be at the positions where noise was measured."""
+        """Errors scaled to the positions where noise was measured."""
         reach = max(_DISTANCE, self._measured[entry.number])
         return np.asarray(entry.field(field) / np.maximum(1.0, (entry.positions + 1) / reach))
 
     def _measured_too(self, entry: _Entry) -> Bools:
-        """The tokens of the prefill whose noise was measured, excused ones left out."""
+        """The tokens of the prefill whose noise was measured, without excused ones."""
         if entry.result.path != "prefill":
             return np.zeros(len(entry.errors), bool)
         return np.asarray((entry.positions < self._measured[entry.number]) & ~entry.undecided)
@@ -250,7 +250,7 @@ def median_of(title: str) -> str:
 
 
 def _after_first(marked: Bools) -> Bools:
-    """The tokens after the first one that is marked."""
+    """The tokens after the first marked one."""
     return np.asarray(np.cumsum(marked) > 0)
 
 

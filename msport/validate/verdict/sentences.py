@@ -1,4 +1,4 @@
-"""A report in a few sentences: passed or failed, by what, and where to look."""
+"""The verdict in a few sentences: passed or failed, why, and where to look."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from msport.validate.findings import Findings
 from msport.validate.operations import ATTENDED, HEAD, OUTPUT, tensors_of
 from msport.validate.verdict.rules import LEAD, Check, Judgement
 
-# What level logits knows of a layer: the residual stream after each half.
+# Level logits knows only the residual stream after each half of a layer.
 _HALVES = {ATTENDED: "attention", OUTPUT: "feed-forward"}
 
 
 def describe_comparison(report: Findings) -> str:
-    """What was compared with what."""
+    """The two sides that were compared."""
     setup = report.setup
     if setup.level == "weights":
         return f"{setup.folder} against {setup.reference}, tensor by tensor"
@@ -34,7 +34,7 @@ def describe_comparison(report: Findings) -> str:
 
 
 def verdict(report: Findings) -> str:
-    """The outcome, and below it, if the model failed, what is known of the fault."""
+    """The outcome, followed, if the model failed, by what is known about the fault."""
     if report.setup.level == "weights":
         return _of_weights(report)
     judgement, worst = report.judgement, report.worst
@@ -51,9 +51,9 @@ def verdict(report: Findings) -> str:
 def _of_weights(report: Findings) -> str:
     if report.passed:
         elements = sum(check.elements for check in report.weights)
-        return f"PASSED: {len(report.weights)} tensors, {elements:,} elements, each what its source makes it"
+        return f"PASSED: {len(report.weights)} tensors, {elements:,} elements, all match their source"
     return (
-        f"FAILED: {len(_wrong(report.weights))} of {len(report.weights)} tensors are not what their source makes them;"
+        f"FAILED: {len(_wrong(report.weights))} of {len(report.weights)} tensors do not match their source;"
         " convert it again with msport convert"
     )
 
@@ -64,12 +64,12 @@ def _why_it_passed(report: Findings, judgement: Judgement, worst: PromptResult) 
     if judgement.rule == "tolerance":
         return f"{error} ({tolerance}, the only thing that was judged)"
     noise = f"{times(judgement.checks[0].ratio)} times the reference's own noise"
-    weights = f"; {len(report.weights)} tensors are what their source makes them" if report.weights else ""
+    weights = f"; {len(report.weights)} tensors match their source" if report.weights else ""
     return f"within rounding: {error} ({tolerance}), {noise}{weights}"
 
 
 def _why_it_failed(report: Findings, judgement: Judgement, worst: PromptResult) -> Iterator[str]:
-    """What broke the rule, the most telling first, and where to look."""
+    """The broken rules, the most important first, and where to look."""
     beyond = sum(int((r.failing & ~(r.errors.relative_l2 <= judgement.tolerance)).sum()) for r in report.results)
     check = judgement.worst
     unexplained = check if check is not None and not check.passed else None
@@ -103,7 +103,7 @@ def _unexplained(check: Check) -> str:
 
 
 def _swapped(report: Findings, judgement: Judgement) -> str:
-    """How many tokens swap ranks, and the one of which the reference is surest."""
+    """The number of tokens with another top-1, and the one with the largest lead in the reference."""
     swapped = [(r, int(i)) for r in report.results for i in (r.failing & ~r.errors.top1 & r.errors.finite).nonzero()[0]]
     result, index = max(swapped, key=lambda found: found[0].errors.regret[found[1]])
     return (
@@ -113,7 +113,7 @@ def _swapped(report: Findings, judgement: Judgement) -> str:
 
 
 def _token(result: PromptResult, index: int) -> str:
-    """Where a token is, and what either side ranks first there."""
+    """The position of a token, and the token that each side ranks first there."""
     errors = result.errors
     place = f"'{result.title}' at position {result.start + index}"
     if not errors.finite[index]:
@@ -130,7 +130,7 @@ def _wrong_weights(report: Findings, judgement: Judgement, worst: PromptResult) 
     if wrong:
         agreeing = f"the logits agree to {scientific(worst.largest)} within rounding, but " if judgement.passed else ""
         yield (
-            f"{agreeing}{len(wrong)} of {len(report.weights)} tensors are not what their source makes them:"
+            f"{agreeing}{len(wrong)} of {len(report.weights)} tensors do not match their source:"
             f" {_how_wrong(wrong[0])}; convert again, and see --level weights"
         )
 
@@ -154,14 +154,14 @@ def _where_to_look(report: Findings) -> Iterator[str]:
     elif error is None:
         yield "no layer departs by more than rounding"
     elif error.name == HEAD:
-        yield "no layer departs, alone or along our own trajectory: look at how chunks and positions enter the model"
+        yield "no layer departs, isolated or along our own trajectory: look at how chunks and positions enter the model"
     else:
         yield f"first to depart: {error.name}, along our own trajectory; no operation of it departs alone"
         yield from _behind_the_drift(error, report)
 
 
 def _weights_of(error: LayerError, report: Findings) -> Iterator[str]:
-    """Whether the weights of the layer that departs are to blame."""
+    """Whether the weights of the layer that departs are wrong."""
     checks = [check for check in report.weights if check.name.startswith(tensors_of(error.name))]
     wrong = _wrong(checks)
     if wrong:
@@ -169,13 +169,13 @@ def _weights_of(error: LayerError, report: Findings) -> Iterator[str]:
         yield f"its weights are wrong: {_how_wrong(wrong[0])}{more}; convert again, and see --level weights"
     elif checks:
         yield (
-            f"the {len(checks)} tensors of {error.name} are what their source makes them:"
+            f"the {len(checks)} tensors of {error.name} match their source:"
             " the fault is in config.json or in the computation"
         )
 
 
 def _behind_the_drift(error: LayerError, report: Findings) -> Iterator[str]:
-    """What may have made our own trajectory drift, where no operation departs alone."""
+    """Possible causes of a drift of our own trajectory if no isolated operation departs."""
     found = stands_out(report.layers, error)
     if found is not None:
         operation, ratio = found

@@ -1,4 +1,4 @@
-"""What rounding may do: the tolerance that a dtype's mantissa allows, and which rounding a run's errors come from."""
+"""The effect of rounding: the default tolerance of each dtype, and sentences on where values were rounded."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import numpy as np
 from msport.errors import UsageError
 from msport.validate.reference.noise import Noise
 
-# Bits of significand, the implicit one included.
+# Bits of the significand, including the implicit one.
 SIGNIFICAND = {"float32": 24, "float16": 11, "bfloat16": 8}
 
-# Relative L2 error of a token's logits. Rounding to p bits moves a value by up to 2**-p, at every one of some hundred
-# operations on the way to the logits, in random directions: some 10 to 30 times 2**-p in all. float32's is far below
-# what any fault makes; there the tolerance is what a user would notice.
+# Relative L2 error of a token's logits. Rounding to p bits changes a value by up to 2**-p, in each of about a hundred
+# operations before the logits, in random directions. The total is about 10 to 30 times 2**-p. In float32 this is far
+# below the effect of any fault, so the tolerance there is what a user would notice.
 _TOLERANCE = {"float32": 1e-2, "float16": 2e-2, "bfloat16": 1e-1}
 
-# Relative L2 error of one operation, given the reference's own input: above what rounding makes.
+# Relative L2 error of one operation with the reference's own input: larger than rounding.
 _ROUNDING = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
 
 
 @dataclass(frozen=True, slots=True)
 class Dtypes:
-    """Where values are rounded: as the Hub ships weights, as we store them, as we and the reference compute."""
+    """The dtypes of weights on the Hub and in our checkpoint, and of the computation on both sides."""
 
     source: str
     stored: str
@@ -35,12 +35,12 @@ class Dtypes:
 
 
 def default_tolerance(ours: str, reference: str = "float32") -> float:
-    """The tolerance for logits computed in the one dtype against logits computed in the other."""
+    """The tolerance for logits computed in the dtype `ours`, compared with logits computed in `reference`."""
     return max(_TOLERANCE[ours], _TOLERANCE[reference])
 
 
 def rounding(*dtypes: str) -> float:
-    """The error of an operation that rounding can make, where one side or the other rounds to `dtypes`."""
+    """The largest error of an operation by rounding, if the sides round to `dtypes`."""
     return max(_ROUNDING[dtype] for dtype in dtypes)
 
 
@@ -50,7 +50,7 @@ def unit(dtype: str) -> float:
 
 
 def check_reachable(tolerance: float | None, ours: str, reference: str = "float32") -> None:
-    """Raises `UsageError` for a tolerance below one rounding of the dtypes, before anything runs for minutes."""
+    """Raises `UsageError` for a tolerance below one rounding of the dtypes, before a long run begins."""
     coarsest = max((ours, reference), key=unit)
     if tolerance is not None and tolerance < unit(coarsest):
         raise UsageError(
@@ -62,15 +62,15 @@ def check_reachable(tolerance: float | None, ours: str, reference: str = "float3
 def explain_rounding(
     dtypes: Dtypes, largest: float, blocks: Sequence[float], noise: Noise | None = None
 ) -> tuple[str, ...]:
-    """Sentences on where values were rounded, and how the errors measured compare with it.
+    """Sentences on where values were rounded, and how the measured errors compare with this.
 
-    `largest` is the largest relative L2 error of the logits, `blocks` those of operations that were isolated.
+    `largest` is the largest relative L2 error of the logits, `blocks` are those of isolated operations.
     """
     lines = [f"weights: {_of_weights(dtypes)}"]
     computed = f"compute: every result is rounded to {dtypes.ours}, by up to {unit(dtypes.ours):.1e}"
     if blocks:
         times = _times(max(blocks), unit(dtypes.ours))
-        computed += f"; an operation alone errs by at most {max(blocks):.1e}, {times} that"
+        computed += f"; an isolated operation errs by at most {max(blocks):.1e}, {times} that"
     lines.append(computed)
     if dtypes.reference != "float32":
         step = f"{unit(dtypes.reference):.1e}"

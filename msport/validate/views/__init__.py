@@ -1,1 +1,1 @@
-"""A report for people and programs: text, page and JSON."""
+"""Views of a report: text, HTML page and JSON."""

@@ -36,7 +36,7 @@ def _of_layers(report: Findings, title: str, errors: Sequence[float | None], lin
 
 
 def position_chart(report: Findings) -> str:
-    """The error of every token: a colour for each prompt, a line for its prefill and dots for the other paths."""
+    """The error of every token: a colour for each prompt, a line for its prefill, dots for decoding and batches."""
     prompts = list(dict.fromkeys(each.prompt for each in report.results))
     series = [
         chart.Series(
@@ -73,7 +73,7 @@ def operation_chart(report: Findings, error: LayerError) -> str:
 
 
 def routing_chart(report: Findings) -> str:
-    """The share of tokens whose experts are not the reference's, layer by layer."""
+    """The share of tokens with other experts than the reference, layer by layer."""
     checks = [(error.name, error.routing) for error in report.layers if error.routing is not None]
     shares = [
         Point.single(at, f"{name}, {check.tokens - check.agreeing} of {check.tokens} tokens", 1.0 - check.agreement)
@@ -85,14 +85,14 @@ def routing_chart(report: Findings) -> str:
 
 
 def difference_chart(report: Findings) -> str:
-    """A histogram of the differences of single logits; those of tokens that are not finite stand apart."""
+    """A histogram of the differences of single logits, with a separate bar for tokens that are not finite."""
     counts = sum(result.errors.differences.sum(axis=0) for result in report.results)
     tokens, lost = report.tokens, report.not_finite
-    share = lost / max(1, tokens)  # every token has as many logits as another
+    share = lost / max(1, tokens)  # all tokens have the same number of logits
     total = max(1, int(counts.sum())) / (1.0 - share or 1.0)
     used = [number for number, count in enumerate(counts) if count]
     bins = [_bin(number, int(counts[number]), counts[number] / total) for number in used]
-    first = DIFFERENCE_EDGES[0]  # where the bin begins that holds everything less, equal logits too
+    first = DIFFERENCE_EDGES[0]  # the beginning of the bin for all smaller differences, including zero
     low, high = math.floor(bins[0].low if bins else first), math.ceil(bins[-1].high if bins else first + 1)
     ticks = ((float(at), "less" if at == first else power_of_ten(at)) for at in range(low, high + 1))
     apart = chart.Bin(0.0, 0.0, share, f"not finite: the logits of {lost} of {tokens} tokens", "not finite")

@@ -1,4 +1,4 @@
-"""A report as JSON values; ``docs/schemas/validate.schema.json`` describes them."""
+"""Converts a report to JSON values; ``docs/schemas/validate.schema.json`` describes them."""
 
 from __future__ import annotations
 

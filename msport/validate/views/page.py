@@ -1,4 +1,4 @@
-"""A report as one self-contained page: the verdict first, then charts and the tables of the terminal."""
+"""A report as one self-contained page: the verdict, then charts, then the tables of the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TEXT_WIDTH = 110
 
 
 def render_page(report: Findings) -> str:
-    """The page; it opens without a network and holds everything but the token ids and the single errors."""
+    """The page. It needs no network and holds everything except token ids and the errors of single tokens."""
     headline, *details = verdict(report).splitlines()
     word, _, said = headline.partition(": ")
     banner = Banner("good" if report.passed else "bad", word, (said, *details))

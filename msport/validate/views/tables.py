@@ -1,4 +1,4 @@
-"""The tables of a report; the terminal and the page show them alike."""
+"""The tables of a report, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _WRONG_TENSORS_SHOWN = 20
 
 
 def text_table(report: Findings, width: int) -> Table:
-    """The texts that the user gave as prompts, each on one line of at most `width` columns."""
+    """The user's prompt texts, each on one line of at most `width` columns."""
     texts = {result.prompt.name: result.prompt.text for result in report.results}
     rows = [(name, shortened(text, width)) for name, text in texts.items() if text is not None]
     return Table(("prompt", "text"), rows, "<<")
 
 
 def result_table(report: Findings) -> Table:
-    """One row for each prompt and path; the sequences of a batch share one.
+    """One row per prompt and path; the sequences of a batch share a row.
 
     ``x noise`` is the median error as a multiple of the reference's own noise.
     """
@@ -65,7 +65,9 @@ def _judged_as(result: PromptResult) -> str:
 
 
 def layer_table(report: Findings) -> Table:
-    """One row for each station: our own trajectory, the two isolated halves, the router, the first that departs."""
+    """One row per station: our own trajectory, the two isolated halves, the router, the first operation that
+    departs.
+    """
     head = ("after", "drift", "growth", "at", "attention", "feed-forward", "experts", "first to depart", "how")
     departure, rows, before = report.departure, list[Row](), 0.0
     for error in report.layers:
@@ -91,7 +93,7 @@ def _layer_row(error: LayerError, before: float, departs: bool) -> Row:
 
 
 def _growth(before: float, after: float) -> str:
-    """How many times as large an error has become; a dash where that is no number."""
+    """The growth factor of an error; a dash if it is not a number."""
     if not (before > 0.0 and math.isfinite(before) and math.isfinite(after)):
         return "-"
     ratio = after / before
@@ -101,7 +103,7 @@ def _growth(before: float, after: float) -> str:
 
 
 def operation_table(error: LayerError) -> Table:
-    """One row for each operation of an isolated block."""
+    """One row per operation of an isolated block."""
     rows = [
         (each.name, scientific(each.largest), scientific(each.mean), each.prompt, str(each.position), each.how)
         for each in error.operations
@@ -111,7 +113,7 @@ def operation_table(error: LayerError) -> Table:
 
 
 def weight_table(checks: Sequence[TensorCheck]) -> Table:
-    """The tensors that are wrong, a screenful of them; if there are none, how many were made by which transform."""
+    """A screenful of the wrong tensors; if there are none, the number of tensors per transform."""
     wrong = [check for check in checks if not check.passed]
     if not wrong:
         counts = sorted(Counter(check.transform for check in checks).items())

@@ -11,7 +11,7 @@ from msport.validate.findings import Findings
 from msport.validate.verdict.sentences import describe_comparison, verdict
 from msport.validate.views.tables import layer_table, operation_table, result_table, text_table, weight_table
 
-# Columns that the page and JSON have: without them a table of results fits 80 columns.
+# Columns that only the page and JSON have, so that the table of results fits 80 columns.
 _LEFT_OUT = frozenset({"mean", "max abs", "KL mean", "top-5"})
 _TEXT_WIDTH = 66  # beside "prompt 10" in 80 columns
 

@@ -108,6 +108,24 @@ def _keep_imports_out_of_garbage_collection() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gpt-oss of two layers as the Hub has it: MXFP4 experts, a window of 24. Shared: copy it before changing it."""
+    from msport.sample import write_sample
+
+    return write_sample("gpt-oss", tmp_path_factory.mktemp("hub") / "tiny", overrides={"num_hidden_layers": 2})
+
+
+@pytest.fixture(scope="session")
+def converted(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`sample` in bfloat16. Shared: copy it before changing it."""
+    from msport.convert import convert_checkpoint
+
+    folder = tmp_path_factory.mktemp("converted") / "tiny-ms"
+    convert_checkpoint(sample, folder)
+    return folder
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     with suppress(OSError):  # as in a checkout that cannot be written to
         _copy_kernels(Path(os.environ["MSPORT_CACHE"]), _kept_kernels(config))

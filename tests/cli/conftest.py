@@ -1,4 +1,4 @@
-"""Fixtures: the command line, and a sample to convert."""
+"""Fixtures: the command line, and a sample that a test may break."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 
 from cli.command import Result, Run
 from msport.cli import main
-from msport.sample import write_sample
 
 
 @pytest.fixture
@@ -25,15 +24,10 @@ def msport(capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sample("gpt-oss", tmp_path_factory.mktemp("samples") / "model", overrides={"num_hidden_layers": 2})
-
-
 @pytest.fixture
-def model(pristine: Path, tmp_path: Path) -> Path:
+def model(sample: Path, tmp_path: Path) -> Path:
     """A sample that the test may break."""
-    return Path(shutil.copytree(pristine, tmp_path / "model"))
+    return Path(shutil.copytree(sample, tmp_path / "model"))
 
 
 @pytest.fixture

@@ -77,9 +77,8 @@ def test_every_fault_is_a_line_with_its_remedy_and_the_exit_code_is_1(tmp_path: 
         assert lines[number + 1].strip().startswith("-> ")
 
 
-def test_json_is_one_document_as_its_schema_says(tmp_path: Path) -> None:
-    write_sample("gpt-oss", tmp_path / "source", overrides={"num_hidden_layers": 2})
-    convert_checkpoint(tmp_path / "source", tmp_path / "converted", dtype="mxfp4")
+def test_json_is_one_document_as_its_schema_says(sample: Path, tmp_path: Path) -> None:
+    convert_checkpoint(sample, tmp_path / "converted", dtype="mxfp4")
     sizes = ("--max-length", "64", "--batch", "3")
     result = _doctor(str(tmp_path / "converted"), *sizes, "--json", PYTHONPATH=_broken_packages(tmp_path))
     document = json.loads(result.stdout)

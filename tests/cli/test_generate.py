@@ -16,21 +16,12 @@ import pytest
 from msport.architectures import load_config
 from msport.cli import main
 from msport.cli.prompt import encode_prompt
-from msport.convert import convert_checkpoint
 from msport.errors import UsageError
 from msport.msmodels.tokenizer import Tokenizer, load_tokenizer
 from msport.progress import Phases
-from msport.sample import write_sample
 
 ANSWER = "ok 你好 😀!"
 IN_CHANNELS = "<|channel|>analysis<|message|>用户 greets.<|end|><|start|>assistant<|channel|>final<|message|>你好😀!"
-
-
-@pytest.fixture(scope="module")
-def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("generate")
-    convert_checkpoint(write_sample("gpt-oss", root / "tiny", overrides={"num_hidden_layers": 1}), root / "tiny-ms")
-    return root / "tiny-ms"
 
 
 @pytest.fixture

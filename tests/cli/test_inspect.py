@@ -3,83 +3,63 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from cli.command import Run
 from msport.checkpoint import ShardWriter, open_checkpoint, read_manifest, safetensors
 from msport.checkpoint.dtypes import FLOAT32
-from msport.cli import main
-from msport.convert import convert_checkpoint
-from msport.sample import write_sample
-
-Run = Callable[..., tuple[object, str, str]]
 
 
 @pytest.fixture
-def inspect(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object) -> tuple[object, str, str]:
-        with pytest.raises(SystemExit) as end:
-            main(["inspect", *map(str, arguments)])
-        return (end.value.code, *capsys.readouterr())
-
-    return run
+def inspect(msport: Run) -> Run:
+    return partial(msport, "inspect")
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sample("gpt-oss", tmp_path_factory.mktemp("samples") / "model", overrides={"num_hidden_layers": 2})
-
-
-@pytest.fixture(scope="module")
-def converted(model: Path) -> Path:
-    convert_checkpoint(model, model.parent / "converted")
-    return model.parent / "converted"
-
-
-def test_a_hub_folder_is_summarised_by_layer_pattern(inspect: Run, model: Path) -> None:
-    status, out, err = inspect(model)
+def test_a_hub_folder_is_summarised_by_layer_pattern(inspect: Run, sample: Path) -> None:
+    status, out, err = inspect(sample)
     assert (status, err) == (0, "")
-    assert out.startswith(f"{model}: Hub checkpoint\n  architecture  GptOssForCausalLM\n  parameters    1,024,672\n")
+    assert out.startswith(f"{sample}: Hub checkpoint\n  architecture  GptOssForCausalLM\n  parameters    1,024,672\n")
     assert "dtypes        33 bfloat16, 8 uint8" in out
     assert "supported     yes" in out
     assert "\n  2  model.layers.*.self_attn.sinks                  bfloat16 [8]              32 B\n" in out
     assert "layers.0" not in out
 
 
-def test_every_tensor_is_listed_on_request(inspect: Run, model: Path) -> None:
-    out = inspect(model, "--tensors")[1]
-    with open_checkpoint(model) as checkpoint:
+def test_every_tensor_is_listed_on_request(inspect: Run, sample: Path) -> None:
+    out = inspect(sample, "--tensors")[1]
+    with open_checkpoint(sample) as checkpoint:
         assert all(name in out for name in checkpoint.tensors)
 
 
-def test_a_converted_folder_says_where_it_came_from(inspect: Run, model: Path, converted: Path) -> None:
+def test_a_converted_folder_says_where_it_came_from(inspect: Run, sample: Path, converted: Path) -> None:
     out = inspect(converted)[1]
     assert f"{converted}: converted by msport " in out
-    assert f"source        {model}\n" in out
+    assert f"source        {sample}\n" in out
 
 
-def test_a_single_file_is_shown(inspect: Run, model: Path) -> None:
-    shard = sorted(model.glob("*.safetensors"))[0]
+def test_a_single_file_is_shown(inspect: Run, sample: Path) -> None:
+    shard = sorted(sample.glob("*.safetensors"))[0]
     status, out, _ = inspect(shard)
     assert status == 0
     assert out.startswith(f"{shard}: single file\n  architecture  unknown: no config.json\n")
 
 
-def test_json_is_one_document_with_every_tensor(inspect: Run, model: Path, converted: Path) -> None:
+def test_json_is_one_document_with_every_tensor(inspect: Run, sample: Path, converted: Path) -> None:
     document = json.loads(inspect(converted, "--json")[1])
     records = read_manifest(converted).tensors
     assert {tensor["name"]: tensor["nbytes"] for tensor in document["tensors"]} == {
         name: record.info(name).nbytes for name, record in records.items()
     }
     assert document["supported"] is True
-    assert document["source"] == str(model)
+    assert document["source"] == str(sample)
     assert document["nbytes"] == sum(tensor["nbytes"] for tensor in document["tensors"])
 
 
-def test_why_a_model_is_not_supported_is_said_without_failing(inspect: Run, model: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(model, tmp_path / "model"))
+def test_why_a_model_is_not_supported_is_said_without_failing(inspect: Run, sample: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(sample, tmp_path / "model"))
     (folder / "config.json").write_text('{"architectures": ["T5Model"]}')
     status, out, _ = inspect(folder)
     assert status == 0

@@ -16,9 +16,7 @@ import psutil
 import pytest
 
 from cli.command import Result, Run
-from msport.convert import convert_checkpoint
 from msport.progress import Step
-from msport.sample import write_sample
 
 SIGNALS = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "stopped by SIGTERM")]
 
@@ -50,13 +48,6 @@ cli.import_module = late
 cli.main()
 """
 PLAIN = "from msport.cli import main\nmain()\n"
-
-
-@pytest.fixture(scope="module")
-def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("interruption")
-    convert_checkpoint(write_sample("gpt-oss", root / "tiny", overrides={"num_hidden_layers": 2}), root / "tiny-ms")
-    return root / "tiny-ms"
 
 
 class Place:

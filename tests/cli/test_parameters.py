@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from cli.command import Run
-from msport.convert import convert_checkpoint
 
 WITHOUT_EFFECT = {
     "convert HUB --dry-run --verify": "--dry-run writes nothing: --verify would be ignored; leave that out",
@@ -50,20 +49,14 @@ WITHOUT_EFFECT = {
 }
 
 
-@pytest.fixture(scope="module")
-def converted(pristine: Path) -> Path:
-    convert_checkpoint(pristine, pristine.with_name("model-ms"))
-    return pristine.with_name("model-ms")
-
-
 @pytest.mark.parametrize("line", WITHOUT_EFFECT)
 def test_an_option_without_effect_is_refused(
-    msport: Run, line: str, pristine: Path, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    msport: Run, line: str, sample: Path, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if line.startswith("validate"):
         pytest.importorskip("transformers")
     monkeypatch.chdir(tmp_path)
-    folders = {"HUB": str(pristine), "DIR": str(converted)}
+    folders = {"HUB": str(sample), "DIR": str(converted)}
     result = msport(*(folders.get(word, word) for word in shlex.split(line)))
     assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
     assert result.err.startswith("msport: error: ")

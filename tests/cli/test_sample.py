@@ -1,50 +1,43 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from cli.command import Run
 from msport.architectures import ARCHITECTURES
 from msport.checkpoint import open_checkpoint
-from msport.cli import main
 from msport.sample.write import find_architecture
-
-Run = Callable[..., tuple[object, str, str]]
 
 
 @pytest.fixture
-def sample(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object) -> tuple[object, str, str]:
-        with pytest.raises(SystemExit) as end:
-            main(["sample", *map(str, arguments)])
-        return (end.value.code, *capsys.readouterr())
-
-    return run
+def write(msport: Run) -> Run:
+    return partial(msport, "sample")
 
 
-def test_a_sample_is_written_and_described(sample: Run, tmp_path: Path) -> None:
+def test_a_sample_is_written_and_described(write: Run, tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
-    status, out, err = sample("gpt-oss", folder)
+    status, out, err = write("gpt-oss", folder)
     assert (status, err) == (0, "")
     assert out == f"{folder}: GptOssForCausalLM, 1,787,072 parameters, 79 tensors, 1.84 MB in 5 shards\n"
 
 
-def test_the_help_names_every_family_as_it_may_be_typed(sample: Run) -> None:
-    _, out, _ = sample("--help")
+def test_the_help_names_every_family_as_it_may_be_typed(write: Run) -> None:
+    _, out, _ = write("--help")
     listed = " ".join(out.split()).partition("FAMILY is one of ")[2].partition(".")[0].split(", ")
     assert [find_architecture(name) for name in listed] == list(ARCHITECTURES.values())
 
 
-def test_every_option_has_its_effect(sample: Run, tmp_path: Path) -> None:
+def test_every_option_has_its_effect(write: Run, tmp_path: Path) -> None:
     fields = ["--set", "num_hidden_layers=1", "--set", 'hidden_act="silu"', "--set", "rope_theta=1e4"]
     options = ["--seed", 3, "--dtype", "float32", "--max-shard-size", "1GB"]
-    assert sample("GptOssForCausalLM", tmp_path / "tiny", *fields, *options)[0] == 0
+    assert write("GptOssForCausalLM", tmp_path / "tiny", *fields, *options)[0] == 0
     config = json.loads((tmp_path / "tiny" / "config.json").read_text())
     assert (config["num_hidden_layers"], config["rope_theta"], config["torch_dtype"]) == (1, 10000.0, "float32")
     assert (tmp_path / "tiny" / "model.safetensors").exists()
-    sample("gpt-oss", tmp_path / "other", *fields, *options[2:])
+    write("gpt-oss", tmp_path / "other", *fields, *options[2:])
     with open_checkpoint(tmp_path / "tiny") as first, open_checkpoint(tmp_path / "other") as second:
         assert first.read("model.norm.weight")[0] != second.read("model.norm.weight")[0]
 
@@ -70,10 +63,10 @@ def test_every_option_has_its_effect(sample: Run, tmp_path: Path) -> None:
     ],
 )
 def test_bad_requests_end_in_one_line_and_write_nothing(
-    sample: Run, tmp_path: Path, arguments: list[str], message: str
+    write: Run, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "file").touch()
-    status, out, err = sample(*(argument.format(folder=tmp_path / "tiny") for argument in arguments))
+    status, out, err = write(*(argument.format(folder=tmp_path / "tiny") for argument in arguments))
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert message in err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -31,9 +31,9 @@ def test_no_file_takes_the_descriptor_of_a_closed_stream(tmp_path: Path) -> None
     assert file.read_text() == "3\n"
 
 
-def test_a_command_runs_with_closed_streams(msport: Run, pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_runs_with_closed_streams(msport: Run, sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", None)
     monkeypatch.setattr("sys.stdout", None)
-    assert msport("inspect", pristine).status == 0
+    assert msport("inspect", sample).status == 0
     assert sys.stdout is not None
     assert sys.stderr.isatty() is False

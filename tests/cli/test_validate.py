@@ -17,8 +17,6 @@ import numpy as np
 import pytest
 
 from msport.cli import main, outputs
-from msport.convert import convert_checkpoint
-from msport.sample import write_sample
 from msport.validate import judge, runner
 from msport.validate.compare.metrics import measure
 from msport.validate.compare.results import PromptResult
@@ -26,14 +24,6 @@ from msport.validate.findings import Setup
 from msport.validate.prompts import Prompt
 from msport.validate.report import Report
 from msport.validate.verdict.rules import judge as judge_logits
-
-
-@pytest.fixture(scope="module")
-def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("cli")
-    source = write_sample("gpt-oss", root / "tiny", overrides={"num_hidden_layers": 1})
-    convert_checkpoint(source, root / "work" / "tiny-ms")
-    return root / "work" / "tiny-ms"
 
 
 def _run(*arguments: str | Path) -> int:

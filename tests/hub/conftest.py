@@ -8,18 +8,11 @@ import pytest
 
 from hub.hub_server import HubServer, serve
 from msport.hub import Network
-from msport.sample import write_sample
 
 # Hardly waits between attempts, and never so in a hurry that a busy machine looks like a broken network.
 FAST = Network(connect_timeout=60, stall_timeout=60, retries=3, first_delay=0.001, longest_delay=0.002, patience=5)
 # For what waits until a stall is noticed. On a busy machine more may look like one, and is asked for once more.
 HURRIED = replace(FAST, stall_timeout=0.5)
-
-
-@pytest.fixture(scope="session")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A gpt-oss of a few megabytes as the Hub ships it: packed experts, shards, an index."""
-    return write_sample("gpt-oss", tmp_path_factory.mktemp("hub") / "sample", overrides={"num_hidden_layers": 2})
 
 
 @pytest.fixture

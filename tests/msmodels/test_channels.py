@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msmodels.test_tokenizer import write_byte_level
+from msmodels.tokenizer_folders import write_byte_level
 from msport.msmodels.tokenizer import Tokenizer, load_tokenizer
 from msport.sample.chat import HARMONY, ChatFormat
 from msport.sample.tokenizers import tokenizer_files

@@ -14,8 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from models import SHAPES, checkpoint
 from msport import load_model
 from msport.bench.measure.loop import Array, Engine, generate_once, measure
 from msport.bench.measure.machine import processor
+from msport.bench.measure.session import timed
 from msport.bench.measure.statistics import median
 from msport.bench.measure.workload import Workload, make_prompts
 
@@ -92,8 +92,8 @@ def generate_bare(engine: Engine, ids: Array, workload: Workload) -> Array:
 def alone() -> float:
     """Seconds a step that the measured loop takes beyond the bare one; the smallest vocabulary shows it best."""
     engine, ids, workload = NullEngine(8), np.zeros((1, 1), np.int32), Workload(1, _NULL_TOKENS)
-    measured = [timed(lambda: measure(engine, ids, workload, 0, 1, lambda: None)) for _ in range(_NULL_ROUNDS)]
-    bare = [timed(lambda: generate_bare(engine, ids, workload)) for _ in range(_NULL_ROUNDS)]
+    measured = [timed(lambda: measure(engine, ids, workload, 0, 1, lambda: None))[1] for _ in range(_NULL_ROUNDS)]
+    bare = [timed(lambda: generate_bare(engine, ids, workload))[1] for _ in range(_NULL_ROUNDS)]
     return max(0.0, min(measured) - min(bare)) / _NULL_TOKENS
 
 
@@ -102,19 +102,12 @@ def on_model(engine: Engine, ids: Array, workload: Workload, rounds: int) -> tup
     steps: list[float] = []
     shares = []
     for number in range(-1, rounds):  # the first pair compiles and warms up
-        runs: list[Any] = []
-        measured = timed(lambda runs=runs: runs.append(generate_once(engine, ids, workload)))
-        bare = timed(lambda: generate_bare(engine, ids, workload))
+        run, measured = timed(lambda: generate_once(engine, ids, workload))
+        _, bare = timed(lambda: generate_bare(engine, ids, workload))
         if number >= 0:
-            steps += runs[0].steps
+            steps += run.step_seconds
             shares.append(measured / bare - 1.0)
     return steps, shares
-
-
-def timed(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
 
 
 def report(result: Mapping[str, Any]) -> None:

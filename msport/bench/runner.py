@@ -74,7 +74,7 @@ def benchmark(
     )
     groups = plan_groups(suite, shape, folder, config, max_length)
     if seed < 0:
-        raise UsageError(f"seed ({seed}) must be at least 0")
+        raise UsageError(f"seed must be at least 0, not {seed}")
     cores = choose_cores(threads)
     source, load = _baseline_folder(manifest, baseline, reference), os.getloadavg()[0]
     started = utc_now()

@@ -80,10 +80,9 @@ def choose_shape(suite: str | None, config: ModelConfig, **asked: Any) -> Shape:
     if suite not in SHAPES:
         raise UsageError(f"suite {suite!r} is none of {', '.join(SUITES)}")
     shape = replace(SHAPES[suite], **{name: value for name, value in asked.items() if value is not None})
-    if shape.warmup < 0 or shape.repeats < 1:
-        raise UsageError(f"warmup ({shape.warmup}) must be at least 0, repeats ({shape.repeats}) at least 1")
-    if shape.processes < 1:
-        raise UsageError(f"processes is {shape.processes}; at least one must run")
+    for name, least in (("warmup", 0), ("repeats", 1), ("processes", 1)):
+        if getattr(shape, name) < least:
+            raise UsageError(f"{name} must be at least {least}, not {getattr(shape, name)}")
     if asked.get("processes") is not None and shape.processes > shape.repeats:
         raise UsageError(f"processes is {shape.processes}, more than the {shape.repeats} repeats that they share")
     if suite == "memory" and len(shape.prompts) > 1:

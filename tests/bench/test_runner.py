@@ -131,7 +131,8 @@ def test_a_broken_checkpoint_is_the_loaders_own_line(tiny_checkpoint: Path, tmp_
     [
         ({"new_tokens": 0}, "new_tokens must be at least 1"),
         ({"max_length": 8}, r"max_length \(8\) is less than prompt and new tokens \(192\)"),
-        ({"repeats": 0}, r"repeats \(0\) at least 1"),
+        ({"repeats": 0}, "repeats must be at least 1, not 0"),
+        ({"seed": -1}, "seed must be at least 0, not -1"),
         ({"threads": 100_000}, "threads is 100000; this process may use 1 to"),
         ({"baseline": "jax"}, "baseline 'jax' is none of torch"),
         ({"dtype": "bfloat16"}, "no bfloat16 kernels on CPU"),

@@ -108,7 +108,7 @@ def test_options_change_a_suite(suite: str, tiny_checkpoint: Path) -> None:
     ("suite", "asked", "message"),
     [
         ("everything", {}, "suite 'everything' is none of mixed, grid, prefill-decode, memory"),
-        (None, {"processes": 0}, "processes is 0"),
+        (None, {"processes": 0}, "processes must be at least 1, not 0"),
         (None, {"batches": ()}, "at least one batch"),
         (None, {"prompts": (10**6,)}, "exceed the model's max_position_embeddings"),
         ("mixed", {"prompts": (64,)}, "the prompts of suite 'mixed' are texts"),

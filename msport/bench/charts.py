@@ -8,7 +8,7 @@ from msport.bench.figures import Cell, Figure, axis_of, show_bytes
 from msport.bench.measure.session import Session
 from msport.bench.measure.workload import Workload
 from msport.bench.measurements import Measurements
-from msport.report.chart import Mark, Row, Series, bar_chart, line_chart, row_chart
+from msport.report.chart import ChartRow, Mark, Series, bar_chart, line_chart, row_chart
 from msport.report.formatting import percent
 from msport.report.frame import Point
 from msport.report.scale import linear, measured
@@ -72,7 +72,7 @@ def memory_chart(report: Measurements) -> str:
 def share_chart(cells: Sequence[Cell]) -> str:
     """The share of the machine's limits that each workload reached."""
     kinds = {name: (colour(number), title) for number, (name, title) in enumerate(_SHARES.items())}
-    rows = [Row(f"{cell.dtype}, batch {cell.batch}, {_prompt(cell)}", _share_marks(cell, kinds)) for cell in cells]
+    rows = [ChartRow(f"{cell.dtype}, batch {cell.batch}, {_prompt(cell)}", _share_marks(cell, kinds)) for cell in cells]
     most = max([1.0, *(mark.value for row in rows for mark in row.marks)])
     across, limits = "share of what the machine reached in the same run", [(1.0, "limit")]
     return row_chart(rows, linear(0.0, most, percent), across=across, limits=limits, keys=list(kinds.values()))

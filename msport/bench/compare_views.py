@@ -10,8 +10,7 @@ from msport.bench.charts import PER_CHART, point_of
 from msport.bench.compare import COMPARED, Change, Comparison
 from msport.bench.differences import OTHER_THING
 from msport.bench.figures import KINDS, Cell, Figure, axis_of, value_text
-from msport.report.chart import Mark, bar_chart, row_chart
-from msport.report.chart import Row as ChartRow
+from msport.report.chart import ChartRow, Mark, bar_chart, row_chart
 from msport.report.formatting import utc
 from msport.report.page import Banner, heading, remarks, render, section
 from msport.report.scale import linear

@@ -8,15 +8,11 @@ import sys
 import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
 from msport.progress import Progress, Step
-
-if TYPE_CHECKING:
-    from typing_extensions import Self  # Python 3.10 has none
 
 _SECONDS_BETWEEN_LINES = 1.0
 _SECONDS_BETWEEN_TICKS = 0.5
@@ -55,14 +51,12 @@ class ProgressBar:
         amount = f", {self._step.done:,} of {self._step.total:,}" if self._step.total > 1 else ""
         return f" at {self._step.phase}{amount}: nothing was written"
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> ProgressBar:
         if sys.stderr.isatty():
             self._clock.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._left.set()
         with self._lock:
             self._close()

@@ -53,7 +53,9 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ChartRow:
+    """A row of `marks` beside its `title`, which is red where the row is `bad`."""
+
     title: str
     marks: Sequence[Mark]
     bad: bool = False
@@ -127,7 +129,7 @@ def distribution(bins: Sequence[Bin], x: Scale, *, across: str, up: str, apart: 
 
 
 def row_chart(
-    rows: Sequence[Row],
+    rows: Sequence[ChartRow],
     x: Scale,
     *,
     across: str,

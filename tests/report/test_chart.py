@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from msport.report.chart import Bin, Mark, Row, Series, bar_chart, distribution, line_chart, row_chart
+from msport.report.chart import Bin, ChartRow, Mark, Series, bar_chart, distribution, line_chart, row_chart
 from msport.report.formatting import number
 from msport.report.frame import WIDTH, Point
 from msport.report.scale import decades, linear, measured, places
@@ -65,7 +65,7 @@ def test_lengths_stand_where_their_logarithm_does_and_their_names_do_not_overlap
 
 def test_every_row_has_its_name_and_the_bad_ones_are_marked() -> None:
     errors = {"q_proj": 2e-6, "a<b": float("inf"), "chosen experts": 0.0}
-    rows = [Row(name, [Mark(error, name, "bad" if error > 1.0 else "s0")]) for name, error in errors.items()]
+    rows = [ChartRow(name, [Mark(error, name, "bad" if error > 1.0 else "s0")]) for name, error in errors.items()]
     chart = row_chart(rows, decades([2e-6, 1e-4]), across="error", limits=[(1e-4, "departs")])
     good, bad = _numbers(chart, "cx", "dot s0"), _numbers(chart, "cx", "dot bad")
     assert good[1] < good[0] < bad[0], "larger errors are drawn further to the right"
@@ -76,7 +76,7 @@ def test_every_row_has_its_name_and_the_bad_ones_are_marked() -> None:
 
 def test_a_long_name_of_a_row_stays_on_the_paper() -> None:
     title = "transformers float32, batch 1, long context, " * 3
-    chart = row_chart([Row(title, [Mark(0.5, "half", "s0", bar=True)])], linear(0.0, 1.0), across="share")
+    chart = row_chart([ChartRow(title, [Mark(0.5, "half", "s0", bar=True)])], linear(0.0, 1.0), across="share")
     (x,) = re.findall(r'<text x="([0-9.]+)"[^>]*>transformers', chart)
     assert float(x) < WIDTH / 2
     assert title not in chart
@@ -102,7 +102,7 @@ def test_a_drawing_of_few_bars_is_narrow_and_not_stretched() -> None:
 
 
 def test_a_band_lies_on_both_sides_of_zero() -> None:
-    rows = [Row("a", [Mark(0.1, "+10.0%", "good", band=0.05)]), Row("b", [Mark(-0.1, "-10.0%", "bad")])]
+    rows = [ChartRow("a", [Mark(0.1, "+10.0%", "good", band=0.05)]), ChartRow("b", [Mark(-0.1, "-10.0%", "bad")])]
     chart = row_chart(rows, linear(-0.2, 0.2), across="change")
     (begin,), (width,) = _numbers(chart, "x", "bar noise"), _numbers(chart, "width", "bar noise")
     (better,), (worse,) = _numbers(chart, "cx", "dot good"), _numbers(chart, "cx", "dot bad")

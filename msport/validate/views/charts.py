@@ -65,7 +65,7 @@ def operation_chart(report: Findings, error: LayerError) -> str:
         size, kind = scientific(each.largest), "bad" if each.departs else "s0"
         note = "" if math.isfinite(each.largest) else size
         mark = chart.Mark(each.largest, f"{each.name}: {size}", kind, note=note)
-        rows.append(chart.Row(each.name, [mark], bad=each.departs))
+        rows.append(chart.ChartRow(each.name, [mark], bad=each.departs))
     limit = _departs_from(report)
     x = decades([each.largest for each in error.operations] + [limit])
     across = "relative L2 error, given the reference's own input"

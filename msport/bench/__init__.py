@@ -1,7 +1,8 @@
 """What a model costs on this machine: loading, compiling, prefill, decoding, memory, and what the machine could do.
 
-``runner`` takes the request, ``suites`` makes a plan of it, ``execution`` carries it out with what ``measure`` offers,
-and ``report`` holds what was measured. Nothing is simulated; only ``measure.transformers_engine`` imports torch.
+``runner`` takes the request, ``suites`` and ``plan`` turn it into what is measured, ``execution`` carries that out with
+what ``measure`` offers, and ``report`` holds the outcome. ``figures`` names each figure and its unit for all views.
+Nothing is simulated; only ``measure.transformers_engine`` imports torch.
 """
 
 from __future__ import annotations

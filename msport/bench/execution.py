@@ -4,60 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from msport.architectures import ModelConfig
 from msport.bench.measure import processes
 from msport.bench.measure.processes import WarmStart
 from msport.bench.measure.session import Compilation, Session, Startup, merge_sessions
 from msport.bench.measure.workload import Job
-from msport.bench.measurements import Setup
+from msport.bench.plan import Plan, check_group, check_plan, lacking_dtypes, unavailable_group
 from msport.bench.report import BenchReport
 from msport.bench.suites import Group, Unavailable
 from msport.child import ChildError
-from msport.device import PACKED, Device
-from msport.errors import MsportError, UsageError, parameter
+from msport.errors import MsportError, UsageError
 from msport.progress import Progress, titled
-from msport.sizing.fit import estimate, make_costs, only_portable
-from msport.sizing.free import available_memory
-from msport.sizing.units import format_size
-
-# A long context is left out if its prefill would take longer, unless the user asks for it.
-PATIENCE_SECONDS = 600.0
 
 BASELINE_DTYPE = "float32"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Everything that is decided before the first measurement.
-
-    Each of `groups` is measured in each of `dtypes`, with the processors `cores`, as often as `setup` says. `source` is
-    the folder with the checkpoint of the baseline, None without one.
-    """
-
-    setup: Setup
-    config: ModelConfig
-    device: Device
-    groups: tuple[Group, ...]
-    dtypes: tuple[str, ...]
-    cores: tuple[int, ...]
-    source: Path | None = None
-
-    @property
-    def warm_starts(self) -> bool:
-        """Whether a start with a filled cache of graphs is measured: msport keeps graphs on the CPU alone."""
-        return self.setup.suite != "memory" and self.device.target == "CPU"
-
-    def job(self, group: Group, dtype: str) -> Job:
-        """What each process of msport runs for `group` in `dtype`."""
-        setup = self.setup
-        sizes = (group.workloads, group.max_length, dtype, setup.warmup, setup.repeats)
-        return Job(setup.folder, *sizes, seed=setup.seed, cores=self.cores)
-
-    def computed_in(self, dtype: str) -> str:
-        """The dtype that the device computes in for `dtype`, which may be `PACKED`."""
-        return self.device.dtype if dtype == PACKED else dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +33,7 @@ def execute(plan: Plan, progress: Progress | None = None) -> BenchReport:
 
     Where something cannot be measured, the report says why; raises `MsportError` if nothing can.
     """
-    _refuse_all(plan)
+    check_plan(plan)
     first = _group_progress(plan, plan.dtypes[0], 0, progress)
     beside = [BASELINE_DTYPE] if plan.source and plan.device.target == "CPU" else []
     dtypes = dict.fromkeys((*map(plan.computed_in, plan.dtypes), *beside))
@@ -91,7 +50,7 @@ def execute(plan: Plan, progress: Progress | None = None) -> BenchReport:
         limits,
         sessions=tuple(part.session for part in parts),
         baselines=tuple(part.baseline for part in parts if part.baseline is not None),
-        unavailable=(*refused(plan.device, plan.groups), *unavailable),
+        unavailable=(*lacking_dtypes(plan.device, plan.groups), *unavailable),
         notes=tuple(notes),
         config=plan.config,
     )
@@ -109,17 +68,17 @@ def _measure_groups(plan: Plan, progress: Progress | None) -> tuple[list[Part], 
             warm, asks_baseline = plan.warm_starts and before is None, plan.source is not None and number not in tried
             shown = _group_progress(plan, dtype, number, progress)
             try:
-                _refuse(plan, group, dtype, before)
+                check_group(plan, group, dtype, before)
                 part = _measure_group(plan, group, dtype, warm, asks_baseline, shown)
             except (ChildError, UsageError) as error:  # a crash, or what this machine or checkpoint cannot do
                 errors.append(error)
-                unavailable.append(_unavailable(group, dtype, error))
+                unavailable.append(unavailable_group(group, dtype, error))
                 continue
             parts.append(part)
             before = part.session
             tried.add(number)
             if part.baseline_error is not None:
-                unavailable.append(_unavailable(group, BASELINE_DTYPE, part.baseline_error))
+                unavailable.append(unavailable_group(group, BASELINE_DTYPE, part.baseline_error))
     if not parts:
         raise errors[0]
     return parts, unavailable
@@ -194,65 +153,7 @@ def _group_progress(plan: Plan, dtype: str, number: int, progress: Progress | No
     return titled(f"{dtype} {number + 1}/{len(plan.groups)}", progress) if several else progress
 
 
-def _refuse_all(plan: Plan) -> None:
-    """Raises the first refusal where every part of the plan is refused: before the machine has been measured."""
-    refusals: list[UsageError] = []
-    for dtype in plan.dtypes:
-        for group in plan.groups:
-            try:
-                _refuse(plan, group, dtype, None)
-            except UsageError as error:
-                refusals.append(error)
-                continue
-            return
-    raise refusals[0]
-
-
-def _refuse(plan: Plan, group: Group, dtype: str, before: Session | None) -> None:
-    """Raises `UsageError` for caches that do not fit, and for an optional group that does not fit or takes too long.
-
-    How long it takes is estimated from the group that ran `before`.
-    """
-    costs = make_costs(plan.config, plan.computed_in(dtype), packed=dtype == PACKED)
-    on_device = plan.device.target != "CPU"
-    portable = only_portable(on_device=on_device) or (
-        before is not None and before.details.get("operators") == "portable"
-    )
-    need = estimate(costs, group.max_length, group.batch, portable=portable, on_device=on_device)
-    available = plan.device.free if on_device else available_memory()  # None: the device does not tell
-    if available is not None and need.caches > available:  # the others are estimates, and weights may be mapped
-        raise UsageError(
-            f"the caches of {group.max_length} positions x batch {group.batch} take {format_size(need.caches)} of"
-            f" {format_size(available)} that are free; ask for a smaller batch or shorter prompts"
-        )
-    if not group.optional:
-        return
-    if available is not None and need.total > available:
-        raise UsageError(f"needs {format_size(need.total)} of {format_size(available)} that are free")
-    if before is None:
-        return
-    done = before.results[0]
-    rate = done.workload.batch * costs.prefill_flops(done.workload.prompt_tokens) / done.prefill.p50
-    seconds = costs.prefill_flops(group.workloads[0].prompt_tokens) / rate
-    if seconds > PATIENCE_SECONDS:
-        raise UsageError(
-            f"its prefill would take {seconds / 60:.0f} minutes; ask for it by"
-            f" {parameter('max_length')} {group.max_length}"
-        )
-
-
 def split(repeats: int, processes: int) -> tuple[int, ...]:
     """How many of `repeats` each of `processes` makes: nearly the same number, and at least one."""
     count = min(repeats, processes)
     return tuple(repeats // count + (number < repeats % count) for number in range(count))
-
-
-def refused(device: Device, groups: Sequence[Group]) -> list[Unavailable]:
-    """The parts of a plan in dtypes that `device` does not compute in."""
-    return [_unavailable(group, dtype, reason) for dtype, reason in device.refusals.items() for group in groups]
-
-
-def _unavailable(group: Group, dtype: str, reason: object) -> Unavailable:
-    """A group that could not be measured in `dtype`."""
-    prompts = tuple(workload.prompt_tokens for workload in group.workloads)
-    return Unavailable(dtype, group.batch, prompts, str(reason))

@@ -11,10 +11,11 @@ from typing import Any
 from msport.architectures import load_config
 from msport.arguments import checked
 from msport.bench.caveats import collect_notes
-from msport.bench.execution import Plan, execute
+from msport.bench.execution import execute
 from msport.bench.measure.machine import choose_cores, processor
 from msport.bench.measure.transformers_engine import BASELINES, check_installed
 from msport.bench.measurements import Setup
+from msport.bench.plan import Plan
 from msport.bench.report import BenchReport
 from msport.bench.suites import choose_shape, plan_groups
 from msport.checkpoint import Manifest, open_checkpoint, read_manifest

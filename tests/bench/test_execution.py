@@ -11,13 +11,14 @@ from unittest.mock import patch
 import pytest
 
 from bench.made_reports import CONFIG, LIMITS, PEER, SESSION, SETUP, WORKLOAD
-from msport.bench import execution
-from msport.bench.execution import Plan, execute, refused, split
+from msport.bench import execution, plan
+from msport.bench.execution import execute, split
 from msport.bench.measure.limits import Limits
 from msport.bench.measure.loop import Run
 from msport.bench.measure.processes import WarmStart
 from msport.bench.measure.session import Result, Session, merge_sessions
 from msport.bench.measure.workload import Job, Workload
+from msport.bench.plan import Plan, lacking_dtypes
 from msport.bench.report import BenchReport
 from msport.bench.suites import Group
 from msport.child import ChildError
@@ -77,9 +78,9 @@ def _execute(
     source: Path | None = None,
 ) -> BenchReport:
     setup = replace(SETUP, repeats=repeats, processes=processes, device=device.target)
-    plan = Plan(setup, CONFIG, device, groups or (GROUP,), dtypes, (0, 1), source)
+    chosen = Plan(setup, CONFIG, device, groups or (GROUP,), dtypes, (0, 1), source)
     with patch.object(execution, "processes", recorder):
-        return execute(plan)
+        return execute(chosen)
 
 
 def test_repeats_are_shared_as_evenly_as_they_go() -> None:
@@ -156,14 +157,14 @@ def test_a_peer_on_the_host_is_not_set_beside_the_limits_of_an_npu() -> None:
 
 
 def test_a_device_that_does_not_tell_its_memory_is_not_judged_by_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution, "available_memory", lambda: 10**3)
+    monkeypatch.setattr(plan, "available_memory", lambda: 10**3)
     npu = Device("Ascend", 0, 1, None, None, "bfloat16", {})
     group = replace(GROUP, optional=True)
     assert len(_execute(Recorder(), group, dtypes=("bfloat16",), device=npu).sessions) == 1
 
 
 def test_caches_larger_than_the_memory_are_refused_before_the_machine_swaps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution, "available_memory", lambda: 10**6)
+    monkeypatch.setattr(plan, "available_memory", lambda: 10**6)
     recorder = Recorder()
     with pytest.raises(UsageError, match=r"caches of 104 positions x batch 1000 take .* of 1\.00 MB that are free"):
         _execute(recorder, Group((replace(WORKLOAD, batch=1000),), 104))
@@ -176,21 +177,21 @@ def test_where_everything_crashes_the_first_error_is_raised() -> None:
 
 
 def test_a_dtype_that_the_device_lacks_is_not_available() -> None:
-    (part,) = refused(CPU, [Group((Workload(64, 8, 2), Workload(128, 8, 2)), 136)])
+    (part,) = lacking_dtypes(CPU, [Group((Workload(64, 8, 2), Workload(128, 8, 2)), 136)])
     assert (part.dtype, part.batch, part.prompts, part.reason) == ("bfloat16", 2, (64, 128), "no such kernels")
 
 
 def test_a_long_context_that_does_not_fit_is_left_out_and_one_that_was_asked_for_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(execution, "available_memory", lambda: 10**6)
+    monkeypatch.setattr(plan, "available_memory", lambda: 10**6)
     report = _execute(Recorder(), GROUP, replace(GROUP, optional=True))
     assert len(report.sessions) == 1
     assert report.unavailable[-1].reason.startswith("needs ")
 
 
 def test_a_long_context_that_would_take_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(plan, "PATIENCE_SECONDS", 0.5)
     far = replace(WORKLOAD, prompt_tokens=1000)  # ten times the work of a prompt that took 0.1 s
     lost = _execute(Recorder(), GROUP, Group((far,), 1004, optional=True)).unavailable[-1]
     assert "its prefill would take" in lost.reason

@@ -23,11 +23,11 @@ def measure(folder: Path, with_noise: bool) -> float:
     """Seconds that the reference takes in this process, from its import on."""
     began = time.perf_counter()
     from msport.architectures import load_config
+    from msport.validate.port.choice import PREFILL_CHUNK
     from msport.validate.prompts import choose_prompts
     from msport.validate.recording import RecordingWriter
     from msport.validate.reference.loading import load_reference
     from msport.validate.reference.noise import NoisePlan, noise_lengths
-    from msport.validate.sides import PREFILL_CHUNK
 
     config = load_config(folder)
     prompts = choose_prompts(folder, config, None, PREFILL_CHUNK, None, 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from msport.architectures import ModelConfig
 from msport.checkpoint.reader import read_header
 from msport.errors import CheckpointError, ConfigError, OutputError
 from msport.validate.operations import ATTENDED, EMBEDDING, FINAL_NORM, OUTPUT
+from msport.validate.precision import SIGNIFICAND
 from msport.validate.prompts import Prompt
-from msport.validate.recording import Recording, layer_name, logits_name, noise_name, pack
-from msport.validate.reference.noise import FIELDS
-from msport.validate.verdict.tolerance import SIGNIFICAND
+from msport.validate.recording import Recording, layer_name, logits_name, pack
+from msport.validate.reference.noise import FIELDS, noise_name
+from msport.validate.reference.run import ReferenceRun
 
 FORMAT = "msport.reference/2"
 SUFFIX = ".safetensors"
@@ -27,28 +28,6 @@ _KEY = "msport"
 _MAKE = "make them by msport validate --save-reference"
 # Fields of the config that must be equal in a model that is judged by golden values.
 _SIZES = ("architecture", "vocab_size", "hidden_size", "num_hidden_layers")
-
-
-@dataclass(frozen=True, slots=True)
-class Golden:
-    """How golden values were made.
-
-    `checkpoint` is the hash of the conversion with which they were saved. `level` is ``layers`` if single operations
-    are included, else only blocks and logits are. `dtype` is the reference's, `source_dtype` that of the Hub's weights,
-    and `stored` the dtype to which the conversion rounded them, or None if it kept every value.
-    """
-
-    source: str
-    revision: str | None
-    checkpoint: str
-    level: str
-    dtype: str
-    source_dtype: str
-    stored: str | None
-    seed: int
-    versions: dict[str, str]
-    sizes: dict[str, Any]
-    prompts: tuple[Prompt, ...]
 
 
 def is_golden(reference: str | Path | None) -> bool:
@@ -70,11 +49,11 @@ def check_new(path: Path) -> None:
         raise OutputError(f"{path}: its folder does not exist; make it first")
 
 
-def save_golden(recording: Recording, path: Path, golden: Golden) -> None:
+def save_golden(recording: Recording, path: Path, run: ReferenceRun) -> None:
     """Writes all of `recording` to the new file `path`, which appears when it is complete."""
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)
-    document = {**asdict(golden), "format": FORMAT}
+    document = {**asdict(run), "format": FORMAT}
     try:
         pack(recording, partial, {_KEY: json.dumps(document, ensure_ascii=False)})
         partial.rename(path)
@@ -82,7 +61,7 @@ def save_golden(recording: Recording, path: Path, golden: Golden) -> None:
         partial.unlink(missing_ok=True)
 
 
-def read_golden(path: Path, config: ModelConfig) -> Golden:
+def read_golden(path: Path, config: ModelConfig) -> ReferenceRun:
     """The description of the golden values in `path`.
 
     Raises `CheckpointError` if the file holds no golden values or is incomplete, and `ConfigError` if they belong to
@@ -97,29 +76,29 @@ def read_golden(path: Path, config: ModelConfig) -> Golden:
             raise ValueError(f"format {document['format']}")
         del document["format"]
         document["prompts"] = tuple(_prompt(prompt) for prompt in document["prompts"])
-        golden = Golden(**document)
+        run = ReferenceRun(**document)
     except (TypeError, ValueError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{path}: holds no golden values of {FORMAT} ({error}); {_MAKE}") from None
-    for name, value in golden.sizes.items():
+    for name, value in run.sizes.items():
         if value != getattr(config, name, None):
             raise ConfigError(
                 f"{path}: golden values of another model: {name} is {value}, not {getattr(config, name, None)};"
                 " save them from the model that this was converted from"
             )
-    if fault := next(_faults(golden, config, {name: info.shape for name, info in header.tensors.items()}), None):
+    if fault := next(_faults(run, config, {name: info.shape for name, info in header.tensors.items()}), None):
         raise CheckpointError(f"{path}: its golden values cannot be used: {fault}; {_MAKE}")
-    return golden
+    return run
 
 
-def _faults(golden: Golden, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+def _faults(run: ReferenceRun, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
     """What is missing or wrong in golden values whose tensors have `shapes`."""
-    if not golden.prompts:
+    if not run.prompts:
         yield "there are no prompts"
-    if not {golden.dtype, golden.source_dtype, golden.stored or golden.dtype} <= SIGNIFICAND.keys():
-        yield f"they were computed in {golden.dtype} from {golden.source_dtype}, stored in {golden.stored}"
-    if missing := {"torch", "transformers"} - golden.versions.keys():
+    if not {run.dtype, run.source_dtype, run.stored or run.dtype} <= SIGNIFICAND.keys():
+        yield f"they were computed in {run.dtype} from {run.source_dtype}, stored in {run.stored}"
+    if missing := {"torch", "transformers"} - run.versions.keys():
         yield f"the version of {min(missing)} is missing"
-    for number, prompt in enumerate(golden.prompts):
+    for number, prompt in enumerate(run.prompts):
         tokens = len(prompt.ids)
         if not isinstance(prompt.name, str) or not isinstance(prompt.text, str | None):
             yield f"prompt {number + 1} has a name or a text that is none"
@@ -134,21 +113,21 @@ def _faults(golden: Golden, config: ModelConfig, shapes: Mapping[str, tuple[int,
                 yield f"{name} is missing"
             elif shapes[name] != (tokens, width):
                 yield f"{name} is {shapes[name]}, not {(tokens, width)}"
-    yield from _faults_of_noise(golden, shapes)
-    lengths = {str(number): len(prompt.ids) for number, prompt in enumerate(golden.prompts)}
+    yield from _faults_of_noise(run, shapes)
+    lengths = {str(number): len(prompt.ids) for number, prompt in enumerate(run.prompts)}
     for name, shape in shapes.items():
         if not name.startswith("noise.") and (len(shape) != 2 or shape[0] != lengths.get(name.rpartition(".")[2])):
             yield f"{name} is {shape}, of another number of tokens than its prompt"
 
 
-def _faults_of_noise(golden: Golden, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
-    layers = golden.sizes["num_hidden_layers"]
+def _faults_of_noise(run: ReferenceRun, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    layers = run.sizes["num_hidden_layers"]
     for dtype in SIGNIFICAND:
         name = noise_name(dtype)
         for key, rows in ((f"{name}.drift", layers + 1), (f"{name}.router", layers)):
             if shapes.get(key) != (rows, 1):
                 yield f"{key} is {shapes.get(key)}, not {(rows, 1)}"
-        for number, prompt in enumerate(golden.prompts):
+        for number, prompt in enumerate(run.prompts):
             shape = shapes.get(f"{name}.{number}", (0, 0))
             if len(shape) != 2 or not 0 < shape[0] <= len(prompt.ids) or shape[1] != len(FIELDS):
                 yield f"{name}.{number} is {shape}, not the noise of prompt '{prompt.name}'"

@@ -9,7 +9,7 @@ from msport.architectures import ARCHITECTURES, ModelConfig
 from msport.checkpoint import Manifest, open_checkpoint
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT8_E4M3FN, FLOAT16, FLOAT32
 from msport.sizing.free import available_memory
-from msport.validate.verdict.tolerance import holds
+from msport.validate.precision import holds
 
 _ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
 # Dtypes whose values may be rounded when stored in another dtype.

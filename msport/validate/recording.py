@@ -1,11 +1,10 @@
 """The results of the reference for every prompt, kept on disk.
 
-Logits are too large for memory, and the two sides never run at the same time. A recording is a folder of safetensors
-files, one for all logits and one per layer, or the same packed into one file of golden values for machines without
-torch. Tensors, float32 unless stated, for prompt number I: ``logits.I`` ``[tokens, vocab]``, ``embed_tokens.I`` and
-``norm.I`` ``[tokens, hidden]``, ``layers.L.OPERATION.I`` ``[tokens, features]`` (``chosen experts``: int32). The noise
-(see ``noise``) is ``noise.DTYPE.I`` ``[measured tokens, fields]``, ``noise.DTYPE.drift`` and ``noise.DTYPE.router``,
-``[stations, 1]`` and ``[layers, 1]``.
+Logits are too large to stand in memory, and the two sides never run at the same time. A recording is a folder of
+safetensors files, one for all logits and one a layer, or the same packed into one file, which keeps its golden values
+for machines without torch. Tensors, float32 unless stated, for prompt number I: ``logits.I`` ``[tokens, vocab]``,
+``embed_tokens.I`` and ``norm.I`` ``[tokens, hidden]``, ``layers.L.OPERATION.I`` ``[tokens, features]``
+(``chosen experts``: int32). The noise of the reference is beside them, see ``reference.noise``.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from msport.errors import OutputError
 from msport.sizing.units import format_size
 from msport.validate.operations import EMBEDDING, OUTPUT
 from msport.validate.prompts import Prompt
-from msport.validate.reference.noise import Noise
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -85,6 +83,7 @@ class Recording:
         return self._homes[name].read(name, begin, end)
 
     def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of tensor `name`."""
         return self._homes[name].header.tensors[name].shape
 
     def logits(self, number: int, begin: int, end: int) -> Floats:
@@ -95,10 +94,11 @@ class Recording:
         """The residual stream of prompt `number` after `layer` layers (0: the embedding), ``[tokens, hidden]``."""
         return self.read(f"{EMBEDDING}.{number}" if layer == 0 else layer_name(layer - 1, OUTPUT, number))
 
-    def operations(self, layer: int, number: int = 0) -> list[str]:
-        """The recorded operations of `layer` for prompt `number`."""
+    def features(self, layer: int, number: int = 0) -> dict[str, int]:
+        """The recorded operations of `layer` for prompt `number`, each with its number of features."""
         prefix, suffix = f"layers.{layer}.", f".{number}"
-        return [n[len(prefix) : -len(suffix)] for n in self._homes if n.startswith(prefix) and n.endswith(suffix)]
+        names = [n for n in self._homes if n.startswith(prefix) and n.endswith(suffix)]
+        return {name[len(prefix) : -len(suffix)]: self.shape(name)[1] for name in names}
 
     def has_operation(self, operation: str) -> bool:
         """Whether any layer has this operation."""
@@ -133,27 +133,6 @@ def logits_name(number: int) -> str:
 def layer_name(layer: int, operation: str, number: int) -> str:
     """The tensor name of the output of `operation` of `layer` for prompt `number`."""
     return f"layers.{layer}.{operation}.{number}"
-
-
-def noise_name(dtype: str) -> str:
-    """The prefix of the tensor names of the noise in `dtype`."""
-    return f"noise.{dtype}"
-
-
-def noise_tensors(noise: Noise) -> dict[str, Array]:
-    """`noise` as the tensors of a recording."""
-    name = noise_name(noise.dtype)
-    arrays = {f"{name}.{number}": tokens for number, tokens in enumerate(noise.tokens)}
-    stations = {f"{name}.{part}": np.array(getattr(noise, part))[:, None] for part in ("drift", "router")}
-    return {key: array.astype(np.float32) for key, array in (arrays | stations).items()}
-
-
-def read_noise(recording: Recording, dtype: str, prompts: int) -> Noise:
-    """The noise in `dtype` for `prompts` prompts."""
-    name = noise_name(dtype)
-    drift, router = (tuple(recording.read(f"{name}.{part}")[:, 0].tolist()) for part in ("drift", "router"))
-    tokens = tuple(recording.read(f"{name}.{number}").astype(np.float64) for number in range(prompts))
-    return Noise(dtype, tokens, drift, router)
 
 
 def _dtype(array: Array) -> DType:

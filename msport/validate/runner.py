@@ -1,34 +1,42 @@
-"""Judges a converted checkpoint. All arguments are checked before anything long begins."""
+"""Judges a converted checkpoint. All arguments are checked before anything long begins.
+
+A run goes one way: the request, the results of the reference, the errors of our side, the verdict, the report.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-from msport.architectures import ModelConfig, load_config
+from msport.architectures import load_config
 from msport.arguments import checked
 from msport.checkpoint import Manifest, open_checkpoint, read_manifest
-from msport.errors import CheckpointError, UsageError, parameter
+from msport.errors import CheckpointError, MsportError, UsageError, parameter
 from msport.hub import Source, resolve
 from msport.progress import Phases, Progress
-from msport.report.document import utc_now
 from msport.sizing.process import peak_memory
-from msport.validate import golden as golden_values
-from msport.validate.checks import check_arguments, check_no_effect, check_same_sizes, notes_on_config
-from msport.validate.compare.weights import compare_weights
+from msport.validate.compare.weights import TensorCheck, compare_weights
 from msport.validate.findings import Setup, own_versions
-from msport.validate.judge import Judge
-from msport.validate.memory import weight_dtype
-from msport.validate.port.choice import choose_ours
+from msport.validate.golden import check_new, is_golden, read_golden, save_golden, sizes_of
+from msport.validate.judging import judge_port
+from msport.validate.memory import narrowed_to, weight_dtype
+from msport.validate.operations import tensors_of
+from msport.validate.port.choice import PREFILL_CHUNK, choose_port
+from msport.validate.precision import SIGNIFICAND
 from msport.validate.prompts import choose_prompts
-from msport.validate.reference.loading import check_reference_installed
+from msport.validate.recording import Recording
+from msport.validate.reference.loading import check_reference_installed, reference_versions
+from msport.validate.reference.noise import read_noise
+from msport.validate.reference.run import ReferenceRun, ReferenceValues, run_reference
 from msport.validate.report import Report
-from msport.validate.sides import PREFILL_CHUNK
+from msport.validate.request import Level, Request, Rule, check_no_effect, check_request, check_same_sizes
+from msport.validate.verdict.limits import check_reachable
+from msport.validate.verdict.notes import notes_on_config
 
-Level = Literal["logits", "layers", "weights"]
-Rule = Literal["rounding", "tolerance"]
+_OF_PROMPTS = ("prompts", "max_length", "save_reference")
+_OF_RUNNING = ("dtype", "stream", "reference_dtype", "seed", "tol", "rule")
 
 
 @checked
@@ -62,50 +70,105 @@ def validate_model(
     Raises `MissingDependencyError` without torch and Transformers, and other subclasses of `MsportError` if the model
     cannot be judged.
     """
-    check_arguments(tol, level, rule, max_length, seed, reference_dtype)
-    folder, phases, began = Path(folder), Phases(progress), utc_now()
-    manifest = read_manifest(folder)
-    config = load_config(folder)
-    other_dtype = None if reference_dtype == "float32" else reference_dtype
-    of_prompts = {"prompts": prompts, "max_length": max_length, "save_reference": save_reference}
-    if golden_values.is_golden(reference):
-        path = Path(str(reference))
-        if level == "weights":
-            raise UsageError(
-                f"{path} holds golden values, no weights; name the original checkpoint by {parameter('reference')}"
-            )
-        golden = golden_values.read_golden(path, config)
-        own_dtype = None if other_dtype == golden.dtype else other_dtype
-        own_seed = None if seed in (0, golden.seed) else seed
-        why = f"{path} holds golden values of its own prompts, seed and dtype"
-        check_no_effect(why, **of_prompts, reference_dtype=own_dtype, seed=own_seed)
-        setup = _setup(folder, manifest, config, str(path), level, golden.seed, began)
-        return Judge(setup, choose_ours(folder, dtype), manifest, tol, rule, stream, phases, given=True).by_golden(
-            path, golden
-        )
-    if level == "weights":
-        why = f"{parameter('level')} weights runs nothing"
-        other_rule = None if rule == "rounding" else rule
-        of_running = {"dtype": dtype, "stream": stream, "reference_dtype": other_dtype, "seed": seed or None}
-        check_no_effect(why, **of_prompts, **of_running, tol=tol, rule=other_rule)
-        source = find_reference(manifest, reference)
-        check_same_sizes(folder, source)
-        setup = _setup(folder, manifest, config, source.id, level, seed, began)
-        return _judge_weights(setup, folder, source, phases)
-    if prompts is not None:
-        check_no_effect("nothing is drawn where the prompts are given", seed=seed or None)
+    request = Request(
+        Path(folder),
+        reference,
+        tol,
+        level,
+        rule,
+        dtype,
+        reference_dtype,
+        stream,
+        prompts,
+        max_length,
+        seed,
+        None if save_reference is None else Path(save_reference),
+    )
+    check_request(request)
+    phases = Phases(progress)
+    manifest = read_manifest(request.folder)
+    if is_golden(reference):
+        report = _judge_by_golden(request, Path(str(reference)), manifest, phases)
+    elif level == "weights":
+        report = _judge_weights(request, manifest, phases)
+    else:
+        report = _judge_by_source(request, manifest, phases)
+    return replace(report, seconds=phases.seconds, peak_bytes=peak_memory())
+
+
+def _judge_by_source(request: Request, manifest: Manifest, phases: Phases) -> Report:
+    """Runs the reference and the port, and compares the weights with their source."""
+    if request.prompts is not None:
+        check_no_effect(request, "nothing is drawn where the prompts are given", "seed")
     check_reference_installed()
-    save = None if save_reference is None else Path(save_reference)
-    if save is not None:
-        golden_values.check_new(save)
-    chosen = choose_prompts(folder, config, prompts, PREFILL_CHUNK, max_length, seed)
-    ours = choose_ours(folder, dtype)
-    source = find_reference(manifest, reference)
-    check_same_sizes(folder, source)
-    computed = weight_dtype(source.folder) if reference_dtype == "model" else reference_dtype
-    setup = _setup(folder, manifest, config, source.id, level, seed, began)
-    judge = Judge(setup, ours, manifest, tol, rule, stream, phases, given=prompts is not None)
-    return judge.by_source(source, chosen, computed, save)
+    if request.save_reference is not None:
+        check_new(request.save_reference)
+    config = load_config(request.folder)
+    prompts = choose_prompts(request.folder, config, request.prompts, PREFILL_CHUNK, request.max_length, request.seed)
+    port = choose_port(request.folder, request.dtype, request.stream, with_reference=True)
+    source = find_reference(manifest, request.reference)
+    check_same_sizes(request.folder, source)
+    setup = _setup(request, manifest, source.id, request.seed)
+    source_dtype = weight_dtype(source.folder)
+    run = ReferenceRun(
+        source=source.id,
+        revision=source.revision,
+        checkpoint=setup.checkpoint,
+        level=request.level,
+        dtype=source_dtype if request.reference_dtype == "model" else request.reference_dtype,
+        source_dtype=source_dtype,
+        stored=narrowed_to(source.folder, manifest),
+        seed=request.seed,
+        versions=setup.versions | reference_versions(),
+        sizes=sizes_of(config),
+        prompts=prompts,
+    )
+    check_reachable(request.tol, port.dtype, run.dtype)
+    dtypes = [port.dtype] if request.rule == "rounding" else []
+    if request.save_reference is not None:  # golden values need the noise of every dtype
+        dtypes = list(SIGNIFICAND)
+    with run_reference(source.folder, run, dtypes, phases, streamed=port.streamed) as (recording, noises):
+        if request.save_reference is not None:
+            with phases.phase("save reference"):
+                save_golden(recording, request.save_reference, run)
+        noise = next((each for each in noises if each.dtype == port.dtype), None)
+        report = judge_port(request, setup, port, ReferenceValues(run, recording, noise), phases)
+    report = replace(report, notes=(*notes_on_config(request.folder, source), *report.notes))
+    return _with_weights(report, source, phases)
+
+
+def _judge_by_golden(request: Request, path: Path, manifest: Manifest, phases: Phases) -> Report:
+    """Runs the port and compares it with the golden values in `path`, which a reference computed elsewhere."""
+    if request.level == "weights":
+        raise UsageError(
+            f"{path} holds golden values, no weights; name the original checkpoint by {parameter('reference')}"
+        )
+    run = read_golden(path, load_config(request.folder))
+    others = {"reference_dtype": run.dtype, "seed": run.seed}
+    names = [*_OF_PROMPTS, *(name for name, value in others.items() if getattr(request, name) != value)]
+    check_no_effect(request, f"{path} holds golden values of its own prompts, seed and dtype", *names)
+    setup = _setup(request, manifest, str(path), run.seed)
+    port = choose_port(request.folder, request.dtype, request.stream)
+    check_reachable(request.tol, port.dtype, run.dtype)
+    if request.level == "layers" and run.level != "layers":
+        raise UsageError(f"{path}: was saved without operations; save it again with {parameter('level')} layers")
+    with Recording(path) as recording:
+        noise = read_noise(recording, port.dtype, len(run.prompts))
+        report = judge_port(request, setup, port, ReferenceValues(run, recording, noise), phases)
+    notes = ["weights were not compared: golden values hold none; see --level weights"]
+    if run.checkpoint != setup.checkpoint:
+        notes.append("the golden values were saved beside another conversion: weights may be rounded otherwise")
+    return replace(report, notes=(*notes, *report.notes))
+
+
+def _judge_weights(request: Request, manifest: Manifest, phases: Phases) -> Report:
+    """Compares the weights with their source, and runs nothing."""
+    check_no_effect(request, f"{parameter('level')} weights runs nothing", *_OF_PROMPTS, *_OF_RUNNING)
+    source = find_reference(manifest, request.reference)
+    check_same_sizes(request.folder, source)
+    setup = _setup(request, manifest, source.id, request.seed)
+    weights = _compare_weights(request.folder, source, ("",), phases)
+    return Report(setup, weights=weights, notes=notes_on_config(request.folder, source))
 
 
 def find_reference(manifest: Manifest, reference: str | Path | None) -> Source:
@@ -126,29 +189,47 @@ def checkpoint_hash(manifest: Manifest) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _judge_weights(setup: Setup, folder: Path, source: Source, phases: Phases) -> Report:
-    with open_checkpoint(source.folder) as original, open_checkpoint(folder) as converted:
-        total = sum(tensor.nbytes for tensor in converted.tensors.values())
-        with phases.phase("compare weights", total) as advance:
-            weights = compare_weights(original, converted, advance)
-    notes = notes_on_config(folder, source)
-    return Report(setup, weights=weights, notes=notes, seconds=phases.seconds, peak_bytes=peak_memory())
-
-
-def _setup(
-    folder: Path, manifest: Manifest, config: ModelConfig, reference: str, level: Level, seed: int, date: str
-) -> Setup:
+def _setup(request: Request, manifest: Manifest, reference: str, seed: int) -> Setup:
     return Setup(
-        folder=str(folder),
-        architecture=config.architecture,
+        folder=str(request.folder),
+        architecture=load_config(request.folder).architecture,
         source=manifest.source,
         revision=manifest.revision,
         checkpoint=checkpoint_hash(manifest),
         reference=reference,
-        level=level,
-        rule="rounding",
+        level=request.level,
+        rule=request.rule,
         tolerance=0.0,
         seed=seed,
-        date=date,
+        date=request.date,
         versions=own_versions(),
     )
+
+
+def _with_weights(report: Report, source: Source, phases: Phases) -> Report:
+    """`report` with the comparison of weights.
+
+    Compares all weights, because the logits of some prompts use few rows of an embedding. With the rule ``tolerance``
+    only those of the layer that departs, to tell wrong weights from a wrong computation.
+    """
+    departure = report.departure
+    if report.setup.rule == "rounding":
+        prefixes: tuple[str, ...] = ("",)
+    elif departure is None or departure.first_operation is None:
+        return report
+    else:
+        prefixes = tensors_of(departure.name)
+    try:
+        weights = _compare_weights(Path(report.setup.folder), source, prefixes, phases)
+    except MsportError as error:  # the verdict of a long run is still valid without them
+        return replace(report, notes=(*report.notes, f"the weights were not compared: {error}"))
+    return replace(report, weights=weights)
+
+
+def _compare_weights(
+    folder: Path, source: Source, prefixes: tuple[str, ...], phases: Phases
+) -> tuple[TensorCheck, ...]:
+    with open_checkpoint(source.folder) as original, open_checkpoint(folder) as converted:
+        total = sum(tensor.nbytes for name, tensor in converted.tensors.items() if name.startswith(prefixes))
+        with phases.phase("compare weights", total) as advance:
+            return compare_weights(original, converted, advance, prefixes=prefixes)

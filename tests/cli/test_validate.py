@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from msport import validate
 from msport.cli import main, outputs
-from msport.validate import judge, runner
 from msport.validate.compare.metrics import measure
 from msport.validate.compare.results import PromptResult
 from msport.validate.findings import Setup
 from msport.validate.prompts import Prompt
+from msport.validate.reference import run
 from msport.validate.report import Report
 from msport.validate.verdict.rules import judge as judge_logits
 
@@ -63,7 +64,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         judgement = judge_logits([result], [result.prompt], None, tolerance)
         return Report(setup, (dataclasses.replace(result, failing=judgement.failing[0]),), judgement)
 
-    monkeypatch.setattr(runner, "validate_model", fake)
+    monkeypatch.setattr(validate, "validate_model", fake)
     return calls
 
 
@@ -221,7 +222,7 @@ def test_a_dtype_the_device_lacks_is_refused_before_the_reference_runs(
     converted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("transformers")
-    monkeypatch.setattr(judge, "load_reference", lambda *arguments: pytest.fail("the reference was loaded"))
+    monkeypatch.setattr(run, "load_reference", lambda *arguments: pytest.fail("the reference was loaded"))
     assert _run(converted, "--dtype", "bfloat16") == 2
     assert "no bfloat16 kernels on CPU" in capsys.readouterr().err
 
@@ -230,8 +231,8 @@ def test_a_dtype_the_device_lacks_is_refused_before_the_reference_runs(
 STOPPED = """
 import os, signal, sys
 from msport.cli import main
-from msport.validate import judge
-judge.load_reference = lambda *arguments: os.kill(os.getpid(), signal.SIGTERM)
+from msport.validate.reference import run
+run.load_reference = lambda *arguments: os.kill(os.getpid(), signal.SIGTERM)
 main(["validate", sys.argv[1]])
 """
 

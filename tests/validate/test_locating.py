@@ -181,12 +181,14 @@ def test_without_a_fault_no_operation_departs_and_every_expert_is_the_reference_
 
 
 def locate(hub: Path, scratch: Path, model: Any, tokens: int) -> list[Any]:
-    """What `compare_layers` finds in `model`, given the reference in `hub`."""
-    from msport.validate.compare.layers import LayerComparison
+    """What is found at the stations of `model`, given the reference in `hub`."""
+    from msport.validate.compare.layers import compare_head
+    from msport.validate.measurement import walk_layers
     from msport.validate.port.blocks import InMemory
     from msport.validate.prompts import Prompt
     from msport.validate.recording import Recording, RecordingWriter
     from msport.validate.reference.loading import load_reference
+    from msport.validate.verdict.limits import Limits
 
     generator = np.random.default_rng(0)
     ids = tuple(int(token) for token in generator.integers(0, model.config.vocab_size, tokens))
@@ -198,9 +200,10 @@ def locate(hub: Path, scratch: Path, model: Any, tokens: int) -> list[Any]:
     layers = model.config.num_hidden_layers
     with Recording(recorded) as recording:
         blocks = InMemory(model.graphs.network, model.graphs.cache, model.config.hidden_size)
-        comparison = LayerComparison(blocks, recording, list(enumerate(prompts)), 1e-4)
-        errors = list(comparison.run(layers))
+        limits = Limits(noise=None, tolerance=1e-2, operation=1e-4, drift=(1e-4,), router=())
+        walk = walk_layers(blocks, recording, list(enumerate(prompts)), layers, limits)
         drift = [np.zeros(1) for _ in prompts]
         with blocks.head() as head:
-            errors.append(comparison.head(layers, head, drift))
-    return errors
+            chunks = [(n, prompt, head(recording.hidden_states(n, layers))) for n, prompt in enumerate(prompts)]
+            last = compare_head(layers + 1, chunks, recording, drift, limits.operation)
+    return [*walk.stations, last]

@@ -11,8 +11,9 @@ import pytest
 from msport.convert import convert_checkpoint
 from msport.errors import UsageError
 from msport.msmodels import computation
-from msport.validate import judge, validate_model
-from msport.validate.port.choice import choose_ours
+from msport.validate import validate_model
+from msport.validate.port.choice import choose_port
+from msport.validate.reference import run
 from validate.tampering import change_tensor
 
 PROMPTS = [list(range(3, 63)), list(range(50, 60))]
@@ -65,7 +66,7 @@ def test_a_checkpoint_without_packed_experts_is_refused_before_the_reference_run
     converted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("transformers")
-    monkeypatch.setattr(judge, "load_reference", lambda *arguments: pytest.fail("the reference was loaded"))
+    monkeypatch.setattr(run, "load_reference", lambda *arguments: pytest.fail("the reference was loaded"))
     with pytest.raises(UsageError, match=r"holds no packed experts.*msport convert --dtype mxfp4"):
         validate_model(converted, dtype="mxfp4", prompts=PROMPTS)
 
@@ -75,6 +76,6 @@ def test_on_an_npu_a_packed_checkpoint_is_judged_as_it_is_loaded_there(
 ) -> None:
     monkeypatch.setattr(computation.ms, "get_context", lambda name: "Ascend")
     monkeypatch.setattr(computation.chips, "soc_version", lambda: "ascend910b")
-    assert (choose_ours(packed, None).packed, choose_ours(packed, None).dtype) == (True, "bfloat16")
-    assert not choose_ours(packed, "float16").packed, "unless it is told otherwise"
-    assert not choose_ours(converted, None).packed
+    assert (choose_port(packed, None).packed, choose_port(packed, None).dtype) == (True, "bfloat16")
+    assert not choose_port(packed, "float16").packed, "unless it is told otherwise"
+    assert not choose_port(converted, None).packed

@@ -56,7 +56,7 @@ def test_what_was_written_comes_back_in_pieces_too(packed: bool, folder: Path, t
             chosen = read.read(layer_name(0, CHOSEN, number))
             assert chosen.dtype == np.int32
             assert (chosen == number).all()
-        assert set(read.operations(0)) == {OUTPUT, CHOSEN}
+        assert read.features(0).keys() == {OUTPUT, CHOSEN}
         assert layer_name(0, ROUTER, 0) not in read
         assert read.shape(layer_name(0, OUTPUT, 1)) == (3, HIDDEN)
 

@@ -17,7 +17,9 @@ from msport.architectures import load_config
 from msport.checkpoint import read_manifest, write_manifest
 from msport.errors import CheckpointError, ConfigError, MissingDependencyError, UsageError
 from msport.sample import write_sample
-from msport.validate import checks, judge, reference, runner, validate_model
+from msport.validate import request, runner, validate_model
+from msport.validate.reference import loading
+from msport.validate.verdict.notes import notes_on
 from validate.tampering import change_config, change_tensor
 
 
@@ -116,7 +118,7 @@ def test_a_verdict_stands_where_the_weights_behind_it_cannot_be_compared(
         raise CheckpointError("two tensors of one name")
 
     pytest.importorskip("transformers")
-    monkeypatch.setattr(judge, "compare_weights", refuse)
+    monkeypatch.setattr(runner, "compare_weights", refuse)
     folder = change_tensor(converted, tmp_path / "ms", "model.norm.weight", lambda values: values + 1)
     report = validate_model(folder, prompts=[[1, 2, 3]], stream=True)
     assert "first to depart: lm_head, norm" in str(report)
@@ -126,7 +128,7 @@ def test_a_verdict_stands_where_the_weights_behind_it_cannot_be_compared(
 def test_weights_are_judged_without_torch(
     sample: Path, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reference, "find_spec", lambda name: None)
+    monkeypatch.setattr(loading, "find_spec", lambda name: None)
     assert validate_model(converted, level="weights").passed
     folder = change_tensor(converted, tmp_path / "ms", "model.norm.weight", lambda values: values + 1)
     assert not validate_model(folder, sample, level="weights").passed
@@ -161,14 +163,14 @@ def test_a_folder_that_is_no_conversion_is_refused(sample: Path) -> None:
 def test_a_source_that_is_gone_is_named_with_the_remedy(converted: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(converted, tmp_path / "ms"))
     write_manifest(folder, dataclasses.replace(read_manifest(folder), source=str(tmp_path / "gone")))
-    for level in checks.LEVELS:
+    for level in request.LEVELS:
         with pytest.raises(CheckpointError, match=r"gone.*--reference"):
             validate_model(folder, level=level)  # type: ignore[arg-type]
 
 
 def test_a_reference_of_other_sizes_is_refused_before_it_is_loaded(converted: Path, tmp_path: Path) -> None:
     other = write_sample("gpt-oss", tmp_path / "other", overrides={"num_hidden_layers": 4})
-    for level in checks.LEVELS:
+    for level in request.LEVELS:
         with pytest.raises(ConfigError, match="num_hidden_layers is 4, not 2"):
             validate_model(converted, other, level=level)  # type: ignore[arg-type]
 
@@ -199,9 +201,9 @@ def test_torch_and_mindspore_are_imported_only_when_something_runs() -> None:
 
 def test_what_a_run_cannot_have_shown_is_noted(converted: Path) -> None:
     config = load_config(converted)
-    short = checks.notes_on(config, 20, 128)
+    short = notes_on(config, 20, 128)
     assert len(short) == 3
     assert "window of 24" in short[0]
     assert "--max-length 4352" in short[2]
-    assert "give a prompt of 4352 tokens" in checks.notes_on(config, 20, 128, given=True)[2]
-    assert checks.notes_on(config, 5000, 128) == ()
+    assert "give a prompt of 4352 tokens" in notes_on(config, 20, 128, given=True)[2]
+    assert notes_on(config, 5000, 128) == ()

@@ -7,17 +7,16 @@ errors carry over, as in the model that a user runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from msport.checkpoint.dtypes import Array
 from msport.validate import operations
 from msport.validate.compare.departure import describe_departure
-from msport.validate.compare.metrics import Bools, Floats, relative_l2
-from msport.validate.compare.routing import RoutingCheck, add_routing, check_routing, near_ties
+from msport.validate.compare.metrics import Floats, relative_l2
+from msport.validate.compare.routing import RoutingCheck, add_routing, check_routing
 from msport.validate.operations import (
     ATTENDED,
     CHOSEN,
@@ -32,11 +31,7 @@ from msport.validate.operations import (
     ROUTER,
 )
 from msport.validate.prompts import Prompt
-from msport.validate.recording import Recording, layer_name
-
-if TYPE_CHECKING:
-    from msport.validate.port.blocks import Blocks, HeadRunner, LayerRunner
-
+from msport.validate.recording import Recording
 
 _STANDS_OUT = 5.0
 # If an operation departs, the fault is in the first operation before it with an error above this fraction of the
@@ -100,163 +95,158 @@ class LayerError:
         return next((found[name] for name in names if name in found), None)
 
 
-Numbered = Sequence[tuple[int, Prompt]]
-AfterLayer = Callable[["LayerRunner"], None]
+@dataclass(frozen=True, slots=True)
+class LayerValues:
+    """The results of one layer for `prompt` on both sides, ``[tokens, features]`` by operation.
 
-
-class LayerComparison:
-    """Compares `blocks` with a recording of `prompts`, which are keyed by their numbers in it.
-
-    An operation departs if its error exceeds `threshold`. `trajectory` holds our own residual stream of each prompt
-    after the layer that has just run, `entering` the stream before it. `undecided` marks the tokens of each prompt with
-    near ties of experts in the layers so far. `router_error` is, for each layer, the error of the router's logits that
-    rounding explains.
+    `reference` was recorded. `own` are the output and the routing along our own trajectory, `alone` all operations of
+    our isolated block.
     """
 
-    def __init__(
-        self,
-        blocks: Blocks,
-        recording: Recording,
-        prompts: Numbered,
-        threshold: float,
-        router_error: Sequence[float] = (),
-    ) -> None:
-        self._blocks = blocks
-        self._recording = recording
-        self._prompts = prompts
-        self._threshold = threshold
-        self._router_error = router_error
-        self.trajectory: dict[int, Array] = {}
-        self.entering: dict[int, Array] = {}
-        self.undecided: dict[int, Bools] = {}
+    prompt: Prompt
+    reference: Mapping[str, Array]
+    own: Mapping[str, Array]
+    alone: Mapping[str, Array]
 
-    def run(self, layers: int, after_layer: AfterLayer = lambda runner: None) -> Iterator[LayerError]:
-        """The error of the embedding and of each of `layers` layers. `after_layer` is called with the index of each
-        finished layer.
-        """
-        yield self._embedding()
-        for index in range(layers):
-            with self._blocks.layer(index, self._features(index)) as runner:
-                error = self._layer(index, runner)
-                after_layer(runner)
-            yield error
 
-    def head(self, layers: int, head: HeadRunner, drift: list[Floats]) -> LayerError:
-        """The error of the final norm and the `head`, fed with the reference's residual stream.
+# First row, normed states ``[n, hidden]`` and logits ``[n, vocab]`` of consecutive chunks of a prompt.
+HeadChunks = Iterable[tuple[int, Array, Array]]
 
-        `drift` holds the relative L2 errors of our own logits of each prompt.
-        """
-        isolated: dict[str, list[Floats]] = {FINAL_NORM: [], HEAD: []}
-        how = {FINAL_NORM: "", HEAD: ""}
-        for number, _prompt in self._prompts:
-            errors: dict[str, list[Floats]] = {FINAL_NORM: [], HEAD: []}
-            for start, normed, logits in head(self._recording.hidden_states(number, layers)):
-                end = start + len(logits)
-                pairs = {
-                    FINAL_NORM: (self._recording.read(f"{FINAL_NORM}.{number}", start, end), normed),
-                    HEAD: (self._recording.logits(number, start, end), logits),
-                }
-                for name, (reference, ours) in pairs.items():
-                    error = relative_l2(reference, ours)
-                    errors[name].append(error)
-                    how[name] = how[name] or describe_departure(reference, ours, error, self._threshold, start)
-            for name, pieces in errors.items():
-                isolated[name].append(np.concatenate(pieces))
-        found = tuple(self._operation(name, isolated[name], how[name]) for name in isolated)
-        return self._error(layers + 1, HEAD, drift, found)
 
-    def _features(self, layer: int) -> Mapping[str, int]:
-        """The operations of `layer` in the recording, and how wide each is."""
-        number = self._prompts[0][0]
-        names = self._recording.operations(layer, number)
-        return {name: self._recording.shape(layer_name(layer, name, number))[1] for name in names}
+def compare_embedding(values: Sequence[tuple[Prompt, Array, Array]], threshold: float) -> LayerError:
+    """The error of the embedding, given each prompt with the states of the reference and of the port.
 
-    def _embedding(self) -> LayerError:
-        drift, how = [], ""
-        with self._blocks.embedding() as embed:
-            for number, prompt in self._prompts:
-                states = embed(np.array(prompt.ids, np.int32))
-                reference = self._recording.hidden_states(number, 0)
-                error = relative_l2(reference, states)
-                how = how or describe_departure(reference, states, error, self._threshold)
-                self.trajectory[number] = states
-                drift.append(error)
-        return self._error(0, EMBEDDING, drift, (self._operation(EMBEDDING, drift, how),))
+    An operation departs if its relative L2 error exceeds `threshold`.
+    """
+    errors = [relative_l2(reference, ours) for _, reference, ours in values]
+    described = (
+        describe_departure(reference, ours, error, threshold)
+        for (_, reference, ours), error in zip(values, errors, strict=True)
+    )
+    prompts = [prompt for prompt, _, _ in values]
+    found = _operation(EMBEDDING, errors, prompts, next(filter(None, described), ""))
+    return _station(0, EMBEDDING, errors, prompts, (found,))
 
-    def _layer(self, index: int, runner: LayerRunner) -> LayerError:
-        recorded = self._features(index)
-        names = [name for name in OPERATIONS if name in recorded]
-        drift: list[Floats] = []
-        isolated: dict[str, list[Floats]] = {name: [] for name in names}
-        pairs: list[dict[str, tuple[Array, Array]]] = []
-        missing: frozenset[str] = frozenset()
-        routing: RoutingCheck | None = None
-        self.entering = dict(self.trajectory)
-        for number, _prompt in self._prompts:
-            reference = {name: self._recording.read(layer_name(index, name, number)) for name in names}
-            own, present = runner.run(self.trajectory[number])
-            drift.append(relative_l2(reference[OUTPUT], own[OUTPUT]))
-            self.trajectory[number] = own[OUTPUT]
-            given = self._recording.hidden_states(number, index)
-            alone, _ = runner.run(given, reference[ATTENDED])
-            missing = frozenset(names) - present
-            explained = np.zeros(len(given), bool)
-            if {ROUTER, CHOSEN} <= present & reference.keys():
-                check, explained = check_routing(reference, own, alone)
-                routing = add_routing(routing, check)
-                near = near_ties(reference, own, self._router_error[index] if self._router_error else np.inf)
-                self.undecided[number] = self.undecided.get(number, np.zeros(len(near), bool)) | near
-            pairs.append({name: (reference[name], alone[name]) for name in names if name not in missing})
-            for name, (theirs, ours) in pairs[-1].items():
-                isolated[name].append(_operation_error(name, theirs, ours, explained))
-        found = []
+
+def compare_layer(index: int, values: Sequence[LayerValues], threshold: float) -> LayerError:
+    """The error of layer `index` over all prompts; `threshold` as in `compare_embedding`."""
+    checks = [_routing(each) for each in values]
+    routing: RoutingCheck | None = None
+    for check in checks:
+        routing = routing if check is None else add_routing(routing, check[0])
+    errors = {
+        name: [_operation_errors(name, each, check) for each, check in zip(values, checks, strict=True)]
+        for name in OPERATIONS
+        if name in values[0].reference and name in values[0].alone
+    }
+    drift = [relative_l2(each.reference[OUTPUT], each.own[OUTPUT]) for each in values]
+    prompts = [each.prompt for each in values]
+    return _station(index + 1, f"layers.{index}", drift, prompts, _isolated(values, errors, threshold), routing)
+
+
+def compare_head(
+    station: int,
+    prompts: Sequence[tuple[int, Prompt, HeadChunks]],
+    recording: Recording,
+    drift: Sequence[Floats],
+    threshold: float,
+) -> LayerError:
+    """The error of the final norm and the head, fed with the reference's residual stream.
+
+    `prompts` have their numbers in the recording and the results for them. `drift` holds the relative L2 errors of our
+    own logits of each prompt; `threshold` as in `compare_embedding`.
+    """
+    names = FINAL_NORM, HEAD
+    errors: dict[str, list[Floats]] = {name: [] for name in names}
+    how = dict.fromkeys(names, "")
+    for number, _, chunks in prompts:
+        pieces: dict[str, list[Floats]] = {name: [] for name in names}
+        for start, normed, logits in chunks:
+            end = start + len(logits)
+            pairs = {
+                FINAL_NORM: (recording.read(f"{FINAL_NORM}.{number}", start, end), normed),
+                HEAD: (recording.logits(number, start, end), logits),
+            }
+            for name, (reference, ours) in pairs.items():
+                error = relative_l2(reference, ours)
+                pieces[name].append(error)
+                how[name] = how[name] or describe_departure(reference, ours, error, threshold, start)
         for name in names:
-            if name in missing:
-                found.append(
-                    OperationError(
-                        name, np.inf, np.inf, self._prompts[0][1].name, 0, "missing or of another size in our model"
-                    )
-                )
-            else:
-                found.append(self._judged(name, isolated[name], pairs, self._threshold))
-        departing = next((number for number, operation in enumerate(found) if operation.departs), 0)
-        for number in range(departing):
-            earlier = self._judged(names[number], isolated[names[number]], pairs, self._threshold / _EARLIER)
-            if earlier.departs:
-                found[number] = earlier
-                break
-        return self._error(index + 1, f"layers.{index}", drift, tuple(found), routing)
+            errors[name].append(np.concatenate(pieces[name]))
+    of = [prompt for _, prompt, _ in prompts]
+    found = tuple(_operation(name, errors[name], of, how[name]) for name in names)
+    return _station(station, HEAD, drift, of, found)
 
-    def _judged(
-        self, name: str, errors: list[Floats], pairs: Sequence[Mapping[str, tuple[Array, Array]]], threshold: float
-    ) -> OperationError:
-        worst = max(range(len(errors)), key=lambda number: errors[number].max())
-        theirs, ours = pairs[worst][name]
-        others = {other: values[0] for other, values in pairs[worst].items() if other != name}
-        how = describe_departure(theirs, ours, errors[worst], threshold, others=others)
-        return self._operation(name, errors, how)
 
-    def _operation(self, name: str, errors: list[Floats], how: str) -> OperationError:
-        worst = max(range(len(errors)), key=lambda number: errors[number].max())
-        return OperationError(
-            name,
-            float(errors[worst].max()),
-            float(np.concatenate(errors).mean()),
-            self._prompts[worst][1].name,
-            int(errors[worst].argmax()),
-            how,
-        )
+def _isolated(
+    values: Sequence[LayerValues], errors: Mapping[str, Sequence[Floats]], threshold: float
+) -> tuple[OperationError, ...]:
+    """The recorded operations, in their order; `errors` holds those that our side has too."""
+    names = [name for name in OPERATIONS if name in values[0].reference]
+    found = [
+        _judged(name, values, errors[name], threshold) if name in errors else _missing(name, values[0].prompt)
+        for name in names
+    ]
+    departing = next((number for number, operation in enumerate(found) if operation.departs), 0)
+    for number, name in enumerate(names[:departing]):
+        earlier = _judged(name, values, errors[name], threshold / _EARLIER)
+        if earlier.departs:
+            found[number] = earlier
+            break
+    return tuple(found)
 
-    def _error(
-        self,
-        layer: int,
-        name: str,
-        drift: list[Floats],
-        found: tuple[OperationError, ...],
-        routing: RoutingCheck | None = None,
-    ) -> LayerError:
-        worst = self._operation("", drift, "")
-        return LayerError(layer, name, worst.largest, worst.mean, worst.prompt, worst.position, found, routing)
+
+def _routing(values: LayerValues) -> tuple[RoutingCheck, Array] | None:
+    """The router's decisions and bool ``[tokens]``, the tokens that a near tie explains; None without a router."""
+    if not {ROUTER, CHOSEN} <= values.own.keys() & values.reference.keys():
+        return None
+    return check_routing(values.reference, values.own, values.alone)
+
+
+def _operation_errors(name: str, values: LayerValues, routing: tuple[RoutingCheck, Array] | None) -> Floats:
+    """The error of an isolated operation per token; 0 if a near tie of two experts explains it."""
+    reference, ours = values.reference[name], values.alone[name]
+    if name == CHOSEN:
+        same = np.sort(reference, axis=-1) == np.sort(ours, axis=-1)
+        error = np.where(same.all(axis=-1), 0.0, 1.0)
+    else:
+        error = relative_l2(reference, ours)
+    follows = OPERATIONS.index(name) >= OPERATIONS.index(CHOSEN) and name in operations.MLP_HALF
+    return np.where(routing[1], 0.0, error) if follows and routing is not None else error
+
+
+def _judged(name: str, values: Sequence[LayerValues], errors: Sequence[Floats], threshold: float) -> OperationError:
+    worst = values[_worst(errors)]
+    others = {other: array for other, array in worst.reference.items() if other != name and other in worst.alone}
+    how = describe_departure(worst.reference[name], worst.alone[name], errors[_worst(errors)], threshold, others=others)
+    return _operation(name, errors, [each.prompt for each in values], how)
+
+
+def _missing(name: str, prompt: Prompt) -> OperationError:
+    return OperationError(name, np.inf, np.inf, prompt.name, 0, "missing or of another size in our model")
+
+
+def _operation(name: str, errors: Sequence[Floats], prompts: Sequence[Prompt], how: str) -> OperationError:
+    worst = _worst(errors)
+    largest, mean = float(errors[worst].max()), float(np.concatenate(errors).mean())
+    return OperationError(name, largest, mean, prompts[worst].name, int(errors[worst].argmax()), how)
+
+
+def _station(
+    layer: int,
+    name: str,
+    drift: Sequence[Floats],
+    prompts: Sequence[Prompt],
+    found: tuple[OperationError, ...],
+    routing: RoutingCheck | None = None,
+) -> LayerError:
+    worst = _operation("", drift, prompts, "")
+    return LayerError(layer, name, worst.largest, worst.mean, worst.prompt, worst.position, found, routing)
+
+
+def _worst(errors: Sequence[Floats]) -> int:
+    """The number of the prompt with the largest error."""
+    return max(range(len(errors)), key=lambda number: errors[number].max())
 
 
 def first_departure(layers: Sequence[LayerError], thresholds: Sequence[float]) -> int | None:
@@ -283,14 +273,3 @@ def stands_out(layers: Sequence[LayerError], station: LayerError) -> tuple[Opera
         if operation.largest > _STANDS_OUT * usual > 0.0:
             return operation, operation.largest / usual
     return None
-
-
-def _operation_error(name: str, reference: Array, ours: Array, explained: Array) -> Floats:
-    """The error per token; 0 if a near tie of two experts explains it."""
-    if name == CHOSEN:
-        same = np.sort(reference, axis=-1) == np.sort(ours, axis=-1)
-        error = np.where(same.all(axis=-1), 0.0, 1.0)
-    else:
-        error = relative_l2(reference, ours)
-    follows = OPERATIONS.index(name) >= OPERATIONS.index(CHOSEN) and name in operations.MLP_HALF
-    return np.where(explained, 0.0, error) if follows else error

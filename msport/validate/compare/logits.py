@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from msport.validate.compare.metrics import TokenErrors, concatenate, measure
+from msport.validate.compare.metrics import concatenate, measure
 from msport.validate.compare.results import PromptResult
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording
 
-Floats = npt.NDArray[np.float32]
+if TYPE_CHECKING:
+    from msport.msmodels.model import LanguageModel
 
+Floats = npt.NDArray[np.float32]
 
 # The number of sequences in the batch, and of tokens decoded there. This many rows still use the kernels for few
 # tokens, but are more than these handle at a time.
@@ -30,21 +32,8 @@ BATCHED = "batch"  # the path of their results
 _SHORTER = 5
 
 
-class ComputesLogits(Protocol):
-    """The methods of a model that `compare_logits` needs; ids are int ``[batch, seq]``."""
-
-    def iter_logits(self, ids: Any) -> Iterator[tuple[int, Floats]]:
-        """Start and logits ``[1, n, vocab]`` of consecutive chunks."""
-
-    def prefill(self, ids: Any) -> Floats:
-        """Starts sequences; returns the logits after the last token of each, ``[batch, vocab]``."""
-
-    def decode(self, tokens: Any) -> Floats:
-        """Appends one token to each, ``[batch]``; returns the logits after it, ``[batch, vocab]``."""
-
-
 def compare_logits(
-    model: ComputesLogits,
+    model: LanguageModel,
     recording: Recording,
     prompts: Sequence[Prompt],
     advance: Callable[[int], None] = lambda tokens: None,
@@ -52,15 +41,38 @@ def compare_logits(
     """The errors of `model` at every token of every prompt; for each prompt first its prefill, then its decode."""
     results = []
     for number, prompt in enumerate(prompts):
-        results.append(_along(prompt, "prefill", 0, number, _prefilled(model, prompt), recording, advance))
+        results.append(compare_path(recording, number, prompt, "prefill", 0, _prefilled(model, prompt), advance))
         if prompt.decoded:
             start = len(prompt.ids) - prompt.decoded - 1
-            results.append(_along(prompt, "decode", start, number, _decoded(model, prompt), recording, advance))
+            results.append(compare_path(recording, number, prompt, "decode", start, _decoded(model, prompt), advance))
     return tuple(results)
 
 
+def compare_path(
+    recording: Recording,
+    number: int,
+    prompt: Prompt,
+    path: str,
+    start: int,
+    pieces: Iterable[tuple[int, Floats]],
+    advance: Callable[[int], None] = lambda tokens: None,
+) -> PromptResult:
+    """The errors of prompt `number` of the recording from token `start` on.
+
+    `pieces` are consecutive logits ``[n, vocab]``, each with the position of its first token.
+    """
+    errors = []
+    for begin, logits in pieces:
+        errors.append(measure(recording.logits(number, begin, begin + len(logits)), logits))
+        advance(len(logits))
+    result = PromptResult(prompt, path, start, concatenate(errors))
+    if len(result.errors) != len(prompt.ids) - start:
+        raise AssertionError(f"{result.title}: {len(result.errors)} tokens came back for {len(prompt.ids) - start}")
+    return result
+
+
 def compare_batch(
-    model: ComputesLogits,
+    model: LanguageModel,
     recording: Recording,
     prompts: Sequence[Prompt],
     advance: Callable[[int], None] = lambda tokens: None,
@@ -112,40 +124,12 @@ def tokens_to_compare(prompts: Sequence[Prompt]) -> int:
     return batched + sum(len(prompt.ids) + (prompt.decoded + 1 if prompt.decoded else 0) for prompt in prompts)
 
 
-def measure_rows(
-    recording: Recording, number: int, start: int, pieces: Iterable[tuple[int, Floats, Floats]]
-) -> TokenErrors:
-    """The errors of prompt `number` from token `start` on. The chunks are (first row, normed states, logits)."""
-    return concatenate(
-        measure(recording.logits(number, start + row, start + row + len(logits)), logits) for row, _, logits in pieces
-    )
-
-
-def _along(
-    prompt: Prompt,
-    path: str,
-    start: int,
-    number: int,
-    pieces: Iterator[tuple[int, Floats]],
-    recording: Recording,
-    advance: Callable[[int], None],
-) -> PromptResult:
-    errors = []
-    for begin, logits in pieces:
-        errors.append(measure(recording.logits(number, begin, begin + len(logits)), logits))
-        advance(len(logits))
-    result = PromptResult(prompt, path, start, concatenate(errors))
-    if len(result.errors) != len(prompt.ids) - start:
-        raise AssertionError(f"{result.title}: {len(result.errors)} tokens came back for {len(prompt.ids) - start}")
-    return result
-
-
-def _prefilled(model: ComputesLogits, prompt: Prompt) -> Iterator[tuple[int, Floats]]:
+def _prefilled(model: LanguageModel, prompt: Prompt) -> Iterator[tuple[int, Floats]]:
     for start, logits in model.iter_logits([list(prompt.ids)]):
         yield start, logits[0]
 
 
-def _decoded(model: ComputesLogits, prompt: Prompt) -> Iterator[tuple[int, Floats]]:
+def _decoded(model: LanguageModel, prompt: Prompt) -> Iterator[tuple[int, Floats]]:
     """Prefills all but the last `decoded` tokens, then appends those one by one."""
     last = len(prompt.ids) - prompt.decoded - 1
     yield last, model.prefill([list(prompt.ids[: last + 1])])

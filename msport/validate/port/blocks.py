@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
 
 import mindspore as ms
 import numpy as np
@@ -68,7 +67,7 @@ class LayerRunner:
         self._cache = cache
         self._taps = Taps(cache.chunk, hidden, {ATTENDED: hidden, **features})
 
-    def run(self, states: Array, attended: Array | None = None) -> tuple[dict[str, Array], frozenset[str]]:
+    def run(self, states: Array, attended: Array | None = None) -> dict[str, Array]:
         """Runs ``states [tokens, hidden]`` through the layer; returns the outputs ``[tokens, features]`` of its
         operations by name.
 
@@ -82,41 +81,18 @@ class LayerRunner:
                 self._taps.isolate(None if attended is None else _padded(attended[start : start + count], chunk))
                 output = self._call(_padded(states[start : start + count], chunk), start)[:count]
                 pieces.append(self._taps.read(count) | {OUTPUT: output})
-        joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-        return joined, frozenset(joined)
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
-    def decode(self, states: Array, start: int) -> Array:
-        """The output ``[tokens, hidden]`` for ``states [tokens, hidden]``, one token at a time from position
-        `start` on, after a `run`.
-        """
+    def decode(self, before: Array, states: Array) -> Array:
+        """The output ``[tokens, hidden]`` for ``states [tokens, hidden]``, one token at a time after those `before`."""
+        self.run(before)
         with self._taps.on(self.layer):
-            rows = [self._call(row[None], start + number) for number, row in enumerate(states)]
-        return np.concatenate(rows) if rows else states
+            return np.concatenate([self._call(row[None], len(before) + n) for n, row in enumerate(states)])
 
     def _call(self, states: Array, start: int) -> Array:
         hidden = Tensor(np.ascontiguousarray(states)).astype(self._cache.dtype)
         output: Array = self._block(hidden, Tensor(np.array([start], np.int32))).astype(ms.float32).asnumpy()
         return output
-
-
-class Blocks(Protocol):
-    """The interface of our side for the comparison. `features` maps each operation to keep to its number of
-    features. The methods are context managers, because the weights of a part need to be in memory only during its
-    context.
-    """
-
-    def embedding(self) -> Any:
-        """Yields a function from int ids ``[tokens]`` to the residual stream before layer 0, float32 ``[tokens,
-        hidden]``.
-        """
-
-    def layer(self, index: int, features: Features) -> Any:
-        """Yields the `LayerRunner` of layer `index`. Raises `CheckpointError` if a streamed weight is missing."""
-
-    def head(self) -> Any:
-        """Yields a function from states ``[tokens, hidden]`` to normed states ``[n, hidden]`` and logits ``[n,
-        vocab]`` by chunks.
-        """
 
 
 class InMemory:
@@ -129,17 +105,22 @@ class InMemory:
 
     @contextmanager
     def embedding(self) -> Iterator[Callable[[Array], Array]]:
+        """Yields a function from ids ``[tokens]`` to the residual stream before the first layer, ``[tokens,
+        hidden]``.
+        """
         embed = Embed(self._network.model)
         yield lambda ids: run_embed(embed, ids, self._cache.chunk)
 
     @contextmanager
     def layer(self, index: int, features: Features) -> Iterator[LayerRunner]:
+        """Yields the runner of layer `index`; `features` maps each operation to keep to its number of features."""
         decoder = self._network.model
         block = Block(decoder, decoder.layers[index], decoder.kinds[index], self._cache.batch)
         yield LayerRunner(block, self._cache, self._hidden, features)
 
     @contextmanager
     def head(self) -> Iterator[HeadRunner]:
+        """Yields the final norm and the head."""
         yield HeadRunner(self._network, self._cache, self._hidden)
 
 

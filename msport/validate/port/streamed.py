@@ -24,7 +24,7 @@ from msport.msmodels.loading import configure
 from msport.msmodels.network import build_network
 from msport.msmodels.weights import place_weight
 from msport.validate.port.blocks import Block, Embed, Features, HeadRunner, LayerRunner, run_embed
-from msport.validate.port.choice import Ours
+from msport.validate.port.choice import Port
 from msport.validate.port.sharing import share_weights, weights_of
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
@@ -33,13 +33,13 @@ Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 class Streamed:
     """The blocks of our side. Weights are read when a block runs."""
 
-    def __init__(self, ours: Ours, max_length: int, chunk: int) -> None:
-        config = ours.config
+    def __init__(self, port: Port, max_length: int, chunk: int) -> None:
+        config = port.config
         self.device: str = ms.get_context("device_target")
-        self.cache = CacheShape(1, max_length, min(chunk, max_length), DTYPES[ours.dtype])
+        self.cache = CacheShape(1, max_length, min(chunk, max_length), DTYPES[port.dtype])
         self._config = config
-        self._dtype = dtypes.by_name(ours.dtype)
-        self._checkpoint = open_checkpoint(ours.folder)
+        self._dtype = dtypes.by_name(port.dtype)
+        self._checkpoint = open_checkpoint(port.folder)
         configure(self.device)
         self.operators = ops.bind(self.device, self.cache.dtype)
         self._network = build_network(config, self.cache)

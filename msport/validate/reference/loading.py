@@ -55,15 +55,18 @@ class Reference:
         """
         normed: dict[int, Any] = {}
         ids = [prompt.ids for prompt in prompts]
-        runs = [] if noise is None else noise_runs(noise)
-        steps = walk(self._model, ids, self._provide, every_operation=every_operation, chunk=chunk, seconds=runs)
-        for part, tensors in steps:
-            writer.add(part, tensors)
-            if part == FINAL_NORM:
-                normed = {number: tensors[f"{FINAL_NORM}.{number}"] for number in range(len(prompts))}
+        runs = [] if noise is None else noise_runs(noise, self._model, ids)
+        for passed in walk(self._model, ids, self._provide, every_operation=every_operation, chunk=chunk):
+            writer.add(passed.part, passed.tensors)
+            if passed.part == FINAL_NORM:
+                normed = dict(enumerate(passed.tensors.values()))
+            for run in runs:
+                run.follow(passed)
             advance(1)
-        for number, start, logits in head_logits(self._model, normed, self._provide, runs):
+        for number, start, logits in head_logits(self._model, normed, self._provide):
             writer.add_logits(number, start, logits)
+            for run in runs:
+                run.measure(number, start, logits)
         advance(1)
         return tuple(run.result() for run in runs)
 

@@ -3,6 +3,9 @@
 The reference runs a second time on the beginning of each prompt, rounded as our side is: its weights get the dtypes of
 our weights, and it computes in our dtype. If this changes nothing (float32 on both sides), every weight moves at random
 by half a unit in the last place instead. ``rounded`` makes the run, ``rules`` compares our errors with it.
+
+In a recording the noise is ``noise.DTYPE.I`` ``[measured tokens, fields]`` for prompt number I, and ``noise.DTYPE.drift``
+and ``noise.DTYPE.router``, ``[stations, 1]`` and ``[layers, 1]``.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from msport.validate.compare.metrics import Floats, TokenErrors
+from msport.validate.recording import Recording
 
 # The fields of `TokenErrors` that are kept for each token, in this order.
 FIELDS = ("relative_l2", "root_kl", "max_abs", "margin_error", "size")
@@ -75,3 +79,24 @@ def fields_of(errors: TokenErrors) -> Floats:
     """The kept fields of `errors`, float64 ``[n, len(FIELDS)]``."""
     columns: list[npt.NDArray[Any]] = [getattr(errors, field) for field in FIELDS]
     return np.asarray(np.stack(columns, axis=-1), np.float64)
+
+
+def noise_name(dtype: str) -> str:
+    """The prefix of the tensor names of the noise in `dtype`."""
+    return f"noise.{dtype}"
+
+
+def noise_tensors(noise: Noise) -> dict[str, npt.NDArray[Any]]:
+    """`noise` as the tensors of a recording."""
+    name = noise_name(noise.dtype)
+    arrays = {f"{name}.{number}": tokens for number, tokens in enumerate(noise.tokens)}
+    stations = {f"{name}.{part}": np.array(getattr(noise, part))[:, None] for part in ("drift", "router")}
+    return {key: array.astype(np.float32) for key, array in (arrays | stations).items()}
+
+
+def read_noise(recording: Recording, dtype: str, prompts: int) -> Noise:
+    """The noise in `dtype` for `prompts` prompts."""
+    name = noise_name(dtype)
+    drift, router = (tuple(recording.read(f"{name}.{part}")[:, 0].tolist()) for part in ("drift", "router"))
+    tokens = tuple(recording.read(f"{name}.{number}").astype(np.float64) for number in range(prompts))
+    return Noise(dtype, tokens, drift, router)

@@ -7,18 +7,19 @@ the last place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 
+from msport.checkpoint.dtypes import Array
 from msport.validate.compare.metrics import TokenErrors, concatenate, measure, relative_l2
-from msport.validate.operations import ROUTER
+from msport.validate.operations import EMBEDDING, FINAL_NORM, ROUTER
+from msport.validate.precision import unit
 from msport.validate.recording import layer_name
 from msport.validate.reference.noise import Noise, NoisePlan, fields_of
-from msport.validate.reference.walk import Entered, advance, compute_logits, enter
-from msport.validate.verdict.tolerance import unit
+from msport.validate.reference.walk import Entered, Passed, advance, compute_logits, enter
 
 # Random steps are drawn once; each piece of a weight uses another part of them.
 _PIECE = 1 << 20
@@ -27,58 +28,62 @@ _POOL = _PIECE + (1 << 16)
 _MOVING = 0.25
 
 
-def noise_runs(plan: NoisePlan) -> list[NoiseRun]:
-    """One run for each of the plan's dtypes; the last one may modify the weights in place."""
+def noise_runs(plan: NoisePlan, model: Any, prompts: Sequence[Sequence[int]]) -> list[NoiseRun]:
+    """One run of the beginnings of `prompts` for each of the plan's dtypes.
+
+    The last one may modify the weights in place.
+    """
     last = sorted(plan.dtypes, key=lambda dtype: dtype == plan.reference)
-    return [NoiseRun(plan, dtype) for dtype in last]
+    return [NoiseRun(plan, dtype, model, prompts) for dtype in last]
 
 
 class NoiseRun:
     """A second run of the beginnings of prompts, module by module after the first run."""
 
-    def __init__(self, plan: NoisePlan, dtype: str) -> None:
-        self._plan = plan
+    def __init__(self, plan: NoisePlan, dtype: str, model: Any, prompts: Sequence[Sequence[int]]) -> None:
+        self._beginnings = [ids[:length] for ids, length in zip(prompts, plan.lengths, strict=True)]
         self._dtype = dtype
+        self._model = model
         self._rounding = _Rounding(plan, dtype)
         self._streams: list[Entered] = []
         self._head: list[tuple[Any, Any]] = []
-        self._errors: list[list[TokenErrors]] = [[] for _ in plan.lengths]
+        self._errors: list[list[TokenErrors]] = [[] for _ in self._beginnings]
         self._drift: list[float] = []
         self._router: list[float] = []
 
-    def enter(self, decoder: Any, prompts: Sequence[Sequence[int]], first: Sequence[Entered]) -> None:
-        """Embeds the beginnings of `prompts`; `first` holds the embeddings of the first run."""
-        pairs = list(zip(prompts, self._plan.lengths, strict=True))
-        with self._rounding.frequencies(decoder.rotary_emb), _swapped(self._rounding.copies(decoder.embed_tokens)):
-            self._streams = [enter(decoder, ids[:length]) for ids, length in pairs]
-        self._note_drift(first)
+    def follow(self, passed: Passed) -> None:
+        """Runs the module that the first run has just passed."""
+        if passed.part == EMBEDDING:
+            decoder, copies = self._model.get_decoder(), self._rounding.copies(passed.module)
+            with self._rounding.frequencies(decoder.rotary_emb), _swapped(copies):
+                self._streams = [enter(decoder, ids) for ids in self._beginnings]
+            self._note_drift(passed.streams)
+        elif passed.part == FINAL_NORM:
+            with self._rounding.applied(passed.module):
+                for stream in self._streams:
+                    stream.hidden = passed.module(stream.hidden)
+        else:
+            self._advance(passed)
+            self._note_drift(passed.streams)
 
-    def layer(self, layer: Any, index: int, config: Any, first: Sequence[Entered], recorded: Mapping[str, Any]) -> None:
-        """Runs `layer` after the first run, which `recorded` some of its operations."""
+    def _advance(self, passed: Passed) -> None:
         errors = []
-        with self._rounding.applied(layer), _products(self._dtype):
+        with self._rounding.applied(passed.module), _products(self._dtype):
             for number, stream in enumerate(self._streams):
-                router = advance(layer, index, stream, config).get(ROUTER)
+                router = advance(passed.module, passed.index, stream, self._model.config).get(ROUTER)
                 if router is not None:
-                    others = recorded[layer_name(index, ROUTER, number)][: len(router)]
-                    errors.append(np.abs(router - others).max(axis=-1))
+                    first = passed.tensors[layer_name(passed.index, ROUTER, number)][: len(router)]
+                    errors.append(np.abs(router - first).max(axis=-1))
         self._router.append(float(np.median(np.concatenate(errors))) if errors else 0.0)
-        self._note_drift(first)
 
-    def norm(self, norm: Any) -> None:
-        """Runs the final norm."""
-        with self._rounding.applied(norm):
-            for stream in self._streams:
-                stream.hidden = norm(stream.hidden)
-
-    def measure(self, model: Any, number: int, start: int, logits: Any) -> None:
+    def measure(self, number: int, start: int, logits: Array) -> None:
         """Compares with the first run's `logits` of prompt `number` from token `start` on."""
-        count = min(len(logits), self._plan.lengths[number] - start)
+        count = min(len(logits), len(self._beginnings[number]) - start)
         if count <= 0:
             return
-        self._head = self._head or self._rounding.copies(model.lm_head)
+        self._head = self._head or self._rounding.copies(self._model.lm_head)
         with _swapped(self._head), _products(self._dtype):
-            moved = compute_logits(model, self._streams[number].hidden[0, start : start + count])
+            moved = compute_logits(self._model, self._streams[number].hidden[0, start : start + count])
         self._errors[number].append(measure(logits[:count], moved))
 
     def result(self) -> Noise:

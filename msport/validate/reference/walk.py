@@ -10,15 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from msport.checkpoint.dtypes import Array
 from msport.validate import operations
-from msport.validate.operations import ATTENDED, ATTENTION, CHOSEN, EXPERTS, MLP_NORM, OUTPUT, ROTARY, ROUTER, SHARES
-
-Array = npt.NDArray[Any]
+from msport.validate.operations import (
+    ATTENDED,
+    ATTENTION,
+    CHOSEN,
+    EMBEDDING,
+    EXPERTS,
+    FINAL_NORM,
+    MLP_NORM,
+    OUTPUT,
+    ROTARY,
+    ROUTER,
+    SHARES,
+)
+from msport.validate.recording import layer_name
 
 # Makes the weights of a module, given by its prefix in the checkpoint, available during a context.
 Provide = Callable[[Any, str], AbstractContextManager[None]]
@@ -43,67 +54,54 @@ class Entered:
     arguments: list[dict[str, Any]] = field(default_factory=list)
 
 
-class SecondRun(Protocol):
-    """A run of each module after the first run; see ``rounded``."""
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A module that has just run on every prompt; its weights are in memory until the next module is requested.
 
-    def enter(self, decoder: Any, prompts: Sequence[Sequence[int]], first: Sequence[Entered]) -> None: ...
+    `part` is its name in a recording, `index` its number if it is a layer. `tensors` are the tensors to record, by
+    their names in the recording, and `streams` the prompts after it.
+    """
 
-    def layer(
-        self, layer: Any, index: int, config: Any, first: Sequence[Entered], recorded: Mapping[str, Array]
-    ) -> None: ...
-
-    def norm(self, norm: Any) -> None: ...
-
-    def measure(self, model: Any, number: int, start: int, logits: Array) -> None: ...
+    part: str
+    module: Any
+    tensors: dict[str, Array]
+    streams: Sequence[Entered]
+    index: int = -1
 
 
 def walk(
-    model: Any,
-    prompts: Sequence[Sequence[int]],
-    provide: Provide,
-    *,
-    every_operation: bool,
-    chunk: int | None = None,
-    seconds: Sequence[SecondRun] = (),
-) -> Iterator[tuple[str, dict[str, Array]]]:
-    """Yields ``embed_tokens``, ``layers.0`` and so on in order, with the recorded tensors by their names in the
-    recording.
+    model: Any, prompts: Sequence[Sequence[int]], provide: Provide, *, every_operation: bool, chunk: int | None = None
+) -> Iterator[Passed]:
+    """Runs `prompts` through the embedding, the layers and the final norm, and yields each of these in order.
 
-    For a layer these are its output, the residual stream after attention and the chosen experts, or with
-    `every_operation` all operations. The last one is ``norm``. `head_logits` gives the head's logits. `chunk` sets the
-    number of tokens per pass through attention. Each of `seconds` runs a module after the first run.
+    Of a layer the tensors are its output, the residual stream after attention and the chosen experts, or with
+    `every_operation` all operations. `head_logits` gives the head's logits. `chunk` sets the number of tokens per pass
+    through attention.
     """
     import torch
 
     decoder = model.get_decoder()
     with torch.inference_mode():
         with provide(decoder.embed_tokens, "model.embed_tokens."):
-            entered = [enter(decoder, ids) for ids in prompts]
-            for second in seconds:
-                second.enter(decoder, prompts, entered)
-        yield "embed_tokens", {f"embed_tokens.{n}": _host(each.hidden) for n, each in enumerate(entered)}
+            streams = [enter(decoder, ids) for ids in prompts]
+            tensors = {f"{EMBEDDING}.{number}": _host(each.hidden) for number, each in enumerate(streams)}
+            yield Passed(EMBEDDING, decoder.embed_tokens, tensors, streams)
         for index, layer in enumerate(decoder.layers):
             recorded: dict[str, Array] = {}
             with provide(layer, f"model.layers.{index}."):
-                for number, each in enumerate(entered):
+                for number, each in enumerate(streams):
                     values = advance(layer, index, each, model.config, every_operation, chunk)
-                    recorded |= {f"layers.{index}.{name}.{number}": array for name, array in values.items()}
-                for second in seconds:
-                    second.layer(layer, index, model.config, entered, recorded)
-            yield f"layers.{index}", recorded
+                    recorded |= {layer_name(index, name, number): array for name, array in values.items()}
+                yield Passed(f"layers.{index}", layer, recorded, streams, index)
         with provide(decoder.norm, "model.norm."):
-            normed = {f"norm.{number}": decoder.norm(each.hidden) for number, each in enumerate(entered)}
-            for second in seconds:
-                second.norm(decoder.norm)
-        yield "norm", {name: _host(value) for name, value in normed.items()}
+            normed = {f"{FINAL_NORM}.{number}": _host(decoder.norm(each.hidden)) for number, each in enumerate(streams)}
+            yield Passed(FINAL_NORM, decoder.norm, normed, streams)
 
 
-def head_logits(
-    model: Any, normed: Mapping[int, Array], provide: Provide, seconds: Sequence[SecondRun] = ()
-) -> Iterator[tuple[int, int, Array]]:
+def head_logits(model: Any, normed: Mapping[int, Array], provide: Provide) -> Iterator[tuple[int, int, Array]]:
     """Runs the head, including the soft-cap, on the normed states ``[tokens, hidden]`` of each prompt.
 
-    Yields prompt number, first token and float32 logits ``[n, vocab]``.
+    Yields prompt number, first token and float32 logits ``[n, vocab]``; the head's weights are there meanwhile.
     """
     import torch
 
@@ -112,8 +110,6 @@ def head_logits(
         for number, states in normed.items():
             for start in range(0, len(states), rows):
                 logits = compute_logits(model, torch.from_numpy(states[start : start + rows]))
-                for second in seconds:
-                    second.measure(model, number, start, logits)
                 yield number, start, logits
 
 

@@ -22,9 +22,9 @@ import numpy as np
 from msport.validate.compare.logits import BATCHED
 from msport.validate.compare.metrics import Bools, Floats
 from msport.validate.compare.results import PromptResult
+from msport.validate.precision import unit
 from msport.validate.prompts import Prompt
 from msport.validate.reference.noise import Noise
-from msport.validate.verdict.tolerance import unit
 
 RULES = ("rounding", "tolerance")
 METRICS = {"relative L2": "relative_l2", "sqrt KL": "root_kl", "largest difference": "max_abs"}

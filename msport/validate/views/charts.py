@@ -12,7 +12,7 @@ from msport.report.scale import Scale, decades, places
 from msport.validate.compare.layers import LayerError
 from msport.validate.compare.metrics import DIFFERENCE_EDGES
 from msport.validate.findings import Findings
-from msport.validate.verdict.tolerance import rounding
+from msport.validate.verdict.limits import rounding
 
 _SHORT = {"embed_tokens": "embed", "lm_head": "head"}
 

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msport.validate.compare.layers import LayerComparison, LayerError, OperationError, first_departure, stands_out
+from msport.validate.compare.layers import LayerError, OperationError, compare_head, first_departure, stands_out
 from msport.validate.compare.routing import check_routing, near_ties
+from msport.validate.measurement import walk_layers
 from msport.validate.operations import ATTENDED, CHOSEN, HEAD, OUTPUT, ROUTER
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording, RecordingWriter, layer_name
+from msport.validate.verdict.limits import Limits
 
 PROMPTS = (Prompt("one", tuple(range(6))), Prompt("two", tuple(range(4))))
 LAYERS, HIDDEN, VOCAB = 3, 16, 40
@@ -36,9 +38,9 @@ class Runner:
     def __init__(self, layer: int, factor: float, missing: frozenset[str]) -> None:
         self._layer, self._factor, self._missing = layer, factor, missing
 
-    def run(self, states: np.ndarray, attended: np.ndarray | None = None) -> tuple[dict[str, Any], frozenset[str]]:
+    def run(self, states: np.ndarray, attended: np.ndarray | None = None) -> dict[str, Any]:
         found = _halves(self._layer, states, attended, self._factor)
-        return found, frozenset(found) - self._missing
+        return {name: values for name, values in found.items() if name not in self._missing}
 
 
 class Blocks:
@@ -78,10 +80,13 @@ def recording(tmp_path: Path) -> Iterator[Recording]:
 
 
 def _compare(blocks: Blocks, recording: Recording) -> list[LayerError]:
-    comparison = LayerComparison(blocks, recording, list(enumerate(PROMPTS)), 1e-4)
-    errors = list(comparison.run(LAYERS))
+    numbered = list(enumerate(PROMPTS))
+    limits = Limits(noise=None, tolerance=1e-2, operation=1e-4, drift=(1e-4,), router=())
+    walk = walk_layers(blocks, recording, numbered, LAYERS, limits)  # type: ignore[arg-type]
+    assert [stream.prompt for stream in walk.streams] == list(PROMPTS)
     drift = [np.zeros(len(prompt.ids)) for prompt in PROMPTS]
-    return [*errors, comparison.head(LAYERS, blocks.head, drift)]
+    chunks = [(n, prompt, blocks.head(recording.hidden_states(n, LAYERS))) for n, prompt in numbered]
+    return [*walk.stations, compare_head(LAYERS + 1, chunks, recording, drift, limits.operation)]
 
 
 def test_equal_sides_have_no_error_at_any_station(recording: Recording) -> None:

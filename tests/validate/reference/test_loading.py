@@ -145,9 +145,9 @@ def test_a_streamed_reference_gives_the_bits_of_a_loaded_one(family: str, tmp_pa
         np.testing.assert_array_equal(first.logits(0, 0, 40), _forward(whole, IDS[:40]))
         np.testing.assert_array_equal(second.logits(0, 0, 40), first.logits(0, 0, 40))
         for layer in (0, 1):
-            assert set(first.operations(layer)) <= set(OPERATIONS)
-            assert set(second.operations(layer)) == set(first.operations(layer))
-            for operation in first.operations(layer):
+            assert set(first.features(layer)) <= set(OPERATIONS)
+            assert set(second.features(layer)) == set(first.features(layer))
+            for operation in first.features(layer):
                 name = layer_name(layer, operation, 0)
                 np.testing.assert_array_equal(second.read(name), first.read(name), err_msg=name)
 

@@ -1,4 +1,4 @@
-"""The effect of rounding: the default tolerance of each dtype, and sentences on where values were rounded."""
+"""Sentences on where values were rounded, and how the errors compare with this."""
 
 from __future__ import annotations
 
@@ -9,19 +9,9 @@ from math import isfinite
 
 import numpy as np
 
-from msport.errors import UsageError
+from msport.validate.precision import SIGNIFICAND, holds, unit
 from msport.validate.reference.noise import Noise
-
-# Bits of the significand, including the implicit one.
-SIGNIFICAND = {"float32": 24, "float16": 11, "bfloat16": 8}
-
-# Relative L2 error of a token's logits. Rounding to p bits changes a value by up to 2**-p, in each of about a hundred
-# operations before the logits, in random directions. The total is about 10 to 30 times 2**-p. In float32 this is far
-# below the effect of any fault, so the tolerance there is what a user would notice.
-_TOLERANCE = {"float32": 1e-2, "float16": 2e-2, "bfloat16": 1e-1}
-
-# Relative L2 error of one operation with the reference's own input: larger than rounding.
-_ROUNDING = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+from msport.validate.verdict.limits import default_tolerance
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,31 +22,6 @@ class Dtypes:
     stored: str
     ours: str
     reference: str
-
-
-def default_tolerance(ours: str, reference: str = "float32") -> float:
-    """The tolerance for logits computed in the dtype `ours`, compared with logits computed in `reference`."""
-    return max(_TOLERANCE[ours], _TOLERANCE[reference])
-
-
-def rounding(*dtypes: str) -> float:
-    """The largest error of an operation by rounding, if the sides round to `dtypes`."""
-    return max(_ROUNDING[dtype] for dtype in dtypes)
-
-
-def unit(dtype: str) -> float:
-    """The largest relative error of rounding to `dtype`."""
-    return float(2.0 ** -SIGNIFICAND[dtype])
-
-
-def check_reachable(tolerance: float | None, ours: str, reference: str = "float32") -> None:
-    """Raises `UsageError` for a tolerance below one rounding of the dtypes, before a long run begins."""
-    coarsest = max((ours, reference), key=unit)
-    if tolerance is not None and tolerance < unit(coarsest):
-        raise UsageError(
-            f"the tolerance {tolerance:g} is below one rounding to {coarsest}, {unit(coarsest):.1e}: no port can"
-            f" meet it; leave it out, or give more, such as {default_tolerance(ours, reference):g}"
-        )
 
 
 def explain_rounding(
@@ -115,11 +80,6 @@ def _of_weights(dtypes: Dtypes) -> str:
         return f"exact, {dtypes.ours} holds every value of {dtypes.source}"
     coarsest = min(narrowed, key=lambda dtype: SIGNIFICAND[dtype])
     return f"rounded from {dtypes.source} to {coarsest}, each by up to {unit(coarsest):.1e}"
-
-
-def holds(wide: str, narrow: str) -> bool:
-    """Whether every value of `narrow` is one of `wide`."""
-    return wide == narrow or wide == "float32" or narrow == "mxfp4"
 
 
 def _coarsest(dtypes: Dtypes) -> float:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from msport.validate.verdict.tolerance import Dtypes, default_tolerance, explain_rounding, holds, rounding, unit
+from msport.validate.precision import holds, unit
+from msport.validate.verdict.limits import default_tolerance, rounding
+from msport.validate.verdict.rounding import Dtypes, explain_rounding
 
 
 def test_a_shorter_mantissa_allows_more_on_either_side() -> None:

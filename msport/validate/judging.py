@@ -1,0 +1,125 @@
+"""From the results of the reference to a report: the stages that runs with and without torch share.
+
+The two sides never alternate: their thread pools would compete for the cores, and both sets of weights would be in
+memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
+
+from msport.progress import Phases
+from msport.validate.compare.layers import first_departure
+from msport.validate.compare.results import PromptResult
+from msport.validate.findings import Setup
+from msport.validate.measurement import Measured, Numbered, measure_layers, measure_logits, measure_streamed
+from msport.validate.operations import ROUTER
+from msport.validate.port.choice import PREFILL_CHUNK, Port
+from msport.validate.prompts import Prompt
+from msport.validate.reference.run import ReferenceRun, ReferenceValues
+from msport.validate.report import Report
+from msport.validate.request import Request
+from msport.validate.verdict.limits import Limits, set_limits
+from msport.validate.verdict.notes import notes_on
+from msport.validate.verdict.rounding import Dtypes, explain_rounding
+from msport.validate.verdict.rules import Judgement, judge
+
+
+def judge_port(request: Request, setup: Setup, port: Port, reference: ReferenceValues, phases: Phases) -> Report:
+    """Runs `port`, compares it with the `reference` and decides; `setup` is what was known before the run."""
+    run = reference.run
+    limits = set_limits(request.tol, reference.noise, request.rule, port.dtype, run.dtype, run.stored or run.dtype)
+    measured, judgement = _measure_and_judge(port, reference, limits, request.level, phases)
+    return Report(
+        _completed(setup, port, run, limits, measured),
+        tuple(replace(r, failing=f) for r, f in zip(measured.results, judgement.failing, strict=True)),
+        judgement,
+        limits.noise,
+        measured.layers,
+        first_departure(measured.layers, limits.drift),
+        limits.operation,
+        notes=notes_on(
+            port.config, run.longest, PREFILL_CHUNK, streamed=port.streamed, given=not request.default_prompts
+        ),
+        rounding=_explain(port, run, limits, measured),
+    )
+
+
+def _measure_and_judge(
+    port: Port, reference: ReferenceValues, limits: Limits, level: str, phases: Phases
+) -> tuple[Measured, Judgement]:
+    """Runs `port` and judges its logits; compares its layers if `level` requests it or if the logits fail.
+
+    Near ties of experts excuse the tokens that they explain, unless an isolated operation departs.
+    """
+    prompts = reference.run.prompts
+    if port.streamed:
+        measured = measure_streamed(port, reference, limits, phases)
+        judgement = judge(measured.results, prompts, limits.noise, limits.tolerance)
+    else:
+        from msport.msmodels.loading import load_model
+
+        with phases.phase("load model"):
+            model = load_model(
+                port.folder, port.load_dtype, max_length=reference.run.longest, prefill_chunk=PREFILL_CHUNK
+            )
+        measured = measure_logits(model, reference, phases)
+        judgement = judge(measured.results, prompts, limits.noise, limits.tolerance)
+        recording = reference.recording
+        if chosen := _to_locate(measured.results, prompts, judgement, level, mixture=recording.has_operation(ROUTER)):
+            measured = measure_layers(model, measured, recording, chosen, limits, phases)
+    if not judgement.passed and measured.undecided and not measured.departs:
+        judgement = judge(measured.results, prompts, limits.noise, limits.tolerance, measured.undecided)
+    return measured, judgement
+
+
+def _completed(setup: Setup, port: Port, run: ReferenceRun, limits: Limits, measured: Measured) -> Setup:
+    """`setup` with what is known only after the run.
+
+    Other versions than those of the reference's packages may be of the machine that made golden values.
+    """
+    versions = {name: run.versions[name] for name in ("torch", "transformers")}
+    return replace(
+        setup,
+        tolerance=limits.tolerance,
+        versions=setup.versions | versions | {"mindspore": version("mindspore")},
+        device=measured.device,
+        dtype=port.dtype,
+        packed=port.packed,
+        operators=measured.operators,
+        max_length=run.longest,
+        prefill_chunk=min(PREFILL_CHUNK, run.longest),
+        reference_dtype=run.dtype,
+        streamed=port.streamed,
+    )
+
+
+def _explain(port: Port, run: ReferenceRun, limits: Limits, measured: Measured) -> tuple[str, ...]:
+    stored = run.source_dtype if port.stored == "mxfp4" else port.stored  # packed is as it came
+    dtypes = Dtypes(run.source_dtype, stored, port.dtype, run.dtype)
+    largest = max(float(result.errors.relative_l2.max()) for result in measured.results)
+    alone = [o.largest for error in measured.layers for o in error.operations if not o.departs]
+    return explain_rounding(dtypes, largest, alone, limits.noise)
+
+
+def _to_locate(
+    results: Sequence[PromptResult], prompts: Sequence[Prompt], judgement: Judgement, level: str, *, mixture: bool
+) -> Numbered:
+    """The prompts whose layers are compared: all for level ``layers``, none if the logits pass.
+
+    Otherwise the worst one, to locate the fault; for a mixture of experts all prompts, because a near tie may explain
+    the failure.
+    """
+    numbered = list(enumerate(prompts))
+    if level == "layers":
+        return numbered
+    if judgement.passed:
+        return []
+    if mixture:
+        return numbered
+    pairs = list(zip(results, judgement.failing, strict=True))
+    failed = [result for result, tokens in pairs if tokens.any()] or list(results)
+    worst = max(failed, key=lambda result: result.errors.relative_l2.max())
+    return [numbered[prompts.index(worst.prompt)]]

@@ -1,0 +1,87 @@
+"""One run of the reference: its results for all prompts, in a temporary folder, and how they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from msport.progress import Phases
+from msport.validate.prompts import Prompt
+from msport.validate.recording import Recording, RecordingWriter
+from msport.validate.reference.loading import Reference, load_reference, memory_errors, steps_of
+from msport.validate.reference.noise import Noise, NoisePlan, noise_lengths, noise_name, noise_tensors
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceRun:
+    """How a reference's results were made.
+
+    `checkpoint` is the hash of the conversion with which they were made. `level` is ``layers`` if single operations
+    are included, else only blocks and logits are. `dtype` is the reference's, `source_dtype` that of the Hub's weights,
+    and `stored` the dtype to which the conversion rounded them, or None if it kept every value. A model that is
+    compared with the results must have the same `sizes`.
+    """
+
+    source: str
+    revision: str | None
+    checkpoint: str
+    level: str
+    dtype: str
+    source_dtype: str
+    stored: str | None
+    seed: int
+    versions: dict[str, str]
+    sizes: dict[str, Any]
+    prompts: tuple[Prompt, ...]
+
+    @property
+    def longest(self) -> int:
+        """How many tokens the longest prompt has."""
+        return max(len(prompt.ids) for prompt in self.prompts)
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceValues:
+    """The results of the reference in `run`; `noise` is its own for our dtype, None if it was not measured."""
+
+    run: ReferenceRun
+    recording: Recording
+    noise: Noise | None
+
+
+@contextmanager
+def run_reference(
+    source: Path, run: ReferenceRun, dtypes: Sequence[str], phases: Phases, *, streamed: bool
+) -> Iterator[tuple[Recording, tuple[Noise, ...]]]:
+    """Runs the checkpoint in `source` as `run` says; if `streamed`, with one layer in memory at a time.
+
+    Yields the recording, which includes the noise and lasts as long as the context, and the noise for each of `dtypes`
+    in which our side may compute.
+    """
+    lengths = noise_lengths([len(prompt.ids) for prompt in run.prompts])
+    plan = NoisePlan(lengths, tuple(dtypes), run.dtype, run.stored, run.seed) if dtypes else None
+    with TemporaryDirectory(prefix="msport-validate-") as scratch:
+        folder = Path(scratch)
+        with memory_errors(), RecordingWriter(folder, run.prompts, run.sizes["vocab_size"]) as writer:
+            with phases.phase("load reference"):
+                reference = _load(source, run.dtype, streamed=streamed)
+            with phases.phase("run reference", steps_of(run.sizes["num_hidden_layers"])) as advance:
+                every = run.level == "layers"
+                noise = reference.record(run.prompts, writer, every_operation=every, noise=plan, advance=advance)
+                for each in noise:
+                    writer.add(noise_name(each.dtype), noise_tensors(each))
+            reference.close()
+        with Recording(folder) as recording:
+            yield recording, noise
+
+
+def _load(source: Path, dtype: str, *, streamed: bool) -> Reference:
+    if not streamed:
+        return load_reference(source, dtype)
+    from msport.validate.reference.streaming import stream_reference
+
+    return stream_reference(source, dtype)

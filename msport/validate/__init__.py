@@ -1,8 +1,8 @@
 """Judges whether a converted model computes the same as the original.
 
 Transformers in float32 is the reference. A run goes one way: ``request`` holds the arguments, ``prompts`` chooses
-inputs that reveal faults, ``reference`` runs PyTorch, ``port`` runs our side, ``compare`` measures errors at three levels
-(logits, layers, weights), ``verdict`` decides, and ``views`` shows the report. Only ``reference`` imports torch.
+inputs that reveal faults, ``reference`` runs PyTorch, ``port`` runs our side, ``compare`` measures errors at three
+levels (logits, layers, weights), ``verdict`` decides, and ``views`` shows the report. Only ``reference`` imports torch.
 """
 
 from __future__ import annotations

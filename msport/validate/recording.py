@@ -1,10 +1,10 @@
 """The results of the reference for every prompt, kept on disk.
 
-Logits are too large to stand in memory, and the two sides never run at the same time. A recording is a folder of
-safetensors files, one for all logits and one a layer, or the same packed into one file, which keeps its golden values
-for machines without torch. Tensors, float32 unless stated, for prompt number I: ``logits.I`` ``[tokens, vocab]``,
-``embed_tokens.I`` and ``norm.I`` ``[tokens, hidden]``, ``layers.L.OPERATION.I`` ``[tokens, features]``
-(``chosen experts``: int32). The noise of the reference is beside them, see ``reference.noise``.
+Logits are too large for memory, and the two sides never run at the same time. A recording is a folder of safetensors
+files, one for all logits and one per layer, or the same packed into one file of golden values for machines without
+torch. Tensors, float32 unless stated, for prompt number I: ``logits.I`` ``[tokens, vocab]``, ``embed_tokens.I`` and
+``norm.I`` ``[tokens, hidden]``, ``layers.L.OPERATION.I`` ``[tokens, features]`` (``chosen experts``: int32).
+``reference.noise`` describes those of the noise.
 """
 
 from __future__ import annotations

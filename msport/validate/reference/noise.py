@@ -4,8 +4,8 @@ The reference runs a second time on the beginning of each prompt, rounded as our
 our weights, and it computes in our dtype. If this changes nothing (float32 on both sides), every weight moves at random
 by half a unit in the last place instead. ``rounded`` makes the run, ``rules`` compares our errors with it.
 
-In a recording the noise is ``noise.DTYPE.I`` ``[measured tokens, fields]`` for prompt number I, and ``noise.DTYPE.drift``
-and ``noise.DTYPE.router``, ``[stations, 1]`` and ``[layers, 1]``.
+In a recording the noise is ``noise.DTYPE.I`` ``[measured tokens, fields]`` for prompt number I, and
+``noise.DTYPE.drift`` ``[stations, 1]`` and ``noise.DTYPE.router`` ``[layers, 1]``.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def walk(
 def head_logits(model: Any, normed: Mapping[int, Array], provide: Provide) -> Iterator[tuple[int, int, Array]]:
     """Runs the head, including the soft-cap, on the normed states ``[tokens, hidden]`` of each prompt.
 
-    Yields prompt number, first token and float32 logits ``[n, vocab]``; the head's weights are there meanwhile.
+    Yields prompt number, first token and float32 logits ``[n, vocab]``; the head's weights are in memory meanwhile.
     """
     import torch
 

@@ -1,8 +1,8 @@
-"""What a model costs on this machine: loading, compiling, prefill, decoding, memory, and what the machine could do.
+"""Measures a model on this machine (loading, compiling, prefill, decoding, memory) and the limits of the machine.
 
-``runner`` takes the request, ``suites`` and ``plan`` turn it into what is measured, ``execution`` carries that out with
-what ``measure`` offers, and ``report`` holds the outcome. ``figures`` names each figure and its unit for all views.
-Nothing is simulated; only ``measure.transformers_engine`` imports torch.
+``runner`` takes the request, ``suites`` and ``plan`` turn it into workloads, ``execution`` carries them out with the
+functions of ``measure``, and ``report`` holds the results. ``figures`` names each figure and its unit for all views.
+Nothing is simulated. Only ``measure.transformers_engine`` imports torch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from msport.bench.report import BenchReport
     from msport.bench.runner import benchmark
 
-# Imported when first used: a process that measures what an import takes should not have imported all of this before.
+# Imported at first use: a process that measures the time of an import must not import all of this before.
 _HOMES = {"BenchReport": "report", "Workload": "measure.workload", "benchmark": "runner"}
 
 __all__ = ["BenchReport", "Workload", "benchmark"]

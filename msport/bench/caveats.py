@@ -1,4 +1,4 @@
-"""The notes of a report: what puts its figures in doubt, or limits what they mean."""
+"""The notes of a report: reasons to doubt its figures, and limits of their meaning."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from msport.bench.measure.session import Session, Startup
 from msport.bench.measurements import Measurements, Setup
 from msport.sizing.units import format_size
 
-# A machine whose speed changes by more than this share during a benchmark was busy.
+# If the machine's speed changes by more than this share during a benchmark, it was busy.
 UNSTEADY = 0.2
 
 _IDLE = "repeat on an idle machine"
 
-# With a load average above this share of the processors, what is measured does not get its processors to itself.
+# With a load average above this share of the processors, other programs take part of the processors.
 BUSY = 0.5
 
 
@@ -30,11 +30,11 @@ def collect_notes(report: Measurements) -> tuple[str, ...]:
     kinds = {session.kind for session in report.sessions}
     baselines = (_on_baseline(*pair, named=len(kinds) > 1) for pair in report.pairs())
     notes = chain(_on_setup(report.setup), *machine, *startups, *sessions, *baselines)
-    return tuple(dict.fromkeys(notes))  # what holds for every session is said once
+    return tuple(dict.fromkeys(notes))  # a note for all sessions appears once
 
 
 def is_caution(note: str) -> bool:
-    """Whether `note` says that the machine was not at rest, which puts every figure in doubt."""
+    """Whether `note` says that the machine was busy, so that every figure is in doubt."""
     return _IDLE in note
 
 
@@ -47,7 +47,7 @@ def _on_setup(setup: Setup) -> Iterator[str]:
 
 
 def on_machine(limits: Limits, where: str = "") -> Iterator[str]:
-    """Whether the machine kept its speed from one measurement to the next; `where` names their dtype."""
+    """Notes if the machine's speed changed between measurements; `where` names their dtype."""
     for name, probes in (("memory bandwidth", limits.memory), ("matrix products", limits.arithmetic)):
         speeds: dict[str, list[float]] = {}
         for probe in probes:

@@ -24,12 +24,12 @@ _SHARES = {
 
 
 def point_of(figure: Figure | None) -> Point | None:
-    """`figure` as a bar with its repeats as a whisker; None where it was not measured."""
+    """`figure` as a bar with its repeats as a whisker; None if it was not measured."""
     return None if figure is None else Point(0.0, "", figure.value, figure.low, figure.high)
 
 
 def throughput_chart(cells: Sequence[Cell]) -> str:
-    """Bars for each batch, or for each prompt of a single batch; several charts where one has too few colours."""
+    """Bars for each batch, or for each prompt of a single batch; several charts if one has too few colours."""
     title = "new tokens/s, prefill included"
     if len({cell.batch for cell in cells}) == 1:
         return _bars_of(cells, _prompt, _engine, title)
@@ -45,7 +45,9 @@ def throughput_chart(cells: Sequence[Cell]) -> str:
 
 
 def length_chart(cells: Sequence[Cell], figure: str) -> str:
-    """A line for each engine, dtype and batch over the prompts; one chart per batch where one has too few colours."""
+    """A line for each engine, dtype and batch over the prompts; one chart per batch if one chart has too few
+    colours.
+    """
     if len({_line(cell) for cell in cells}) <= COLOURS:
         return _lines_of(cells, figure)
     parts = _grouped(sorted(cells, key=lambda cell: cell.batch), _batch)
@@ -53,7 +55,7 @@ def length_chart(cells: Sequence[Cell], figure: str) -> str:
 
 
 def memory_chart(report: Measurements) -> str:
-    """Bars for what each session held after loading and at most, beside what was expected."""
+    """Bars for the memory of each session after loading and at its peak, and for the estimate."""
     charts = []
     for begin in range(0, len(report.sessions), PER_CHART):
         some = report.sessions[begin : begin + PER_CHART]
@@ -70,7 +72,7 @@ def memory_chart(report: Measurements) -> str:
 
 
 def share_chart(cells: Sequence[Cell]) -> str:
-    """The share of the machine's limits that each workload reached."""
+    """The share of the machine's limits that each workload reaches."""
     kinds = {name: (colour(number), title) for number, (name, title) in enumerate(_SHARES.items())}
     rows = [ChartRow(f"{cell.dtype}, batch {cell.batch}, {_prompt(cell)}", _share_marks(cell, kinds)) for cell in cells]
     most = max([1.0, *(mark.value for row in rows for mark in row.marks)])
@@ -90,7 +92,7 @@ def _bars_of(
     title: str,
     figure: str = "throughput",
 ) -> str:
-    """A `figure` of `cells`, side by side where their `group` is the same, in the colour of their `name`."""
+    """Bars of a `figure` of `cells`: side by side within a `group`, in the colour of their `name`."""
     groups, names = (list(dict.fromkeys(map(each, cells))) for each in (group, name))
     found = {(name(cell), group(cell)): cell.figures.get(figure) for cell in cells}
     series = [(one, [point_of(found.get((one, each))) for each in groups]) for one in names]

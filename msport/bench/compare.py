@@ -1,8 +1,8 @@
 """Several benchmarks side by side: what changed, and what is noise.
 
-A change is noise where it is no larger than the larger of the two spreads that the benchmarks themselves state: the
-range of their repeats, which were spread over several processes. Less than a hundredth is never called a change, and
-where the machine's own speed was another in the second, no less than it differs.
+A change is noise if it is not larger than the larger of the two spreads that the benchmarks state (the range of their
+repeats in several processes). A change below 1 % is always noise. If the machine's own speed differs between the runs,
+a smaller change than that is noise too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from msport.report.document import to_json
 
 SCHEMA = "msport.bench.compare/1"
 
-# The figures that are compared; the others follow from these, or have no spread of their own.
+# The compared figures. The others follow from these, or have no spread.
 COMPARED = (
     "prefill_rate",
     "first_token",
@@ -34,7 +34,7 @@ COMPARED = (
     "peak_device",
 )
 
-# A smaller change is noise whatever the repeats say: the place of code and data in memory alone changes as much.
+# A smaller change is always noise: the place of code and data in memory alone can cause it.
 SMALLEST = 0.01
 
 
@@ -42,10 +42,9 @@ SMALLEST = 0.01
 class Change:
     """One figure of the first run and of another one.
 
-    `change` says by which share the larger value exceeds the smaller one, positive where the second run is better: the
-    same for 2 after 1 as, with the other sign, for 1 after 2. `spread` is the larger of the two that the runs state,
-    and `noise` the same but at least `SMALLEST` and the drift of an unsteady machine; both are None where a run had one
-    repeat and no spread.
+    `change` is the larger value / the smaller one - 1, positive if the second run is better; the order of the runs
+    changes only its sign. `spread` is the larger of the two stated spreads. `noise` is the same, but at least
+    `SMALLEST` and the drift of an unsteady machine. Both are None if a run had one repeat and so no spread.
     """
 
     cell: str
@@ -68,7 +67,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """A run beside the first one: what `changes`, and `notes` on what else differs."""
+    """A run compared with the first one: the `changes`, and `notes` on other differences."""
 
     run: Run
     changes: tuple[Change, ...]
@@ -108,15 +107,15 @@ class Comparison:
 
 
 def compare_files(paths: Sequence[Path]) -> Comparison:
-    """Compares the reports that ``msport bench --json`` wrote to `paths`, each of the later ones with the first.
+    """Compares the reports of ``msport bench --json`` in `paths`, each later one with the first.
 
-    Raises `UsageError` for a file that is none.
+    Raises `UsageError` for a file that is not such a report.
     """
     return compare([str(path) for path in paths], [read_report(path) for path in paths])
 
 
 def compare(files: Sequence[str], reports: Sequence[Measurements]) -> Comparison:
-    """The same for `reports` that are read already, or were just measured; `files` are their names."""
+    """The same for `reports` in memory; `files` are their names."""
     first, *others = (Run(*pair, tuple(make_cells(pair[1]))) for pair in zip(files, reports, strict=True))
     return Comparison(first, tuple(_beside(first, other) for other in others))
 
@@ -128,7 +127,7 @@ def _beside(first: Run, other: Run) -> Beside:
 
 
 def relative_change(kind: str, before: float, after: float) -> float:
-    """The share by which the larger of two figures of `kind` exceeds the smaller, positive where `after` is better."""
+    """The larger of two figures of `kind` / the smaller one - 1, positive if `after` is better."""
     better = (after > before) is KINDS[kind].higher_is_better
     share = max(before, after) / min(before, after) - 1.0
     return share if better else -share
@@ -141,7 +140,7 @@ def _changes(before: Sequence[Cell], after: Sequence[Cell], drift: float) -> Ite
         for name in COMPARED if other else ():
             if name in cell.figures and other and name in other.figures:
                 pair = cell.figures[name], other.figures[name]
-                if min(each.value for each in pair) > 0.0:  # a compilation too short to be measured is 0
+                if min(each.value for each in pair) > 0.0:  # a very short compilation is measured as 0
                     yield _change(cell.title, name, *pair, drift)
 
 
@@ -154,9 +153,9 @@ def _change(cell: str, name: str, before: Figure, after: Figure, drift: float) -
 
 
 def _drift(before: Measurements, after: Measurements) -> float:
-    """The share by which the machine's own speed differs between the two; 0 where it differs no more than usual.
+    """The share by which the machine's own speed differs between two runs; 0 for a usual difference.
 
-    What moved it within one of them moved its repeats too, and stands in their spread.
+    A change of speed within one run also affects its repeats, so it is part of their spread.
     """
     speeds, others = _speeds(before), _speeds(after)
     changes = [max(speeds[key], others[key]) / min(speeds[key], others[key]) for key in speeds.keys() & others.keys()]
@@ -165,7 +164,7 @@ def _drift(before: Measurements, after: Measurements) -> float:
 
 
 def _speeds(report: Measurements) -> dict[tuple[str, str], float]:
-    """The best that each probe of the machine reached, by dtype and method."""
+    """The best result of each probe of the machine, by dtype and method."""
     speeds: dict[tuple[str, str], float] = {}
     for dtype, limits in report.limits.items():
         for probe in (*limits.memory, *limits.arithmetic):

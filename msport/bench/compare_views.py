@@ -18,16 +18,16 @@ from msport.report.table import INDENT, Table
 
 _WORDS = {"better": "better", "worse": "WORSE", "noise": "noise", "unknown": "no spread"}
 _MARKED = ("better", "worse")
-_RATE = " tokens/s"  # stands in the title of a row, not in its cells
+_RATE = " tokens/s"  # shown in the title of a row, not in its cells
 
 
 def render_comparison(comparison: Comparison) -> str:
-    """A table for each run beside the first, and what is noise."""
+    """A table for each run compared with the first, with the limits of noise."""
     return "\n".join(_lines(comparison))
 
 
 def render_comparison_page(comparison: Comparison) -> str:
-    """The same with charts: each figure of all runs, and each change beside its noise."""
+    """The same with charts: each figure of all runs, and each change with its noise."""
     notes = list(dict.fromkeys(note for each in comparison.others for note in each.notes))
     cautions = [note for note in notes if is_caution(note) or note.endswith(OTHER_THING)]
     others = [note for note in notes if note not in cautions]
@@ -50,7 +50,7 @@ def _banner(comparison: Comparison) -> Banner:
 
 
 def _verdict(changes: Sequence[Change]) -> tuple[str, str]:
-    """The kind of banner, and its word."""
+    """The style of the banner, and its word."""
     verdicts = {each.verdict for each in changes}
     if not verdicts - {"unknown"}:
         return "caution", "NOT JUDGED"
@@ -73,7 +73,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
 
 
 def _table_lines(changes: Sequence[Change]) -> Iterator[str]:
-    """The figures of each cell below its name."""
+    """The lines of a table, with the figures of each cell below its name."""
     shown = _table(changes)
     cells = ["", *(row[0] for row in shown.rows)]
     for cell, line in zip(cells, shown.without([""]).lines(INDENT), strict=True):
@@ -100,7 +100,7 @@ def _table(changes: Sequence[Change]) -> Table:
 
 
 def _titled(name: str) -> str:
-    """The title of a figure, and the unit where it is one of rates."""
+    """The title of a figure, with the unit if it is a rate."""
     title = KINDS[name].title.removesuffix(", prefill included")
     return f"{title},{_RATE}" if KINDS[name].unit == _RATE.strip() else title
 
@@ -117,7 +117,7 @@ def _summary(changes: Sequence[Change]) -> str:
 
 
 def _figures(comparison: Comparison) -> Iterator[str]:
-    """For each figure a chart with a bar for each run, in groups of workloads that fit a page."""
+    """A chart for each figure with a bar for each run, in groups of workloads that fit on a page."""
     for name in COMPARED:
         cells = [cell for cell in comparison.first.cells if name in cell.figures]
         charts = []
@@ -134,7 +134,7 @@ def _figures(comparison: Comparison) -> Iterator[str]:
 
 
 def _changes(comparison: Comparison, name: str) -> Iterator[str]:
-    """For each run beside the first a chart of how the figure changed."""
+    """A chart of the changes of a figure for each later run."""
     labels = {cell.title: _label(cell).replace("\n", ", ") for cell in comparison.first.cells}
     for each in comparison.others:
         judged = [change for change in each.changes if change.figure == name and change.noise is not None]
@@ -144,9 +144,9 @@ def _changes(comparison: Comparison, name: str) -> Iterator[str]:
 
 
 def _change_chart(changes: Sequence[tuple[str, Change]]) -> str:
-    """A dot for each change, to the right where it is for the better; the band around zero is noise."""
+    """A dot for each change, to the right if it is better; the band around zero is noise."""
     noises = sorted(each.noise or 0.0 for _, each in changes)
-    # A band may go beyond the edge, so that one wild figure does not hide the others.
+    # A band may exceed the chart, so that one extreme figure does not hide the others.
     largest = max([0.02, 1.5 * noises[len(noises) // 2], *(1.1 * abs(each.change) for _, each in changes)])
     return row_chart(
         [ChartRow(label, [_change_mark(each)]) for label, each in changes],
@@ -157,17 +157,17 @@ def _change_chart(changes: Sequence[tuple[str, Change]]) -> str:
 
 def _change_mark(change: Change) -> Mark:
     kind = {"better": "good", "worse": "bad"}.get(change.verdict, "soft")
-    said = f"{change.change or 0.0:+.1%}"  # and not -0.0 %
+    said = f"{change.change or 0.0:+.1%}"  # avoids -0.0 %
     return Mark(change.change, said, kind, note=said, band=change.noise or 0.0)
 
 
 def _figure(cells: Sequence[Cell], wanted: Cell, name: str) -> Figure | None:
-    """The figure `name` of the cell that has the key of `wanted`."""
+    """The figure `name` of the cell with the key of `wanted`."""
     return next((cell.figures.get(name) for cell in cells if cell.key == wanted.key), None)
 
 
 def _label(cell: Cell) -> str:
-    """Three short lines: what computed, how many sequences, and which prompt."""
+    """Three short lines: engine, number of sequences, prompt."""
     engine = "" if cell.engine == "msport" else f"{cell.engine} "
     if cell.workload is None:
         length = "" if cell.positions is None else f"\n{cell.positions} positions"

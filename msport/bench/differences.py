@@ -1,4 +1,4 @@
-"""How two benchmarks differ besides their figures: what may explain a change, or makes figures incomparable."""
+"""Differences of two benchmarks besides their figures: those that may explain a change or make figures incomparable."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msport.bench.caveats import is_caution
 from msport.bench.figures import Cell
 from msport.bench.measurements import Measurements, Setup
 
-# Settings that must be the same for two figures to be comparable, and what each is called.
+# Settings that must be equal for two figures to be comparable, and their names in messages.
 _SAME = {
     "checkpoint": "the checkpoint",
     "processor": "the processor",
@@ -22,13 +22,13 @@ OTHER_THING = "the figures are not about the same thing"
 
 _HASH_DIGITS = 12
 
-# How many lines there are at most about what only one of the two has.
+# Largest number of lines about what only one of the two has.
 _SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A benchmark that is compared: the name of its file, what was measured, and its figures."""
+    """A compared benchmark: the name of its file, what was measured, and its figures."""
 
     file: str
     report: Measurements
@@ -40,7 +40,7 @@ class Run:
 
 
 def describe_differences(first: Run, other: Run, drift: float) -> Iterator[str]:
-    """A line for each difference of two runs; `drift` is that of the machine's own speed."""
+    """A line for each difference of two runs; `drift` is the difference of the machine's own speed."""
     if drift:
         yield f"the machine's own speed differs by {drift:.0%} between these runs: less than that is called noise"
     setups = [_setup(run.report.setup) for run in (first, other)]
@@ -65,7 +65,7 @@ def _setup(setup: Setup) -> dict[str, object]:
 
 
 def _described(report: Measurements) -> dict[str, str]:
-    """What may explain a change: versions, operators, and the positions that the caches hold."""
+    """Settings that may explain a change: versions, operators, and the length of the caches."""
     found: dict[str, dict[str, None]] = {}
     for session in (*report.sessions, *report.baselines):
         own = {f"{session.engine}'s {name.replace('_', ' ')}": value for name, value in session.details.items()}
@@ -77,7 +77,7 @@ def _described(report: Measurements) -> dict[str, str]:
 
 
 def _lacking(run: Run, other: Run) -> Iterator[str]:
-    """What was measured in `run` alone."""
+    """Lines about what was measured only in `run`."""
     measured = _titles(other)
     titles = [title for key, title in _titles(run).items() if key not in measured]
     yield from (f"only {run.file} has {title}" for title in titles[:_SHOWN])

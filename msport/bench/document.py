@@ -1,4 +1,4 @@
-"""Writes a benchmark as a JSON document, and reads such a document as a benchmark again."""
+"""Writes a benchmark as a JSON document, and reads such a document back."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def make_document(report: Measurements) -> dict[str, Any]:
 
 
 def read_report(path: Path) -> Measurements:
-    """What `make_document` wrote to `path`, without the model's config.
+    """Reads a report in the form of `make_document` from `path`, without the model's config.
 
-    Raises `UsageError` if it is not a whole report of ``msport bench``.
+    Raises `UsageError` if it is not a complete report of ``msport bench``.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -48,7 +48,7 @@ def read_report(path: Path) -> Measurements:
         raise UsageError(f"{path}: its schema is {stated}, not '{SCHEMA}'; measure again with msport bench --json")
     try:
         report = parse(Measurements, document)
-        make_cells(report)  # every figure can be computed
+        make_cells(report)  # checks that every figure can be computed
     except (ValueError, IndexError, ZeroDivisionError) as error:
         raise UsageError(f"{path}: not a whole report ({error}); measure again with msport bench --json") from None
     return report
@@ -72,7 +72,7 @@ def _session(report: Measurements, session: Session) -> dict[str, Any]:
 
 
 def _result(report: Measurements, session: Session, result: Result) -> dict[str, Any]:
-    """The figures of a result, beside the samples from which they can be computed again."""
+    """The figures of a result, and the samples from which they can be computed again."""
     decode, (decode_share, prefill_share) = result.decode, report.shares_of(session, result)
     return {
         **asdict(result),
@@ -92,6 +92,6 @@ def _share(share: Share | None) -> dict[str, float] | None:
 
 
 def _ratios(report: Measurements, session: Session) -> list[Mapping[str, float]]:
-    """For each workload; empty where the baseline has not run it."""
+    """The ratios of each workload; empty if the baseline has not run it."""
     baseline = report.baseline_of(session)
     return [] if baseline is None else [ratios(*pair) for pair in zip(session.results, baseline.results, strict=True)]

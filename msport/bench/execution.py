@@ -1,4 +1,6 @@
-"""Carries out a plan: msport and the baseline in turn for each dtype and batch size, the machine before and after."""
+"""Carries out a plan: measures the machine, then msport and the baseline in turn for each dtype and batch size,
+then the machine again.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ BASELINE_DTYPE = "float32"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A group in one dtype, measured; `baseline_error` is why the baseline was not."""
+    """The measurements of a group in one dtype; `baseline_error` says why the baseline was not measured."""
 
     session: Session
     baseline: Session | None
@@ -29,9 +31,9 @@ class Part:
 
 
 def execute(plan: Plan, progress: Progress | None = None) -> BenchReport:
-    """Measures every group of `plan` in every dtype, and the machine in each of them before and after.
+    """Measures every group of `plan` in every dtype, and the machine in every dtype before and after.
 
-    Where something cannot be measured, the report says why; raises `MsportError` if nothing can.
+    If something cannot be measured, the report says why. Raises `MsportError` if nothing can be measured.
     """
     check_plan(plan)
     first = _group_progress(plan, plan.dtypes[0], 0, progress)
@@ -43,7 +45,7 @@ def execute(plan: Plan, progress: Progress | None = None) -> BenchReport:
     for dtype in dtypes:
         try:
             limits[dtype] += processes.measure_limits(dtype, plan.cores, first)
-        except ChildError as error:  # spoils nothing that was measured
+        except ChildError as error:  # the measurements are still valid
             notes.append(f"whether the machine kept its speed is not known: {error}")
     return BenchReport(
         plan.setup,
@@ -57,11 +59,11 @@ def execute(plan: Plan, progress: Progress | None = None) -> BenchReport:
 
 
 def _measure_groups(plan: Plan, progress: Progress | None) -> tuple[list[Part], list[Unavailable]]:
-    """What was measured, and what could not be; raises the first error if nothing was measured."""
+    """The measured parts, and those that could not be measured. Raises the first error if nothing was measured."""
     parts: list[Part] = []
     unavailable: list[Unavailable] = []
     errors: list[MsportError] = []
-    tried: set[int] = set()  # the baseline runs once for each group, and what failed once is not tried again
+    tried: set[int] = set()  # the baseline runs once for each group; after a failure it is not tried again
     for dtype in plan.dtypes:
         before: Session | None = None
         for number, group in enumerate(plan.groups):
@@ -70,7 +72,7 @@ def _measure_groups(plan: Plan, progress: Progress | None) -> tuple[list[Part], 
             try:
                 check_group(plan, group, dtype, before)
                 part = _measure_group(plan, group, dtype, warm, asks_baseline, shown)
-            except (ChildError, UsageError) as error:  # a crash, or what this machine or checkpoint cannot do
+            except (ChildError, UsageError) as error:  # a crash, or something that is not supported here
                 errors.append(error)
                 unavailable.append(unavailable_group(group, dtype, error))
                 continue
@@ -87,10 +89,10 @@ def _measure_groups(plan: Plan, progress: Progress | None) -> tuple[list[Part], 
 def _measure_group(
     plan: Plan, group: Group, dtype: str, warm: bool, asks_baseline: bool, progress: Progress | None
 ) -> Part:
-    """msport and the baseline in turn, each time in a process of its own with a share of the repeats.
+    """Runs msport and the baseline in turn, each time in a new process with a share of the repeats.
 
-    With `warm`, the last process of msport starts with a filled cache of graphs. Where the baseline fails, what was
-    measured of msport counts all the same.
+    With `warm`, the last process of msport starts with a filled cache of graphs. If the baseline fails, the
+    measurements of msport remain valid.
     """
     job = plan.job(group, dtype)
     shares = split(job.repeats, plan.setup.processes)
@@ -109,7 +111,7 @@ def _measure_group(
 
 
 class _Baseline:
-    """What the baseline did in each of its turns, up to the first that failed with `error`; nothing without a `job`."""
+    """The baseline's turns, up to the first one that failed with `error`; none without a `job`."""
 
     def __init__(self, job: Job | None, progress: Progress | None) -> None:
         self.error: MsportError | None = None
@@ -131,7 +133,7 @@ class _Baseline:
 
 
 def _startup(cold: Sequence[Session], start: WarmStart | None) -> Startup:
-    """How msport came up: the sessions `cold` without a cache of graphs, and those of `start`."""
+    """How msport started: the sessions `cold` without a cache of graphs, and those of `start`."""
     sessions = cold if start is None else [*cold, start.filling, start.warm]
     imports, loads = (tuple(getattr(each, name) for each in sessions) for name in ("import_seconds", "load_seconds"))
     startup = Startup(imports, loads, _compilation(cold[0]))
@@ -148,12 +150,12 @@ def _compilation(session: Session) -> Compilation:
 
 
 def _group_progress(plan: Plan, dtype: str, number: int, progress: Progress | None) -> Progress | None:
-    """`progress` that says which of how many groups is measured."""
+    """`progress` that also says which group is being measured."""
     several = len(plan.groups) > 1
     return titled(f"{dtype} {number + 1}/{len(plan.groups)}", progress) if several else progress
 
 
 def split(repeats: int, processes: int) -> tuple[int, ...]:
-    """How many of `repeats` each of `processes` makes: nearly the same number, and at least one."""
+    """The number of `repeats` of each of `processes`: nearly equal, and at least one."""
     count = min(repeats, processes)
     return tuple(repeats // count + (number < repeats % count) for number in range(count))

@@ -1,4 +1,4 @@
-"""The figures of a benchmark with their units and the range of their repeats, for texts, CSV, charts, comparisons."""
+"""The figures of a benchmark with their units and the range of their repeats, for text, CSV, charts and comparisons."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from msport.sizing.units import format_size
 class Kind:
     """A kind of figure.
 
-    `unit` is s, B, tokens/s, B/s, FLOP, FLOP/s, or "" for a share; of a kind with `repeats`, texts state the spread.
+    `unit` is s, B, tokens/s, B/s, FLOP, FLOP/s, or "" for a share. For a kind with `repeats`, texts state the spread.
     """
 
     title: str
@@ -30,7 +30,9 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A value, the lowest and the highest of its repeats, and their range as a share of it: None for one repeat."""
+    """A value, the lowest and the highest of its repeats, and their range as a share of the value (None for one
+    repeat).
+    """
 
     value: float
     spread: float | None
@@ -53,7 +55,7 @@ class Figure:
 
     @classmethod
     def rate(cls, amount: float, summary: Summary) -> Figure:
-        """`amount` over the times of `summary`."""
+        """`amount` divided by the times of `summary`."""
         return cls(amount / summary.p50, summary.spread, amount / summary.highest, amount / summary.lowest)
 
 
@@ -83,9 +85,9 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The figures of one workload of one engine, by their name in `KINDS`; without a workload those of its start.
+    """The figures of one workload of one engine by their name in `KINDS`; without a workload, the figures of its start.
 
-    `positions` are those of the caches, where an engine was started with the same batch for several lengths.
+    `positions` is the length of the caches, if an engine was started with the same batch for several lengths.
     """
 
     engine: str
@@ -104,7 +106,7 @@ class Cell:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What is the same in two benchmarks of the same thing."""
+        """The key that is equal in two benchmarks of the same thing."""
         workload = self.workload
         sizes: tuple[object, ...] = (self.positions,)
         if workload is not None:
@@ -127,7 +129,7 @@ def make_cells(report: Measurements) -> list[Cell]:
 
 
 def start_cell(session: Session) -> Cell:
-    """The times that starting the engine of `session` took, and the memory that it held."""
+    """The times of starting the engine of `session`, and its memory."""
     startup, device = session.startup, session.memory.device
     figures = {
         "loaded_resident": Figure.single(session.loaded.resident),
@@ -149,7 +151,7 @@ def start_cell(session: Session) -> Cell:
 
 
 def result_cells(report: Measurements, session: Session) -> Iterator[Cell]:
-    """One cell for each workload of `session`, which is one of `report`."""
+    """One cell for each workload of `session` in `report`."""
     for result in session.results:
         decode_share, prefill_share = report.shares_of(session, result)
         figures = {
@@ -178,7 +180,7 @@ def result_figures(result: Result) -> dict[str, Figure]:
 
 
 def csv_rows(report: Measurements) -> Iterator[Sequence[object]]:
-    """A head, then a row for each workload of each engine."""
+    """A header, then a row for each workload of each engine."""
     columns = [(name, spread) for name, kind in KINDS.items() for spread in (False, True)[: 1 + kind.repeats]]
     head = ("engine", "device", "dtype", "batch", "workload", "prompt_tokens", "new_tokens", "max_length")
     yield (*head, *(f"{name}_spread" if spread else name for name, spread in columns))
@@ -227,7 +229,7 @@ def value_text(name: str, value: float) -> str:
 
 
 def axis_of(name: str) -> tuple[str, Format]:
-    """The unit of the figure `name` on an axis, and how a value is written there."""
+    """The unit of the figure `name` on an axis, and the function that writes a value there."""
     unit = KINDS[name].unit
     if unit == "s":
         return "milliseconds", milliseconds

@@ -1,4 +1,4 @@
-"""A benchmark as one self-contained page: cautions, charts, and the tables of the terminal."""
+"""A benchmark as one self-contained page: warnings, charts, and the tables of the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from msport.report.formatting import counted, number, utc
 from msport.report.page import Banner, cards, remarks, render, section, settings
 from msport.report.table import Table
 
-# What the page of a single workload shows first.
+# The figures at the top of the page of a single workload.
 _CARDS = {
     "throughput": "new tokens/s",
     "first_token": "time to first token",
@@ -29,9 +29,9 @@ _CARDS = {
 
 
 def render_page(report: Measurements, published: bool = False) -> str:
-    """The page of `report`; it opens without a network.
+    """The page of `report`; it needs no network.
 
-    `published` adds, apart from everything measured, what others published about such models.
+    `published` adds a separate list of figures that others published about such models.
     """
     cells = make_cells(report)
     setup = report.setup
@@ -64,7 +64,7 @@ def render_page(report: Measurements, published: bool = False) -> str:
 
 
 def _cards(cells: Sequence[Cell]) -> list[tuple[str, str]]:
-    """The figures of the only session, and of the only workload; of several there is no such choice."""
+    """The figures of the only session and workload; empty if there are several."""
     starts, workloads = ([cell for cell in cells if (cell.workload is None) is start] for start in (True, False))
     chosen = [cell for some in (starts, workloads) if len(some) == 1 for cell in some]
     figures = {name: figure.value for cell in chosen for name, figure in cell.figures.items()}

@@ -17,7 +17,7 @@ from msport.sizing.fit import estimate, make_costs, only_portable
 from msport.sizing.free import available_memory
 from msport.sizing.units import format_size
 
-# A long context is left out if its prefill would take longer, unless the user asks for it.
+# A long context is left out if its prefill would take longer, unless the user requested it.
 PATIENCE_SECONDS = 600.0
 
 
@@ -26,7 +26,7 @@ class Plan:
     """Everything that is decided before the first measurement.
 
     Each of `groups` is measured in each of `dtypes`, with the processors `cores`, as often as `setup` says. `source` is
-    the folder with the checkpoint of the baseline, None without one.
+    the folder with the baseline's checkpoint, or None.
     """
 
     setup: Setup
@@ -39,22 +39,22 @@ class Plan:
 
     @property
     def warm_starts(self) -> bool:
-        """Whether a start with a filled cache of graphs is measured: msport keeps graphs on the CPU alone."""
+        """Whether to measure a start with a filled cache of graphs; msport keeps graphs only on the CPU."""
         return self.setup.suite != "memory" and self.device.target == "CPU"
 
     def job(self, group: Group, dtype: str) -> Job:
-        """What each process of msport runs for `group` in `dtype`."""
+        """The job of each process of msport for `group` in `dtype`."""
         setup = self.setup
         sizes = (group.workloads, group.max_length, dtype, setup.warmup, setup.repeats)
         return Job(setup.folder, *sizes, seed=setup.seed, cores=self.cores)
 
     def computed_in(self, dtype: str) -> str:
-        """The dtype that the device computes in for `dtype`, which may be `PACKED`."""
+        """The dtype of computation on the device for `dtype`, which may be `PACKED`."""
         return self.device.dtype if dtype == PACKED else dtype
 
 
 def check_plan(plan: Plan) -> None:
-    """Raises the first refusal where every part of the plan is refused: before the machine has been measured."""
+    """Raises the first refusal if every part of the plan is refused, before the machine is measured."""
     refusals: list[UsageError] = []
     for dtype in plan.dtypes:
         for group in plan.groups:
@@ -70,7 +70,7 @@ def check_plan(plan: Plan) -> None:
 def check_group(plan: Plan, group: Group, dtype: str, before: Session | None) -> None:
     """Raises `UsageError` for caches that do not fit, and for an optional group that does not fit or takes too long.
 
-    How long it takes is estimated from the group that ran `before`.
+    Its time is estimated from the group that ran `before`.
     """
     costs = make_costs(plan.config, plan.computed_in(dtype), packed=dtype == PACKED)
     on_device = plan.device.target != "CPU"
@@ -78,8 +78,9 @@ def check_group(plan: Plan, group: Group, dtype: str, before: Session | None) ->
         before is not None and before.details.get("operators") == "portable"
     )
     need = estimate(costs, group.max_length, group.batch, portable=portable, on_device=on_device)
-    available = plan.device.free if on_device else available_memory()  # None: the device does not tell
-    if available is not None and need.caches > available:  # the others are estimates, and weights may be mapped
+    available = plan.device.free if on_device else available_memory()  # None: unknown
+    # The other sizes are estimates, and weights may be memory-mapped.
+    if available is not None and need.caches > available:
         raise UsageError(
             f"the caches of {group.max_length} positions x batch {group.batch} take {format_size(need.caches)} of"
             f" {format_size(available)} that are free; ask for a smaller batch or shorter prompts"
@@ -101,11 +102,11 @@ def check_group(plan: Plan, group: Group, dtype: str, before: Session | None) ->
 
 
 def lacking_dtypes(device: Device, groups: Sequence[Group]) -> list[Unavailable]:
-    """The parts of a plan in dtypes that `device` does not compute in."""
+    """The parts of a plan in dtypes that `device` does not support."""
     return [unavailable_group(group, dtype, reason) for dtype, reason in device.refusals.items() for group in groups]
 
 
 def unavailable_group(group: Group, dtype: str, reason: object) -> Unavailable:
-    """A group that could not be measured in `dtype`."""
+    """Describes a group that could not be measured in `dtype`."""
     prompts = tuple(workload.prompt_tokens for workload in group.workloads)
     return Unavailable(dtype, group.batch, prompts, str(reason))

@@ -6,7 +6,7 @@ _STATIONS = 40
 
 
 def _records() -> str:
-    """A log of some thousand tokens in which one line answers the question below it."""
+    """A log of about a thousand tokens; one line answers the question below it."""
     lines = [
         f"Station {number:02d} reported a pressure of {1000 + 7 * number % 31} hPa, wind from {15 * number % 360}"
         f" degrees at {3 + number % 9} m/s, and {'no rain' if number % 3 else f'{number / 4:.1f} mm of rain'} since"

@@ -1,4 +1,4 @@
-"""What others published about these models on Ascend: nothing here was measured by this project.
+"""Figures that others published about these models on Ascend. This project measured none of them.
 
 The table in docs/published-figures.md is `markdown_table` of the rows below; a test compares the two.
 """
@@ -13,7 +13,7 @@ HEADING = "PUBLISHED by others on other machines, not measured here"
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One published row: the model's name and architecture, what it ran on, and the figures as they were given."""
+    """One published row: the model's name and architecture, the hardware and software, and the figures as published."""
 
     architecture: str
     model: str
@@ -26,7 +26,7 @@ PUBLISHED = (
         "GptOssForCausalLM",
         "gpt-oss-20b",
         "one Ascend 910B, torch_npu, Transformers",
-        "15.0 to 24.6 tokens/s over five prompts (18.95 in the first run); 1.0 to 3.5 s a generation",
+        "15.0 to 24.6 tokens/s over five prompts (18.95 in the first run); 1.0 to 3.5 s per generation",
     ),
     Published(
         "Qwen2ForCausalLM",
@@ -46,7 +46,7 @@ PUBLISHED = (
         "Gemma2ForCausalLM",
         "Gemma-2-2b-it, float16",
         "one Ascend 910B, torch_npu",
-        "23.68 tokens/s; 42 ms a token; 3.82 GB loaded, 3.92 GB peak; spread 5 %",
+        "23.68 tokens/s; 42 ms per token; 3.82 GB loaded, 3.92 GB peak; spread 5 %",
     ),
     Published(
         "Gemma2ForCausalLM",

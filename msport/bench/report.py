@@ -1,4 +1,4 @@
-"""A finished benchmark: what was measured, as text, JSON, CSV and a page."""
+"""A finished benchmark as text, JSON, CSV and HTML."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from msport.report.document import to_json
 
 
 class BenchReport(Measurements):
-    """The outcome of `benchmark`; `str` is the text for a terminal."""
+    """The result of `benchmark`; ``str`` gives the text for a terminal."""
 
     __slots__ = ()
 
@@ -28,13 +28,13 @@ class BenchReport(Measurements):
         return to_json(self.to_document())
 
     def to_csv(self) -> str:
-        """One line for each workload of each engine, times in seconds, sizes in bytes, rates a second."""
+        """One line for each workload of each engine; times in seconds, sizes in bytes, rates per second."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(csv_rows(self))
         return text.getvalue()
 
     def to_html(self, published: bool = False) -> str:
-        """One self-contained page with charts; with `published`, what others published about the model beside it."""
+        """One self-contained page with charts; with `published`, also figures that others published about the model."""
         return render_page(self, published)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""A benchmark from beginning to end: check what was asked, plan, measure, report."""
+"""A whole benchmark: check the request, plan, measure, report."""
 
 from __future__ import annotations
 
@@ -45,24 +45,25 @@ def benchmark(
     reference: str | Path | None = None,
     progress: Progress | None = None,
 ) -> BenchReport:
-    """Measures the converted checkpoint in `folder` on this machine, beside what the machine could do.
+    """Measures the converted checkpoint in `folder` on this machine, and the limits of the machine.
 
-    Each batch size in `batch` runs prompts of each length in `prompt_tokens`, in each of `dtype` (None: the device's
-    best), followed by `new_tokens` greedy tokens, `repeats` times after `warmup` times, the repeats spread over
-    `processes` processes. `suite` is one of ``mixed``, ``grid``, ``prefill-decode`` and ``memory``; what is None is the
-    suite's own, without a suite 128, 64, 1, 5, 2 and 2. `max_length` is what the caches hold, by default the longest
-    prompt and its new tokens; in the suite ``memory`` it is the longest context. `threads` is the number of processors
-    used, by default all that this process may use. `baseline` ``"torch"`` also measures Transformers in float32 on the
-    checkpoint that `folder` came from, or on `reference`.
+    Each batch size in `batch` runs prompts of each length in `prompt_tokens` (tokens), in each of `dtype` (None: the
+    device's best), followed by `new_tokens` greedy tokens. There are `warmup` runs, then `repeats` measured runs, which
+    are shared by `processes` processes. `suite` is one of ``mixed``, ``grid``, ``prefill-decode`` and ``memory``. An
+    argument that is None gets the suite's value; without a suite these are 128 prompt tokens, 64 new tokens, batch 1, 5
+    repeats, 2 warm-up runs and 2 processes. `max_length` is the length of the caches in tokens, by default the longest
+    prompt and its new tokens; in the suite ``memory`` it is the longest context. `threads` is the number of processors,
+    by default all that this process may use. `baseline` ``"torch"`` also measures Transformers in float32 on the source
+    of `folder`, or on `reference`.
 
-    A dtype that the device lacks, and a process that crashes, are reported where something else of the grid was
-    measured. Raises `UsageError`, `MissingDependencyError` and other subclasses of `MsportError`; `ChildError` if
-    the only measured process crashes.
+    If something else of the grid was measured, unsupported dtypes and crashed processes are part of the report. Raises
+    `UsageError`, `MissingDependencyError` and other subclasses of `MsportError`, and `ChildError` if the only measured
+    process crashes.
     """
     folder = Path(folder)
     manifest, config = read_manifest(folder), load_config(folder)
     with open_checkpoint(folder):
-        pass  # a broken one is refused before minutes have passed
+        pass  # a broken checkpoint is refused before a long run begins
     shape = choose_shape(
         suite,
         config,
@@ -81,7 +82,7 @@ def benchmark(
     started = utc_now()
     asked = _several(dtype)
     device = ask_device(asked or (), task="asking MindSpore for its device", progress=progress)
-    best = PACKED if manifest.dtype == PACKED else device.dtype  # what load_model takes by itself
+    best = PACKED if manifest.dtype == PACKED else device.dtype  # the default of load_model
     dtypes = tuple(each for each in asked or (best,) if each not in device.refusals)
     if not dtypes:
         raise UsageError(next(iter(device.refusals.values())))
@@ -108,14 +109,14 @@ def benchmark(
 
 
 def _several(value: object) -> tuple[Any, ...] | None:
-    """`value` as a tuple, of one if it is no collection; None for None."""
+    """`value` as a tuple; a single value becomes a tuple of one, None stays None."""
     if value is None:
         return None
     return tuple(value) if isinstance(value, Collection) and not isinstance(value, str) else (value,)
 
 
 def _baseline_folder(manifest: Manifest, baseline: str | None, reference: str | Path | None) -> Path | None:
-    """Where the baseline's checkpoint is, found before anything long has started; None if no baseline was asked for."""
+    """The folder of the baseline's checkpoint, found before a long run begins; None without a baseline."""
     if baseline is None and reference is not None:
         raise UsageError("only a baseline has a reference, which would be ignored; name the baseline, or leave it out")
     if baseline is None:

@@ -14,7 +14,9 @@ from msport.sizing.costs import Costs
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Bytes or operations a second, `achieved` and at the `limit`; one prefill or decode step needs `amount`."""
+    """Bytes or operations per second, `achieved` and at the `limit`. One prefill or decode step needs `amount` of
+    them.
+    """
 
     amount: float
     achieved: float
@@ -26,7 +28,7 @@ class Share:
 
 
 def decode_share(result: Result, costs: Costs, limits: Limits) -> Share | None:
-    """Bytes that a decode step must read over the time it took, in the median step; None without decode steps."""
+    """Bytes that a decode step must read, divided by the time of the median step; None without decode steps."""
     workload = result.workload
     positions = range(workload.prompt_tokens, workload.length - 1)
     nbytes = np.array([costs.decode_bytes(position, workload.batch) for position in positions])
@@ -37,14 +39,14 @@ def decode_share(result: Result, costs: Costs, limits: Limits) -> Share | None:
 
 
 def prefill_share(result: Result, costs: Costs, limits: Limits) -> Share:
-    """Floating-point operations that the prompts need over the time the prefill took, in the median run."""
+    """Floating-point operations of the prompts, divided by the time of the prefill in the median run."""
     workload = result.workload
     flops = workload.batch * costs.prefill_flops(workload.prompt_tokens)
     return Share(flops, flops / result.prefill.p50, limits.matmul.best)
 
 
 def ratios(ours: Result, theirs: Result) -> Mapping[str, float]:
-    """How many times as fast as `theirs` the medians of `ours` are; above 1, ours are faster."""
+    """The medians of `theirs` divided by those of `ours`; above 1, ours are faster."""
     found = {
         "prefill": theirs.prefill.p50 / ours.prefill.p50,
         "first_token": theirs.first_token.p50 / ours.first_token.p50,

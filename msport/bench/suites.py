@@ -1,7 +1,7 @@
-"""What is measured together: a grid of batches, prompts and dtypes, or one of the suites that others publish.
+"""The workloads of a benchmark: a grid of batches, prompts and dtypes, or a suite.
 
-A suite is a plan of `Group` objects, one for each dtype and batch size (the caches' sizes are fixed when a model is
-loaded), each with its workloads.
+A suite is a list of `Group` objects with their workloads, one for each dtype and batch size, because the size of the
+caches is fixed when a model is loaded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SUITES = ("mixed", "grid", "prefill-decode", "memory")
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The sizes of a grid, how often each is run, and over how many processes the measured runs are spread."""
+    """The sizes of a grid, the number of runs of each, and the number of processes that share the measured runs."""
 
     prompts: tuple[int, ...] = (128,)
     new_tokens: int = 64
@@ -38,7 +38,7 @@ SHAPES = {
     "mixed": Shape(prompts=(), new_tokens=120),
     "grid": Shape((64, 128, 256, 512), 128, (1, 2, 4)),
     "prefill-decode": Shape((64, 128, 256, 512, 1024, 2048)),
-    # One run is enough: it reaches the same peak of memory as any other.
+    # One run is enough: all runs reach the same peak of memory.
     "memory": Shape((128,), 16, (1, 4), warmup=0, repeats=1, processes=1),
 }
 
@@ -47,9 +47,9 @@ _SHORTEST_LONG_CONTEXT = 1024
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What a process runs: workloads of one batch size over caches of `max_length` positions.
+    """What a process runs: workloads of one batch size with caches of `max_length` positions.
 
-    A group that is `optional` is left out, and the report says why, where it would not fit or take too long.
+    An `optional` group is left out if it would not fit or take too long; the report says why.
     """
 
     workloads: tuple[Workload, ...]
@@ -63,7 +63,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """A part of the grid that could not be measured, and why."""
+    """A part of the grid that could not be measured, and the reason."""
 
     dtype: str
     batch: int
@@ -72,10 +72,10 @@ class Unavailable:
 
 
 def choose_shape(suite: str | None, config: ModelConfig, **asked: Any) -> Shape:
-    """The shape of `suite` (None: one prompt length and batch) with the fields of `Shape` in `asked` that are not None.
+    """The shape of `suite` (None: one prompt length and batch), changed by the fields in `asked` that are not None.
 
-    Of the prompt lengths that the suite itself brings, those that the model has no positions for are left out. Raises
-    `UsageError` for an unknown suite and for numbers that cannot be measured.
+    Prompt lengths of the suite beyond the model's context are left out. Raises `UsageError` for an unknown suite and
+    for numbers out of range.
     """
     if suite not in SHAPES:
         raise UsageError(f"suite {suite!r} is none of {', '.join(SUITES)}")
@@ -87,7 +87,7 @@ def choose_shape(suite: str | None, config: ModelConfig, **asked: Any) -> Shape:
         raise UsageError(f"processes is {shape.processes}, more than the {shape.repeats} repeats that they share")
     if suite == "memory" and len(shape.prompts) > 1:
         raise UsageError("the suite 'memory' takes one length of prompts; it chooses long contexts by itself")
-    shape = replace(shape, processes=min(shape.processes, shape.repeats))  # each makes a run at least
+    shape = replace(shape, processes=min(shape.processes, shape.repeats))  # each makes at least one run
     if suite == "mixed" and asked.get("prompts") is not None:
         raise UsageError("the prompts of suite 'mixed' are texts: leave their length out, or the suite")
     if suite is not None and asked.get("prompts") is None:
@@ -101,9 +101,9 @@ def choose_shape(suite: str | None, config: ModelConfig, **asked: Any) -> Shape:
 def plan_groups(
     suite: str | None, shape: Shape, folder: Path, config: ModelConfig, max_length: int | None
 ) -> tuple[Group, ...]:
-    """The groups of `suite` for the model in `folder`, those with the same batch once for each dtype.
+    """The groups of `suite` for the model in `folder`, for each dtype.
 
-    Raises `UsageError` where a prompt does not fit the model or `max_length`.
+    Raises `UsageError` if a prompt does not fit the model or `max_length`.
     """
     if max_length is not None and max_length > config.max_position_embeddings:
         raise UsageError(
@@ -128,7 +128,7 @@ def plan_groups(
 
 
 def _stages(shape: Shape, batches: Sequence[int], config: ModelConfig) -> Iterator[Group]:
-    """One sequence, and several."""
+    """The stages with one sequence and with several."""
     for batch in batches:
         workload = Workload(max(shape.prompts), shape.new_tokens, batch, "single" if batch == 1 else "batch")
         check_workload(workload, config)
@@ -136,7 +136,7 @@ def _stages(shape: Shape, batches: Sequence[int], config: ModelConfig) -> Iterat
 
 
 def _long_contexts(shape: Shape, config: ModelConfig, max_length: int | None) -> Iterator[Group]:
-    """One sequence over contexts that double, up to `max_length` or the model's limit."""
+    """One sequence with contexts that double, up to `max_length` or the model's limit."""
     limit = min(max_length or config.max_position_embeddings, config.max_position_embeddings)
     lengths = [_SHORTEST_LONG_CONTEXT]
     while lengths[-1] < limit:
@@ -144,12 +144,12 @@ def _long_contexts(shape: Shape, config: ModelConfig, max_length: int | None) ->
     for length in (*lengths[:-1], limit):
         if length > shape.new_tokens:
             workload = Workload(length - shape.new_tokens, shape.new_tokens, 1, "long context")
-            # A length that was asked for is measured, however long it takes.
+            # A requested length is always measured, even if it takes long.
             yield Group((workload,), length, optional=max_length is None)
 
 
 def _text_workloads(shape: Shape, batch: int, folder: Path, config: ModelConfig) -> tuple[Workload, ...]:
-    """The texts of the mixed suite as token ids, as long as the model's positions allow."""
+    """The texts of the mixed suite as token ids, without those longer than the model's context."""
     tokenizer = load_tokenizer(folder)
     if tokenizer is None:
         raise UsageError(

@@ -17,7 +17,7 @@ _KEYS = ("dtype", "batch", "prompt", "new")
 
 
 def startup_table(report: Measurements) -> Table:
-    """One row for each session of msport; columns of what was not measured are left out."""
+    """One row for each session of msport, without columns that were not measured."""
     head = ("dtype", "batch", "positions", "load", "compile", "warm cache", "loaded", "peak", "expected", "device peak")
     rows = []
     for session, startup in zip(report.sessions, report.startups, strict=True):
@@ -54,7 +54,7 @@ def result_table(sessions: Iterable[Session]) -> Table:
 
 
 def limit_table(report: Measurements) -> Table:
-    """Bytes and operations that were needed, what was reached a second, and its share of the limit."""
+    """The needed bytes and operations, the achieved rate per second, and its share of the limit."""
     rows = []
     for session, result in _results(report.sessions):
         decode, prefill = report.shares_of(session, result)
@@ -65,7 +65,7 @@ def limit_table(report: Measurements) -> Table:
 
 
 def ratio_table(report: Measurements) -> Table:
-    """How many times as fast as its baseline each workload is."""
+    """The speed of each workload relative to its baseline."""
     names = ("prefill", "first_token", "decode", "throughput")
     rows = []
     for session, baseline in report.pairs():

@@ -16,20 +16,20 @@ from msport.report.formatting import counted, number, percent, utc
 from msport.report.table import INDENT, Row, Table, columns
 from msport.sizing.units import format_size
 
-# The figures that have a ratio beside the baseline, and the name of that ratio.
+# The figures with a ratio to the baseline, and the name of the ratio.
 _RATIOS = {"prefill_rate": "prefill", "first_token": "first_token", "decode_p50": "decode", "throughput": "throughput"}
 
 
 def render_text(report: Measurements, published: bool = False) -> str:
-    """Everything that `report` says: one workload in about thirty lines, a grid as tables.
+    """The whole `report` as text: one workload in about thirty lines, a grid as tables.
 
-    `published` adds what others published about models of this architecture.
+    `published` adds figures that others published about models of this architecture.
     """
     return "\n".join(_lines(report, published))
 
 
 def engine_lines(report: Measurements) -> list[str]:
-    """What ran, in which versions, and how: a line for each engine and dtype."""
+    """Engine, versions and settings: a line for each engine and dtype."""
     return list(dict.fromkeys(map(_engine_line, (*report.sessions, *report.baselines))))
 
 
@@ -98,7 +98,7 @@ def _titled(title: str, shown: Table) -> Iterator[str]:
 
 
 def _single_lines(report: Measurements, session: Session) -> Iterator[str]:
-    """How the one session came up, and its one workload, beside its baseline."""
+    """The start of the only session, and its only workload with its baseline."""
     (result,), baseline = session.results, report.baseline_of(session)
     yield from columns(_startup_rows(session, baseline))
     yield ""
@@ -185,7 +185,7 @@ def _memory(session: Session) -> str:
 
 
 def _device_memory(session: Session) -> str:
-    """The most that the device gave out, and what ``npu-smi`` says; the CPU has no memory of its own."""
+    """The peak memory of the device, and the value of ``npu-smi``; the CPU has no separate memory."""
     device = session.memory.device
     if device is None:
         return "none of its own: the CPU computes in resident memory"

@@ -1,7 +1,8 @@
-"""Whether this machine can do the work: versions, device, CANN, memory, disk, compiler, and a small model step.
+"""Checks this machine: versions, device, CANN, memory, disk, compiler, and a small training step.
 
-Everything that could crash or hang runs in a child process with a time limit, and nothing here needs a working
-MindSpore or NumPy: it is there to say what is broken. With a converted checkpoint it also says whether that fits.
+Everything that could crash or hang runs in a child process with a time limit. Nothing here needs a working MindSpore or
+NumPy, because the checks must also work on a broken installation. With a converted checkpoint, it also checks whether
+that fits.
 """
 
 from msport.doctor.check import Check, Status

@@ -1,6 +1,6 @@
-"""Ascend: NPU devices, CANN, and whether the environment lets MindSpore find it.
+"""Ascend: NPU devices, CANN, and whether MindSpore can find it through the environment.
 
-Nothing of this was ever run on an Ascend machine; it follows MindSpore 2.10's ``run_check/_check_version.py``.
+This was never run on an Ascend machine. It follows MindSpore 2.10's ``run_check/_check_version.py``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from msport.doctor.check import Check, failed, passed, warned
 
-# What MindSpore 2.10 accepts without a warning.
+# CANN versions that MindSpore 2.10 accepts without a warning.
 SUPPORTED = ("8.2", "8.3", "8.5", "9.0", "9.1")
 
 _TOOLKIT = Path("usr/local/Ascend/ascend-toolkit/latest")
@@ -26,7 +26,7 @@ _INSTALL = f"install a CANN that MindSpore 2.10 supports ({', '.join(SUPPORTED)}
 
 @dataclass(frozen=True, slots=True)
 class Ascend:
-    """What of Ascend is on the machine: device nodes, the folder in ASCEND_HOME_PATH, the toolkit that was found."""
+    """The parts of Ascend on the machine: device nodes, the folder in ASCEND_HOME_PATH, the toolkit."""
 
     devices: int
     home: Path | None
@@ -35,7 +35,7 @@ class Ascend:
 
 
 def find_ascend(environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Ascend:
-    """Looks at the environment and the files below `root`; nothing is run."""
+    """Inspects the environment and the files below `root`; runs nothing."""
     devices = sum(re.fullmatch(r"davinci\d+", node.name) is not None for node in (root / "dev").glob("davinci*"))
     home = Path(environ["ASCEND_HOME_PATH"]) if environ.get("ASCEND_HOME_PATH") else None
     candidates = [folder for folder in (home, root / _TOOLKIT) if folder is not None and folder.is_dir()]
@@ -44,13 +44,13 @@ def find_ascend(environ: Mapping[str, str] = os.environ, root: Path = Path("/"))
 
 
 def is_there(ascend: Ascend, root: Path = Path("/")) -> bool:
-    """Whether anything of Ascend is on the machine, so that what lacks is worth a line."""
+    """Whether any part of Ascend is on the machine, so that missing parts are reported."""
     parts = (ascend.devices, ascend.home, ascend.toolkit, shutil.which("npu-smi"), (root / "usr/local/Ascend").exists())
     return any(parts)
 
 
 def check_cann(ascend: Ascend, device: str | None) -> Check:
-    """Whether MindSpore can use the NPU; `device` is what it computes on, None if it could not tell."""
+    """Whether MindSpore can use the NPU. `device` is the device that it uses; None if unknown."""
     name = "CANN"
     if ascend.home is not None and not ascend.home.is_dir():
         remedy = "source set_env.sh of the toolkit that is installed, or unset the variable"
@@ -73,7 +73,7 @@ def check_cann(ascend: Ascend, device: str | None) -> Check:
 
 
 def check_npus(ascend: Ascend, timeout: float) -> Check:
-    """Devices, and whether npu-smi can talk to them."""
+    """Checks the devices, and whether npu-smi can access them."""
     name, tool = "NPU devices", shutil.which("npu-smi")
     if tool is None:
         if ascend.devices:

@@ -1,4 +1,4 @@
-"""A model's Ascend graphs through MindSpore's front end, as checks."""
+"""Checks a model's Ascend graphs with MindSpore's front end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REPORT = "report it with the output of msport doctor; MSPORT_OPS=portable does 
 
 
 def diagnose_ascend(folder: str | Path, *, dtype: str | None, max_length: int, batch: int, timeout: float) -> Diagnosis:
-    """Builds the Ascend graphs of the model in `folder`; whatever is wrong becomes a failed check."""
+    """Builds the Ascend graphs of the model in `folder`. Every problem becomes a failed check."""
     try:
         report = check_ascend(folder, dtype, max_length, batch, timeout=timeout)
     except MsportError as error:

@@ -1,4 +1,4 @@
-"""One thing examined."""
+"""The result of one check."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _NAME_WIDTH = len("training step")
 
 
 class Status(str, Enum):
-    """`WARN` does not stop a user from working; `FAIL` does."""
+    """With `WARN` a user can still work; with `FAIL` not."""
 
     PASS = "pass"  # noqa: S105  not a password
     WARN = "warn"
@@ -18,7 +18,7 @@ class Status(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was examined, what was found, and, unless it passed, what to do about it."""
+    """The name of a check, its finding, and, unless it passed, the remedy."""
 
     name: str
     status: Status

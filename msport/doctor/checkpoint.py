@@ -1,4 +1,4 @@
-"""A converted checkpoint: is it whole? From its headers and its manifest, without loading."""
+"""Checks whether a converted checkpoint is complete, from its headers and its manifest, without loading it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from msport.sizing.units import format_size
 
 
 def check_files(folder: Path) -> tuple[Check, Manifest | None]:
-    """Whether the manifest can be read and every tensor that it names is there, as it says; and the manifest."""
+    """Checks that the manifest can be read and that every tensor exists as it says; also returns the manifest."""
     name = "checkpoint"
     if not folder.is_dir():
         return failed(name, f"{folder}: no such folder", "name the folder of a converted checkpoint"), None
@@ -45,5 +45,5 @@ def _how_to_get_one(folder: Path) -> str:
 
 
 def _convert_again(model: str) -> str:
-    """Never into a folder that is there: its files would have to go first."""
+    """The remedy. It names another folder, because the files in the existing one would have to be removed first."""
     return f"convert the model again, into another folder: msport convert {shlex.quote(model)} -o ANOTHER"

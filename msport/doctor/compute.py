@@ -1,4 +1,4 @@
-"""Whether MindSpore really computes here: a matrix product, and a training step with its gradients, against NumPy."""
+"""Checks that MindSpore computes correctly: compares a matrix product and a training step with NumPy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The device and what it computes, asked in child processes: a broken MindSpore may crash or hang."""
+"""Checks the device in child processes, because a broken MindSpore may crash or hang."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from msport.doctor.check import Check, failed, passed
 from msport.errors import MsportError
 from msport.sizing.units import format_size
 
-# float32 rounds to 1e-7; an NPU may take the shorter mantissa of HF32.
+# float32 rounds to 1e-7; an NPU may use the shorter mantissa of HF32.
 TOLERANCE = 1e-3
 
 _REINSTALL = (
@@ -18,7 +18,7 @@ _REINSTALL = (
 
 
 def check_device(dtype: str | None, timeout: float) -> tuple[Device | None, Check]:
-    """Imports MindSpore; the device, None if that fails, and what it makes of `dtype`."""
+    """Imports MindSpore; returns the check and the device (None if that fails), including its choice for `dtype`."""
     try:
         device = ask_device([dtype] if dtype else [], task="importing MindSpore", timeout=timeout)
     except MsportError as error:
@@ -28,7 +28,7 @@ def check_device(dtype: str | None, timeout: float) -> tuple[Device | None, Chec
 
 
 def check_dtype(device: Device, dtype: str) -> Check:
-    """Whether the device computes in `dtype`."""
+    """Whether the device supports `dtype`."""
     if dtype in device.refusals:
         return failed(
             "dtype", device.refusals[dtype], f"leave --dtype out: {device.dtype} is what this device does best"
@@ -51,7 +51,7 @@ def _check_error(name: str, function: str, task: str, timeout: float) -> Check:
         error: float = call_in_child(f"msport.doctor.compute:{function}", {}, task=task, timeout=timeout)
     except MsportError as problem:
         return failed(name, str(problem), _REINSTALL)
-    if not error <= TOLERANCE:  # a NaN is wrong too
+    if not error <= TOLERANCE:  # NaN fails too
         return failed(name, f"{task} is wrong: relative error {error:.1e}", "check the device's driver and CANN")
     return passed(name, f"{task} agrees with NumPy, relative error {error:.1e}")
 

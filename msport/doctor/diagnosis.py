@@ -1,4 +1,4 @@
-"""All checks, one after the other, and what came of them."""
+"""Runs all checks and collects their results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from msport.report.document import to_json, utc_now
 from msport.sizing.free import available_memory
 
 if TYPE_CHECKING:
-    from msport.doctor.fitting import Fit  # which needs a working NumPy
+    from msport.doctor.fitting import Fit  # needs a working NumPy
 
 SCHEMA = "msport.doctor/2"
 TIMEOUT = 120.0
@@ -28,9 +28,9 @@ MAX_LENGTH = 4096
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All checks, in the order in which they were made, and, if a model was given, how it fits.
+    """All checks in their order, and, if a model was given, how it fits.
 
-    `date` is when they were made, in UTC.
+    `date` is the time of the checks, in UTC.
     """
 
     checks: tuple[Check, ...]
@@ -39,7 +39,7 @@ class Diagnosis:
 
     @property
     def passed(self) -> bool:
-        """Whether no check failed; warnings may remain."""
+        """Whether no check failed; there may be warnings."""
         return all(check.status is not Status.FAIL for check in self.checks)
 
     def to_document(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class Diagnosis:
 
     @property
     def counts(self) -> str:
-        """How many checks passed, warned and failed, as text."""
+        """The numbers of checks that passed, warned and failed, as text."""
         found = {status: sum(check.status is status for check in self.checks) for status in Status}
         return ", ".join(f"{count} {status.value}" for status, count in found.items())
 
@@ -72,10 +72,11 @@ def diagnose(
     timeout: float = TIMEOUT,
     report: Callable[[Check], None] = lambda check: None,
 ) -> Diagnosis:
-    """Examines this machine and, if `folder` is given, whether that converted checkpoint fits it.
+    """Checks this machine and, if `folder` is given, whether that converted checkpoint fits it.
 
-    `dtype`, `max_length` and `batch` are those that the model would be loaded with. Whatever is wrong becomes a failed
-    check; `timeout` is the seconds after which a check that hangs has failed; `report` is called with each when made.
+    `dtype`, `max_length` (tokens) and `batch` (sequences) are those with which the model would be loaded. Every problem
+    becomes a failed check. A check that takes more than `timeout` seconds fails. `report` is called with each finished
+    check.
     """
     checks: list[Check] = []
 
@@ -96,7 +97,7 @@ def diagnose(
     if folder is None:
         return Diagnosis(tuple(checks))
     from msport.doctor.checkpoint import check_files
-    from msport.doctor.fitting import Run, check_fit, choose_memory  # here, for they need a working NumPy
+    from msport.doctor.fitting import Run, check_fit, choose_memory  # imported here, because they need a working NumPy
 
     found, manifest = check_files(Path(folder))
     note([found])
@@ -104,7 +105,7 @@ def diagnose(
         return Diagnosis(tuple(checks))
     memory = choose_memory(device, available, compiled=kernels.status is Status.PASS)
     packed = manifest is not None and manifest.dtype == PACKED
-    chosen = dtype or (PACKED if packed else memory.dtypes[0])  # as load_model has it
+    chosen = dtype or (PACKED if packed else memory.dtypes[0])  # as in load_model
     made, fit = check_fit(Path(folder), Run(chosen, batch, max_length), memory, may_be_packed=packed)
     note(made)
     return Diagnosis(tuple(checks), fit)

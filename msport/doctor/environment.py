@@ -1,6 +1,6 @@
-"""What a report of a fault on Ascend must say: versions, chips, memory and environment, from files and commands.
+"""The facts that a bug report about Ascend needs: versions, chips, memory and environment, from files and commands.
 
-Nothing is judged here. What is not there is said to be missing; nothing of this was run on a machine with an NPU.
+Nothing is judged here; missing parts are reported as missing. This was never run on a machine with an NPU.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msport.bench.measure.npu import ask_npu_smi
 from msport.doctor.ascend import find_ascend, is_there
 from msport.doctor.check import Check, passed
 
-# Where driver and firmware write their versions.
+# The files in which driver and firmware state their versions.
 _VERSION_FILES = {
     "NPU driver": "usr/local/Ascend/driver/version.info",
     "NPU firmware": "usr/local/Ascend/firmware/version.info",
@@ -28,7 +28,7 @@ _BOARD = re.compile(r"^\s*(Software Version|Firmware Version|Product Name)\s*:\s
 _CHIP = re.compile(r"^\|\s*(\d+)\s+(\w+)\s*\|\s*(\w+)\s*\|", re.MULTILINE)
 _HBM = re.compile(r"(\d+)\s*/\s*(\d+)\s*\|\s*$", re.MULTILINE)
 
-# Variables that change what MindSpore, CANN or msport do; their values hold no secrets.
+# Variables that affect MindSpore, CANN or msport. Their values hold no secrets.
 _VARIABLES = ("ASCEND", "MS_", "MSPORT_", "GLOG_", "HCCL_", "RANK_", "DEVICE_ID", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|KEY", re.IGNORECASE)
 
@@ -36,9 +36,9 @@ _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|KEY", re.IGNORECASE)
 def describe_environment(
     timeout: float, environ: Mapping[str, str] = os.environ, root: Path = Path("/")
 ) -> Iterator[Check]:
-    """One passed check for each thing said; commands that take more than `timeout` seconds count as silent.
+    """One passed check for each fact. A command that takes more than `timeout` seconds counts as silent.
 
-    Where there is nothing of Ascend, nothing of it is told.
+    On a machine without Ascend, its facts are left out.
     """
     yield passed("system", f"{_system(root)}, {platform.machine()}, Linux {platform.release()}")
     ascend = find_ascend(environ, root)
@@ -88,7 +88,7 @@ def _npu_smi(timeout: float) -> Iterator[Check]:
     yield passed("NPU chips", ", ".join(f"{name} {health}" for _, name, health in chips) or "none listed")
     memory = [f"{used} of {total} MB used" for used, total in _HBM.findall(overview) if total != "0"]
     yield passed("NPU memory", ", ".join(memory) or "not listed")
-    number = chips[0][0] if chips else "0"  # a container may have been given another card than the first
+    number = chips[0][0] if chips else "0"  # a container may have another card than the first
     board = dict(_BOARD.findall(ask_npu_smi("-t", "board", "-i", number, timeout=timeout)))
     found = ", ".join(f"{name} {value}" for name, value in board.items())
     yield passed(f"NPU board {number}", found or f"npu-smi info -t board -i {number} says nothing")

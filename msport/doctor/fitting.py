@@ -1,4 +1,4 @@
-"""Does a model fit this machine, and which dtype, length and batch to take? From its config alone, without loading."""
+"""Checks whether a model fits this machine, and suggests dtype, length and batch, from its config alone."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from msport.sizing.costs import Costs
 from msport.sizing.fit import Need, estimate, make_costs, most_that_fits, only_portable
 from msport.sizing.units import format_size
 
-# A context that most uses are content with, and the most sequences that are looked at together.
+# A context that is enough for most uses, and the largest batch that is considered.
 COMMON_LENGTH = 4096
 LARGEST_BATCH = 64
 
-# Below this share of headroom a run may fit or not.
+# With less headroom than this share, a run may or may not fit.
 _TIGHT = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Where a model would stand: `nbytes` free of the device's own memory or of the host's (None: it does not tell).
+    """The memory for a model: `nbytes` bytes are free on the device or on the host (None: unknown).
 
-    `dtypes` are those to choose from, the device's best first. `portable`: none but portable operators are used.
+    `dtypes` are the possible dtypes, the device's best first. `portable`: only portable operators are used.
     """
 
     nbytes: int | None
@@ -40,26 +40,26 @@ class Memory:
         return "free device memory" if self.on_device else "free memory"
 
     def costs(self, config: ModelConfig, dtype: str) -> Costs:
-        """The costs of `config` here; in mxfp4 experts are packed, and the rest is in the best dtype."""
+        """The costs of `config` here. With mxfp4, experts are packed and everything else has the best dtype."""
         return make_costs(config, self.dtypes[0] if dtype == PACKED else dtype, packed=dtype == PACKED)
 
     def need(self, costs: Costs, length: int, batch: int) -> Need:
-        """What the model of `costs` needs here."""
+        """The memory that the model of `costs` needs here, in bytes."""
         return estimate(costs, length, batch, portable=self.portable, on_device=self.on_device)
 
     def longest(self, costs: Costs, most: int, batch: int, room: int) -> int:
-        """The longest context up to `most` for which `room` bytes are enough; 0 if none is."""
+        """The longest context (tokens) up to `most` for which `room` bytes are enough; 0 if there is none."""
         return most_that_fits(lambda length: self.need(costs, length, batch).total, most, room)
 
     def widest(self, costs: Costs, length: int, most: int, room: int) -> int:
-        """The largest batch up to `most` for which `room` bytes are enough; 0 if none is."""
+        """The largest batch (sequences) up to `most` for which `room` bytes are enough; 0 if there is none."""
         return most_that_fits(lambda batch: self.need(costs, length, batch).total, most, room)
 
 
 def choose_memory(device: Device | None, available: int, *, compiled: bool) -> Memory:
-    """The memory of `device`, or the host's, of which `available` bytes are free, on the CPU or without a device.
+    """The memory of `device`; on the CPU or without a device, the host's, of which `available` bytes are free.
 
-    `compiled`: the CPU's own kernels are there.
+    `compiled`: the C++ kernels for the CPU exist.
     """
     if device is None or device.on_host:
         return Memory(available, ("float32", "float16"), portable=only_portable() or not compiled)
@@ -69,7 +69,7 @@ def choose_memory(device: Device | None, available: int, *, compiled: bool) -> M
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A model loaded in `dtype` (mxfp4: experts packed) for `batch` sequences of `max_length` positions."""
+    """A model loaded in `dtype` (mxfp4: packed experts) for `batch` sequences of `max_length` positions."""
 
     dtype: str
     batch: int
@@ -78,7 +78,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What the run that was asked for needs, of which memory, and the `choices` that fit and leave some room."""
+    """The memory that the requested run needs, the available memory, and the `choices` that fit and leave some room."""
 
     asked: Run
     need: Need
@@ -99,7 +99,7 @@ class Fit:
 def check_fit(
     folder: Path, asked: Run, memory: Memory, *, may_be_packed: bool = False
 ) -> tuple[list[Check], Fit | None]:
-    """Whether config.json is supported, the model fits `memory`, and what of it would fit; None without a config.
+    """Checks that config.json is supported and the model fits `memory`; also returns the `Fit` (None without a config).
 
     `may_be_packed`: the checkpoint holds packed experts.
     """
@@ -121,7 +121,9 @@ def check_fit(
 
 
 def choose(config: ModelConfig, batch: int, memory: Memory, *, packed: bool = False) -> tuple[Run, ...]:
-    """For each dtype the longest context of `batch` sequences, and the largest batch at a common length."""
+    """The choices that fit: for each dtype the longest context of `batch` sequences, and the largest batch at a
+    common length.
+    """
     if memory.nbytes is None:
         return ()
     room, most = int((1 - _TIGHT) * memory.nbytes), config.max_position_embeddings
@@ -135,7 +137,7 @@ def choose(config: ModelConfig, batch: int, memory: Memory, *, packed: bool = Fa
 
 
 def advise(choices: Sequence[Run], config: ModelConfig, available: int) -> Check:
-    """What to take, a dtype after the other."""
+    """The advice: options for each dtype."""
     if not choices:
         return failed(
             "choices", "in no dtype does the model fit", f"use a machine with more than {format_size(available)}"

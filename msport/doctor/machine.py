@@ -12,7 +12,7 @@ from msport.progress import Progress
 from msport.sizing.free import free_disk
 from msport.sizing.units import format_size
 
-# The start of MindSpore and the compilation of a graph need most of a gigabyte before any weight is loaded.
+# Starting MindSpore and compiling a graph need almost a gigabyte before any weight is loaded.
 LITTLE_MEMORY = 2 * 10**9
 LITTLE_DISK = 10**9
 
@@ -33,7 +33,7 @@ def check_disk(folder: Path) -> Check:
 
 
 def compile_kernels(*, progress: Progress) -> str | None:
-    """Where the compiled CPU kernels are, after loading them once; None without them. Runs in a child."""
+    """The path of the compiled CPU kernels, after loading them once; None without them. Runs in a child process."""
     from msport.native import library
 
     path = library()
@@ -43,7 +43,7 @@ def compile_kernels(*, progress: Progress) -> str | None:
 
 
 def check_compiler(timeout: float) -> Check:
-    """Compiles msport's C++ kernels, or finds them compiled, and loads them."""
+    """Compiles msport's C++ kernels, if not yet done, and loads them."""
     name, remedy = "C++ kernels", "install g++ (or name a compiler by CXX) to speed up the CPU"
     if os.environ.get("MSPORT_NATIVE") == "0":
         return warned(name, "disabled by MSPORT_NATIVE=0", "unset MSPORT_NATIVE to speed up the CPU")

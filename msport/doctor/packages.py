@@ -1,4 +1,4 @@
-"""Versions of Python and of the packages; read from their metadata, so that nothing broken is imported."""
+"""Checks the versions of Python and the packages, from their metadata, so that no broken package is imported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from msport import __version__
 from msport.doctor.check import Check, failed, passed, warned
 
-# As in setup.cfg: at least the first, below the second.
+# As in setup.cfg: at least the first version, below the second.
 PYTHON = ("3.10", "3.13")
 MINDSPORE = ("2.10.0", "2.11")
 NUMPY = ("1.24", "2")
@@ -72,7 +72,8 @@ def check_transformers(found: str | None) -> Check:
         return _optional("Transformers")
     if within(found, *TRANSFORMERS) or within(found, *TRANSFORMERS5):
         return passed("Transformers", found)
-    extra = "reference5" if within(found, "5", TRANSFORMERS5[1]) else "reference"  # of which only one can be installed
+    # Only one of the two can be installed.
+    extra = "reference5" if within(found, "5", TRANSFORMERS5[1]) else "reference"
     tested = " and ".join(f">={lowest},<{beyond}" for lowest, beyond in (TRANSFORMERS, TRANSFORMERS5))
     return warned(
         "Transformers",
@@ -82,7 +83,7 @@ def check_transformers(found: str | None) -> Check:
 
 
 def within(found: str, lowest: str, beyond: str) -> bool:
-    """Whether `found` is at least `lowest` and below `beyond`, by the numbers that they begin with."""
+    """Whether `found` is at least `lowest` and below `beyond`, compared by their leading numbers."""
     return _numbers(lowest) <= _numbers(found) < _numbers(beyond)
 
 

@@ -1,7 +1,7 @@
-"""How results are shown, the same for every command. Nothing here knows what was measured.
+"""Shows results in the same way for every command. This package does not know what was measured.
 
 `formatting` writes values as text, `table` lays out tables for a terminal and a page, `document` makes JSON, `page`
-makes a page of one file, and `chart` draws its charts over a `frame` and a `scale` from the elements in `svg`.
+makes a self-contained page, and `chart` draws charts from a `frame`, a `scale` and the elements in `svg`.
 
 The charts are drawn here because each library that was tried loses something. These take their colours from the page's
 style sheet, which has a light and a dark theme; every mark has a name on hover without a script; axes may be

@@ -15,12 +15,12 @@ from msport.report.scale import Format, Scale, linear, places
 _ROW = 25.0
 _WIDEST_BAR, _WIDEST_SLOT = 54.0, 230.0
 _LONGEST_TITLE = 52
-_APART = 100.0  # the room of a bar that stands apart
+_APART = 100.0  # the width for a separate bar
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Points of one colour, drawn as a `line`, as `dots`, or both; `colour` None is the next of the page's colours."""
+    """Points of one colour, drawn as a `line`, as `dots`, or both. `colour` None means the next colour of the page."""
 
     title: str
     points: Sequence[Point]
@@ -31,7 +31,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """A bar of a distribution, from `low` to `high`; of the bar that stands apart, `title` is written below."""
+    """A bar of a distribution, from `low` to `high`; a separate bar has its `title` below."""
 
     low: float
     high: float
@@ -42,7 +42,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A dot in a row, or a `bar`; `kind` is its class, `note` is written beside it, `band` drawn around zero."""
+    """A dot in a row, or a `bar`. `kind` is its class; `note` is written beside it; `band` is drawn around zero."""
 
     value: float
     hover: str
@@ -64,7 +64,7 @@ class ChartRow:
 def line_chart(
     series: Sequence[Series], x: Scale, y: Scale, *, across: str, up: str, show: Format, limits: Sequence[Limit] = ()
 ) -> str:
-    """Lines and dots over `x`, dashed lines at `limits`; values that are not finite are red, above everything else.
+    """Lines and dots over `x`, and dashed lines at `limits`. Values that are not finite are red, at the top.
 
     The legend has the first series of each colour.
     `across` and `up` name the axes with their units; `show` writes a value.
@@ -88,13 +88,13 @@ def bar_chart(
     show: Format,
     across: str = "",
 ) -> str:
-    """A bar from zero for each of `groups` and `series`, whiskers where repeats differ.
+    """A bar from zero for each of `groups` and `series`, with whiskers if repeats differ.
 
-    The name of a group may have several lines; None is a value that was not measured.
+    The name of a group may have several lines. None means a value that was not measured.
     """
     highest = max((point.high for _, points in series for point in points if point), default=1.0)
     slot = min(_WIDEST_SLOT, (WIDTH - LEFT - RIGHT) / len(groups))
-    width = LEFT + slot * len(groups) + RIGHT  # that of a few groups fits a telephone
+    width = LEFT + slot * len(groups) + RIGHT  # a chart of few groups fits on a phone
     rows = max(label.count("\n") + 1 for label in groups)
     y = linear(0.0, 1.05 * highest, show)
     frame = Frame(Scale(0.0, len(groups), ()), y, across, up, width=width, rows=rows)
@@ -114,7 +114,7 @@ def bar_chart(
 
 
 def distribution(bins: Sequence[Bin], x: Scale, *, across: str, up: str, apart: Bin | None = None) -> str:
-    """Bars of shares that touch, and `apart` from them, in red, what has no place on the scale."""
+    """Adjacent bars of shares, and separate red bars (`apart`) for values without a place on the scale."""
     highest = max((each.value for each in (*bins, *([apart] if apart else ()))), default=0.0)
     frame = Frame(x, linear(0.0, highest, exact_percent), across, up, right=RIGHT + (_APART if apart else 0.0))
     drawn = []
@@ -136,7 +136,7 @@ def row_chart(
     limits: Sequence[Limit] = (),
     keys: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """Named rows one below the other, each with its marks; `keys` are kinds of marks, and what they mean."""
+    """Named rows, each with its marks; `keys` are the kinds of marks and their meaning."""
     titles = [shortened(row.title, _LONGEST_TITLE) for row in rows]
     left = 20 + max(map(width_of, titles))
     heights = [_ROW * max(1, sum(mark.bar for mark in row.marks)) for row in rows]

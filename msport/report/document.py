@@ -11,17 +11,17 @@ from typing import Any
 
 
 def utc_now() -> str:
-    """The moment as every report writes it: ISO 8601, in UTC."""
+    """The current time as in every report: ISO 8601, in UTC."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def to_json(document: Mapping[str, Any]) -> str:
-    """`document` as one JSON text, strict: raises ValueError for a number that is not finite."""
+    """`document` as strict JSON text. Raises ValueError for a number that is not finite."""
     return json.dumps(document, ensure_ascii=False, allow_nan=False)
 
 
 def json_values(value: Any) -> Any:
-    """`value` as JSON has it: a dataclass as its fields, an array as lists, a number that is not finite as None."""
+    """`value` as JSON values: a dataclass becomes an object, an array lists, a number that is not finite None."""
     if value is None or isinstance(value, str | int):
         return value
     if isinstance(value, float):
@@ -32,4 +32,4 @@ def json_values(value: Any) -> Any:
         return {key: json_values(each) for key, each in value.items()}
     if is_dataclass(value):
         return {field.name: json_values(getattr(value, field.name)) for field in fields(value)}
-    return json_values(value.tolist())  # an array, or one value of NumPy
+    return json_values(value.tolist())  # a NumPy array or scalar

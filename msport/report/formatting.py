@@ -1,4 +1,4 @@
-"""Values as people read them, in few characters."""
+"""Writes values as short text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def display_width(text: str) -> int:
-    """The columns that `text` takes on a terminal: Chinese, Japanese and Korean characters take two."""
+    """The number of terminal columns of `text`; Chinese, Japanese and Korean characters take two."""
     return len(text) if text.isascii() else sum(map(_columns, text))
 
 
@@ -24,7 +24,9 @@ def shortened(text: str, width: int) -> str:
 
 
 def number(value: float, digits: int = 4) -> str:
-    """`value` to `digits` significant digits, at least to the unit, never with an exponent: ``0.0123``, ``12,345``."""
+    """`value` with `digits` significant digits (at least all integer digits), without an exponent: ``0.0123``,
+    ``12,345``.
+    """
     if value == 0.0 or not math.isfinite(value):
         return "0" if value == 0.0 else "not finite"
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
@@ -38,7 +40,7 @@ def scientific(value: float, digits: int = 2) -> str:
 
 
 def times(ratio: float) -> str:
-    """How many times as large: ``2.3``, or two significant digits from a hundred on."""
+    """A ratio: ``2.3``, or with two significant digits from a hundred on."""
     if not math.isfinite(ratio):
         return "not finite"
     return f"{ratio:.1f}" if ratio < 100.0 else f"{float(f'{ratio:.1e}'):,.0f}"
@@ -50,7 +52,7 @@ def power_of_ten(exponent: int) -> str:
 
 
 def percent(share: float) -> str:
-    """Whole percents, and tenths where there is less than one."""
+    """A share in whole percents; below one percent with one decimal."""
     return f"{share:.1%}" if 0.0 < share < 0.0095 else f"{share:.0%}"
 
 
@@ -60,12 +62,12 @@ def exact_percent(share: float) -> str:
 
 
 def counted(number: int, noun: str, several: str | None = None) -> str:
-    """``1 run``, ``3 runs``; `several` is the plural that is not made with an s."""
+    """``1 run``, ``3 runs``; `several` is an irregular plural."""
     return f"{number} {noun}" if number == 1 else f"{number} {several or f'{noun}s'}"
 
 
 def utc(date: str) -> str:
-    """A moment in UTC, written as ISO 8601, for people."""
+    """A time in UTC, given as ISO 8601, as readable text."""
     return date.replace("T", " ").replace("+00:00", " UTC")
 
 

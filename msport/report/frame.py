@@ -1,4 +1,4 @@
-"""The paper of a chart: two axes with their ticks, and where values stand between them."""
+"""The frame of a chart: two axes with their ticks, and the place of values between them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ WIDTH = svg.WIDTH
 LEFT, RIGHT, TOP = 74.0, 16.0, 26.0
 LINE = 15.0  # from one line of text to the next
 BOTTOM = 272.0
-_LANE = 24.0  # above everything else, for what is not finite
+_LANE = 24.0  # at the top, for values that are not finite
 _CHARACTER = 6.6
 
-# A limit and what it is called.
+# A limit and its name.
 Limit = tuple[float, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A value at a place across, which has a `name`; `low` and `high` are the ends of its whisker."""
+    """A value at a place on the x axis, which has a `name`. `low` and `high` are the ends of its whisker."""
 
     at: float
     name: str
@@ -40,7 +40,8 @@ class Point:
 class Frame:
     """A chart over the scales `x` and `y`; `across` and `up` name the axes with their units.
 
-    `lane`: with a place above for what is not finite. `rows` is how many lines of text are below the axis at least.
+    `lane`: reserves a place at the top for values that are not finite. `rows` is the least number of text lines below
+    the axis.
     """
 
     x: Scale
@@ -53,16 +54,16 @@ class Frame:
     rows: int = 1
 
     def figure(self, drawn: Iterable[str], keys: Iterable[str] = ()) -> str:
-        """The chart: the axes, what is `drawn` over them, and a legend of `keys`."""
+        """The chart: the axes, the elements in `drawn`, and a legend of `keys`."""
         label = f"{self.up}, by {self.across}" if self.across else self.up
         return svg.figure(self.width, self._height, [*self._axes(), *drawn], label, keys)
 
     def place(self, value: float) -> float:
-        """Where `value` of the scale `x` is, from the left of the paper."""
+        """The distance of `value` on the scale `x` from the left edge."""
         return LEFT + (self.width - LEFT - self.right) * self.x.place(value)
 
     def height(self, value: float) -> float:
-        """Where `value` of the scale `y` is, from the top of the paper; what is not finite is in the lane."""
+        """The distance of `value` on the scale `y` from the top edge; a value that is not finite is in the lane."""
         if not math.isfinite(value):
             return TOP + 6
         top = TOP + _LANE * self.lane
@@ -88,7 +89,7 @@ class Frame:
         yield svg.text((LEFT + self.width - self.right) / 2, self._height - 6, self.across, kind="axis")
 
     def _labels(self) -> list[tuple[float, str, int]]:
-        """Where each tick across stands, what is written there, and in which row, so that nothing overlaps."""
+        """The place, text and row of each tick of the x axis, so that no labels overlap."""
         ends: list[float] = []
         placed = []
         for value, label in sorted(self.x.ticks):
@@ -99,23 +100,23 @@ class Frame:
         return placed
 
     def limits(self, limits: Sequence[Limit]) -> Iterator[str]:
-        """A dashed line at each of `limits`, under its name."""
+        """A dashed line at each of `limits`, with its name."""
         for value, note in distinct(limits):
             yield svg.line("limit", LEFT, self.height(value), WIDTH - RIGHT, self.height(value))
             yield svg.text(WIDTH - RIGHT, self.height(value) - 5, note, "end", "note")
 
     def whisker(self, x: float, point: Point) -> Iterator[str]:
-        """From the lowest to the highest repeat of `point`, where they differ."""
+        """A whisker from the lowest to the highest repeat of `point`, if they differ."""
         if point.high > point.low:
             yield svg.whisker(x, self.height(point.low), self.height(point.high))
 
 
 def distinct(limits: Sequence[Limit]) -> list[Limit]:
-    """The limits that are more than zero; those at one place share a line."""
+    """The limits above zero; limits with the same value share a line."""
     values = dict.fromkeys(value for value, _ in limits if value > 0.0)
     return [(value, ", ".join(note for limit, note in limits if limit == value)) for value in values]
 
 
 def width_of(label: str) -> float:
-    """About how wide the widest line of `label` is."""
+    """The approximate width of the widest line of `label`."""
     return _CHARACTER * max(map(display_width, label.split("\n")))

@@ -1,4 +1,4 @@
-"""What a self-contained page is made of: a banner that says the outcome, cards, sections, tables."""
+"""The parts of a self-contained page: a banner with the outcome, cards, sections, tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Banner:
 
 
 def render(tool: str, title: str, subtitle: str, banners: Sequence[Banner], body: Sequence[str]) -> str:
-    """The page that `tool` makes about `title`; `subtitle` stands below the banners. It needs no network."""
+    """The page of `tool` about `title`, with `subtitle` below the banners. It needs no network."""
     named = f"{banners[0].word}: {title}" if banners else title
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -39,12 +39,12 @@ def render(tool: str, title: str, subtitle: str, banners: Sequence[Banner], body
 
 
 def section(title: str, *content: str) -> str:
-    """A part of the page; nothing where there is no content."""
+    """A section of the page; empty without content."""
     return f"<section><h2>{escape(title)}</h2>\n{''.join(content)}\n</section>" if any(content) else ""
 
 
 def heading(title: str) -> str:
-    """The title of a part of a section."""
+    """A heading within a section."""
     return f"<h3>{escape(title)}</h3>"
 
 
@@ -53,18 +53,18 @@ def paragraph(text: str) -> str:
 
 
 def remarks(lines: Sequence[str]) -> str:
-    """A list; nothing where there are no lines."""
+    """A list; empty without lines."""
     return f'<ul class="remarks">{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul>' if lines else ""
 
 
 def cards(values: Iterable[tuple[str, str]]) -> str:
-    """The few numbers that a reader looks for first, each under its name; nothing where there are none."""
+    """The most important numbers, each below its name; empty if there are none."""
     items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in values)
     return items and f'<dl class="cards">{items}</dl>'
 
 
 def settings(values: Mapping[str, object]) -> str:
-    """A table of `values` by name; None is left out."""
+    """A table of `values` by name, without those that are None."""
     shown = {True: "yes", False: "no"}
     rows = [
         (name.replace("_", " "), shown[value] if isinstance(value, bool) else str(value))

@@ -1,4 +1,4 @@
-"""Scales: where a value stands on an axis, and the ticks that label it."""
+"""Scales: the place of a value on an axis, and the ticks of the axis."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_DECADES = 8
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """An axis from `low` to `high`; `ticks` are values and what is written at each."""
+    """An axis from `low` to `high`; `ticks` are values with their labels."""
 
     low: float
     high: float
@@ -26,7 +26,7 @@ class Scale:
     logarithmic: bool = False
 
     def place(self, value: float) -> float:
-        """0 at `low`, 1 at `high`; what lies outside is put on the edge."""
+        """The place of a value: 0 at `low`, 1 at `high`; values outside are moved to the edge."""
         low, high, at = (self._measure(each) for each in (self.low, self.high, value))
         return (min(max(at, low), high) - low) / (high - low)
 
@@ -37,7 +37,9 @@ class Scale:
 
 
 def linear(low: float, high: float, show: Format = number) -> Scale:
-    """Ticks at multiples of 1, 2 or 5 times a power of ten, of which the first and the last hold `low` and `high`."""
+    """A linear scale with ticks at multiples of 1, 2 or 5 times a power of ten; the outer ticks enclose `low` and
+    `high`.
+    """
     step = _round_step((high - low) / _TICKS)
     first, last = math.floor(low / step + 1e-9), max(math.ceil(high / step - 1e-9), math.floor(low / step) + 1)
     ticks = tuple((step * count, show(step * count)) for count in range(first, last + 1))
@@ -45,7 +47,7 @@ def linear(low: float, high: float, show: Format = number) -> Scale:
 
 
 def decades(values: Iterable[float]) -> Scale:
-    """Powers of ten around all of `values` that have a logarithm."""
+    """A logarithmic scale of powers of ten around all positive `values`."""
     exponents = [math.log10(value) for value in values if 0.0 < value < math.inf] or [0.0]
     low = math.floor(min(exponents))
     high = max(low + 1, math.ceil(max(exponents) + 0.01))
@@ -55,7 +57,7 @@ def decades(values: Iterable[float]) -> Scale:
 
 
 def places(last: int, names: Sequence[str] = ()) -> Scale:
-    """The whole numbers from 0 to `last`, or `names` in their stead; where they are many, some of them have ticks."""
+    """A scale of the whole numbers from 0 to `last`, or of `names`. If there are many, only some have ticks."""
     steps = (step * 10**power for power in range(9) for step in (1, 2, 5))
     step = next(step for step in steps if last <= step * _MOST_TICKS)
     ticks = ((float(at), names[at] if at < len(names) else f"{at:,}") for at in range(0, last + 1, step))
@@ -63,7 +65,7 @@ def places(last: int, names: Sequence[str] = ()) -> Scale:
 
 
 def measured(names: Iterable[tuple[float, str]]) -> Scale:
-    """A logarithmic scale with a tick for each value that was measured, under its name."""
+    """A logarithmic scale with a named tick for each measured value."""
     ticks = tuple(dict.fromkeys(names))
     low, high = min(value for value, _ in ticks), max(value for value, _ in ticks)
     room = (high / low) ** 0.06 if high > low else 2.0

@@ -1,4 +1,4 @@
-"""The style sheet of every page: light and dark, narrow and wide, no font or picture from elsewhere."""
+"""The style sheet of every page, for light and dark themes and all widths, without external fonts or images."""
 
 from __future__ import annotations
 

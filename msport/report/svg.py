@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-WIDTH = 900.0  # of a drawing as wide as the page
+WIDTH = 900.0  # the width of a full-width drawing
 COLOURS = 8  # the classes s0 to s7 of the style
 
 
@@ -15,7 +15,7 @@ def colour(number: int) -> str:
 
 
 def text(x: float, y: float, written: str, anchor: str = "middle", kind: str = "") -> str:
-    """`anchor` is the side of `written` that stands at `x`: ``start``, ``middle`` or ``end``."""
+    """Text; `anchor` is the part of `written` that is at `x`: ``start``, ``middle`` or ``end``."""
     return f'<text{_class(kind)} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(written)}</text>'
 
 
@@ -24,7 +24,7 @@ def line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
 
 
 def path(kind: str, pieces: Sequence[Sequence[tuple[float, float]]], hover: str) -> str:
-    """A line for each of `pieces`; a piece of one point is seen as a dot."""
+    """A line for each of `pieces`; a piece of one point looks like a dot."""
     drawn = "".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in piece) + "h0" for piece in pieces)
     return f'<path class="line {kind}" d="{drawn}">{_title(hover)}</path>'
 
@@ -39,7 +39,7 @@ def circle(kind: str, x: float, y: float, hover: str) -> str:
 
 
 def whisker(x: float, low: float, high: float) -> str:
-    """From the place `low` up to `high`, with a stroke across either end."""
+    """A vertical line from `low` to `high`, with a stroke at both ends."""
     return f'<path class="mark" d="M{x:.1f} {low:.1f}V{high:.1f}M{x - 4:.1f} {low:.1f}h8M{x - 4:.1f} {high:.1f}h8"/>'
 
 
@@ -50,7 +50,7 @@ def key(kind: str, title: str, dot: bool = False) -> str:
 
 
 def figure(width: float, height: float, marks: Iterable[str], label: str, keys: Iterable[str] = ()) -> str:
-    """The drawing, `label` for those who cannot see it, and a legend of `keys`; a narrow drawing is not stretched."""
+    """The drawing with the alternative text `label` and a legend of `keys`; a narrow drawing is not stretched."""
     kind, size = "", ""
     if width < WIDTH:
         kind, size = ' class="narrow"', f' style="width:{width:.0f}px;min-width:0"'

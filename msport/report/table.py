@@ -18,8 +18,8 @@ INDENT = "  "
 class Table:
     """`rows` of cells below `head`; a cell may have several lines.
 
-    `align` holds ``<`` for each column of words and ``>`` for each of numbers, which those that it lacks are. `classes`
-    are the styles of the rows on a page, such as ``bad``; no styles at all where it is empty.
+    `align` holds ``<`` for each column of words and ``>`` for each column of numbers; missing columns are numbers.
+    `classes` are the styles of the rows on a page, such as ``bad``; empty: no styles.
     """
 
     head: Row
@@ -28,19 +28,19 @@ class Table:
     classes: Sequence[str] = ()
 
     def without(self, titles: Collection[str]) -> Table:
-        """The table without the columns that have these titles."""
+        """The table without the columns with these titles."""
         return self._keep([title not in titles for title in self.head])
 
     def without_empty(self) -> Table:
-        """The table without columns that have nothing below their title."""
+        """The table without empty columns."""
         return self._keep([any(row[number] for row in self.rows) for number in range(len(self.head))])
 
     def lines(self, indent: str = "") -> Iterator[str]:
-        """For a terminal."""
+        """The lines of the table for a terminal."""
         return columns([self.head, *self.rows], self._alignment, indent)
 
     def html(self) -> str:
-        """For a page."""
+        """The table as HTML."""
         classes = [f' class="{name}"' if name else "" for name in self.classes] or [""] * len(self.rows)
         head = f"<thead><tr>{self._cells(self.head, 'th')}</tr></thead>"
         rows = zip(classes, self.rows, strict=True)
@@ -61,9 +61,9 @@ class Table:
 
 
 def columns(rows: Sequence[Sequence[str]], align: str = "", indent: str = INDENT) -> Iterator[str]:
-    """Lines of `rows` in columns as wide as needed; `align` holds ``<`` or ``>`` for each column, by default ``<``.
+    """Lines of `rows`, with columns as wide as needed. `align` holds ``<`` (default) or ``>`` for each column.
 
-    A cell may have several lines; the last ones stand side by side.
+    A cell may have several lines; the last lines of the cells are aligned.
     """
     lines = [line for row in rows for line in _lines(row)]
     widths = [max(map(display_width, column)) for column in zip(*lines, strict=True)]

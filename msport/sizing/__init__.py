@@ -1,6 +1,6 @@
-"""How many bytes weights, caches and a run take, and how many are free. Imports no MindSpore.
+"""The bytes that weights, caches and a run need, and the bytes that are free. Does not import MindSpore.
 
-``free``: what this process may still take. ``process``: what it holds, and the most it held. ``costs``: bytes and
-operations of a model, from its config and its table of weights. ``fit``: what a run needs, and the most that fits.
-``units``: sizes as people write them.
+``free``: memory and disk that this process may still use. ``process``: its current and peak memory. ``costs``: bytes
+and operations of a model, from its config and its table of weights. ``fit``: the memory that a run needs, and what
+fits. ``units``: sizes as text.
 """

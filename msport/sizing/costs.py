@@ -1,4 +1,4 @@
-"""What a model must hold, read and multiply: bytes and operations from its config and its table of weights alone."""
+"""The bytes that a model holds and reads, and its operations, from its config and its table of weights alone."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from msport.checkpoint.dtypes import by_name
 
 
 def cache_length(window: int | None, max_length: int, chunk: int) -> int:
-    """Slots of a layer's cache when prompts run in chunks of `chunk` tokens.
+    """Number of slots of a layer's cache if prompts run in chunks of `chunk` tokens.
 
-    Full attention takes `max_length` in whole chunks, for the last one may carry padding, which is written too. A ring
-    holds the window beside the chunk that is being written: padding then lands only where no later query looks.
+    Full attention needs `max_length` in whole chunks, because padding in the last chunk is written too. A ring buffer
+    holds the window plus the current chunk, so padding overwrites only slots that no later query sees.
     """
     context = -(-max_length // chunk) * chunk
     return context if window is None else min(context, window + chunk)
@@ -23,7 +23,7 @@ def cache_length(window: int | None, max_length: int, chunk: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Sum:
-    """Some weights together: parameters, how many of them stay packed, and the bytes that those take in any dtype."""
+    """A sum over weights: parameters, how many of them stay packed, and the bytes of the packed ones."""
 
     parameters: int
     packed: int
@@ -35,7 +35,7 @@ class _Sum:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """The table of weights, summed by how much of it a token needs: all, the part of its experts, or one row."""
+    """The table of weights, summed by what a token needs: all of it, the part of its experts, or one row."""
 
     always: _Sum
     routed: _Sum
@@ -52,33 +52,33 @@ class Costs:
 
     @property
     def itemsize(self) -> int:
-        """Bytes of an element in `dtype`."""
+        """Bytes per element in `dtype`."""
         return by_name(self.dtype).itemsize
 
     @property
     def weight_bytes(self) -> int:
-        """All parameters."""
+        """Bytes of all parameters."""
         table = _table(self.config)
         return sum(weights.nbytes(self.itemsize) for weights in (table.always, table.routed, table.looked_up))
 
     @property
     def widest(self) -> int:
-        """The most elements that multiplying one token with a weight between embedding and head makes."""
+        """The largest number of output elements per token of a weight between embedding and head."""
         return _table(self.config).widest
 
     def kv_bytes_per_token(self) -> int:
-        """Keys and values that one token adds over all layers."""
+        """Bytes of the keys and values of one token in all layers."""
         return self.config.num_hidden_layers * self._kv_bytes
 
     def cache_bytes(self, max_length: int, batch: int, chunk: int) -> int:
-        """The static caches of all layers, as `load_model` allocates them."""
+        """Bytes of the static caches of all layers, as `load_model` allocates them."""
         slots = sum(cache_length(window, max_length, chunk) for window in self.config.windows)
         return slots * batch * self._kv_bytes
 
     def decode_bytes(self, position: int, batch: int = 1) -> int:
-        """The least that a decode step of `batch` sequences at `position` must read: weights, keys and values seen.
+        """Bytes that a decode step of `batch` sequences at `position` must read: weights, and visible keys and values.
 
-        Of the experts it counts as many as the batch touches when tokens are routed evenly.
+        It counts the experts that the batch needs if tokens are routed evenly.
         """
         seen = sum(_visible(position, window) for window in self.config.windows)
         table = _table(self.config)
@@ -96,17 +96,17 @@ class Costs:
 
     @property
     def _kv_bytes(self) -> int:
-        """A key and a value in every head of one layer."""
+        """Bytes of a key and a value in every head of one layer."""
         return 2 * self.config.num_key_value_heads * self.config.head_dim * self.itemsize
 
     def _touched(self, tokens: int) -> float:
-        """The share of the experts that `tokens` are routed to."""
+        """The expected share of the experts to which `tokens` tokens are routed."""
         experts: int = getattr(self.config, "num_local_experts", 1)
         active: int = getattr(self.config, "num_experts_per_tok", 1)
         return 1.0 - (1.0 - active / experts) ** tokens
 
 
-# A benchmark asks at every position, and the table of a mixture has thousands of rows.
+# A benchmark calls this for every position, and the table of a mixture has thousands of rows.
 @lru_cache(maxsize=8)
 def _table(config: ModelConfig) -> _Table:
     always, routed, looked_up = list[Weight](), list[Weight](), list[Weight]()
@@ -122,7 +122,7 @@ def _table(config: ModelConfig) -> _Table:
 
 
 def _sum(rows: Sequence[Weight]) -> _Sum:
-    """Of packed weights, blocks hold two parameters a byte, and scales none."""
+    """In packed weights, blocks hold two parameters per byte, and scales none."""
     packed = [row for row in rows if row.packed]
     parameters = sum(2 * prod(row.shape) for row in packed if row.name.endswith("_blocks"))
     plain = sum(prod(row.shape) for row in rows if not row.packed)
@@ -130,7 +130,7 @@ def _sum(rows: Sequence[Weight]) -> _Sum:
 
 
 def _width(row: Weight, config: ModelConfig) -> int:
-    """Elements that multiplying one token with this weight makes; one token multiplies with several experts."""
+    """Number of output elements per token of this weight; a token uses several experts."""
     if ".experts." not in row.name or len(row.shape) < 3:
         return row.shape[0]
     outputs = row.shape[1] if row.name.endswith("_blocks") else row.shape[2]  # packed [out, in], others [in, out]
@@ -142,6 +142,6 @@ def _visible(position: int, window: int | None) -> int:
 
 
 def _visible_pairs(tokens: int, window: int | None) -> int:
-    """Queries of a prompt of `tokens`, each with every key that it sees."""
+    """Number of pairs of a query and a visible key in a prompt of `tokens` tokens."""
     growing = tokens if window is None else min(tokens, window)
     return growing * (growing + 1) // 2 + (tokens - growing) * growing

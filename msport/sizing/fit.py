@@ -1,7 +1,7 @@
-"""What a model needs in memory before it has run: weights, caches, and the room to compile and compute in.
+"""Estimates the memory of a model before it runs: weights, caches, and the workspace for compiling and computing.
 
-One estimate for all: ``doctor`` advises by it, ``bench`` leaves out what it says cannot run, and ``validate`` streams
-what it says would not fit as a whole.
+All commands use this estimate: ``doctor`` for its advice, ``bench`` to leave out what cannot run, and ``validate`` to
+stream a model that would not fit.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from msport.sizing.costs import Costs, cache_length
 
 PREFILL_CHUNK = 128
 
-# MindSpore, NumPy and Python themselves with both graphs of a small model, and what each layer's graphs add and keep:
-# 560 to 605 MB (the most with Python 3.12) and 4 MB were measured on the CPU.
+# Memory of MindSpore, NumPy and Python with both graphs of a small model, and of each further layer's graphs. Measured
+# on the CPU: 560 to 605 MB (the most with Python 3.12), and 4 MB.
 RUNTIME_NBYTES = 65 * 10**7
 LAYER_NBYTES = 5 * 10**6
 
-# The CPU's own kernels compute in float32. In float16, or where they are switched off, portable operators answer, and
-# their results stay in memory layer by layer: 20 to 50 MB for each was measured with 2 to 16 layers. In float16
-# processes also held up to twice the weights more, as if the products kept float32 copies.
+# The C++ kernels compute in float32. In float16, or if they are switched off, portable operators are used, and their
+# results stay in memory for each layer: 20 to 50 MB per layer, measured with 2 to 16 layers. In float16, processes also
+# needed up to twice the weights more, as if the products kept float32 copies.
 PORTABLE_RUNTIME_NBYTES = 7 * 10**8
 PORTABLE_LAYER_NBYTES = 5 * 10**7
 _HALF_COPIES = 2
 
-# Copies of a chunk's scores with all slots that portable attention was measured to hold in each layer: without anything
-# between product and softmax, with sinks, and with a soft-cap.
+# Measured copies of a chunk's scores with all slots that portable attention holds in each layer: plain, with sinks, and
+# with a soft-cap.
 _SCORE_COPIES, _SINK_COPIES, _CAP_COPIES = 6, 13, 57
 
-# Activations are computed in float32 or kept beside their cast.
+# Activations are computed in float32, or kept in addition to their cast.
 _ACTIVATION_SIZE = 4
 
-# Copies of a chunk's hidden states, and of its widest activation, that are alive together.
+# Copies of a chunk's hidden states, and of its widest activation, that exist at the same time.
 _HIDDEN_COPIES = 6
 _WIDE_COPIES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Bytes that a loaded model takes: `weights`, `caches`, and the `workspace` of runtime, graphs and activations."""
+    """Bytes that a loaded model needs: `weights`, `caches`, and the `workspace` of runtime, graphs and activations."""
 
     weights: int
     caches: int
@@ -55,10 +55,10 @@ class Need:
 
 
 def estimate(costs: Costs, max_length: int, batch: int, *, portable: bool = False, on_device: bool = False) -> Need:
-    """What the model of `costs` needs to run `batch` sequences whose caches hold `max_length` positions each.
+    """The bytes that the model of `costs` needs to run `batch` sequences with caches of `max_length` positions each.
 
-    `portable`: none but portable operators are used, see `only_portable`. `on_device`: it runs in a device's own
-    memory, else in the host's, where it is computed on the CPU.
+    `portable`: only portable operators are used, see `only_portable`. `on_device`: the model runs in a device's own
+    memory, else on the CPU in the host's memory.
     """
     chunk = min(PREFILL_CHUNK, max_length)
     config, rows = costs.config, batch * chunk
@@ -66,7 +66,7 @@ def estimate(costs: Costs, max_length: int, batch: int, *, portable: bool = Fals
     activations = rows * (_HIDDEN_COPIES * config.hidden_size + _WIDE_COPIES * costs.widest)
     activations += 2 * batch * config.vocab_size
     if on_device and (portable or _caps_scores(config)):
-        activations += 2 * rows * config.num_attention_heads * max_length  # the fused attention knows no soft-cap
+        activations += 2 * rows * config.num_attention_heads * max_length  # the fused attention has no soft-cap
     if portable and not on_device:
         slots = sum(cache_length(window, max_length, chunk) for window in config.windows)
         activations += _score_copies(config) * rows * config.num_attention_heads * slots
@@ -80,19 +80,23 @@ def estimate(costs: Costs, max_length: int, batch: int, *, portable: bool = Fals
 
 
 def only_portable(*, on_device: bool = False, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether the environment leaves a model nothing but the portable operators."""
+    """Whether the environment allows only the portable operators."""
     return environ.get("MSPORT_OPS") == "portable" or (environ.get("MSPORT_NATIVE") == "0" and not on_device)
 
 
 def make_costs(config: ModelConfig, dtype: str, *, packed: bool) -> Costs:
-    """The costs of `config` in `dtype`; `packed` experts, where the family has them, stay MXFP4 in memory."""
+    """The costs of `config` in `dtype`; with `packed`, experts stay MXFP4 in memory, if the family has packed
+    experts.
+    """
     if packed and isinstance(config, GptOssConfig):
         config = replace(config, packed_experts=True)
     return Costs(config, dtype)
 
 
 def most_that_fits(needed: Callable[[int], int], most: int, available: int) -> int:
-    """The largest number up to `most` whose bytes `needed`, which grow with it, are `available`; 0 if none."""
+    """The largest number up to `most` for which `needed(number)` bytes, which grow with it, are `available`; 0 if
+    there is none.
+    """
     return bisect_right(range(1, most + 1), available, key=needed)
 
 

@@ -1,4 +1,4 @@
-"""How much memory and disk this process may still take."""
+"""The memory and disk that this process may still use."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import psutil
 
 @dataclass(frozen=True, slots=True)
 class _Hierarchy:
-    """A tree of Linux's control groups below `mount`, and the files that say what a group may take and takes.
+    """A tree of Linux control groups below `mount`, and the files with the limit and the usage of a group.
 
-    `inherited` and `cached` name lines of ``memory.stat``: the tightest limit of the group and all above it, and the
-    bytes of files that give way to others.
+    `inherited` and `cached` name lines of ``memory.stat``: the smallest limit of the group and all groups above it, and
+    the bytes of cached files that can be reclaimed.
     """
 
     mount: str
@@ -36,10 +36,10 @@ _VERSION_2 = _Hierarchy("sys/fs/cgroup", ("memory.max", "memory.high"), "memory.
 
 
 def available_memory(root: Path = Path("/"), machine: int | None = None) -> int:
-    """Bytes that this process may still take: the machine's, or what the tightest control group leaves of them.
+    """Bytes of memory that this process may still use: the machine's, or fewer if a control group limits them.
 
-    The limits of all groups above the process's own count, as far as they can be seen from where it runs. `root` is the
-    folder of ``proc`` and ``sys``, `machine` the bytes that the machine has available (None: ask it).
+    The limits of all visible groups above the process's own group count too. `root` is the folder of ``proc`` and
+    ``sys``. `machine` is the number of bytes available on the machine (None: measure it).
     """
     free = int(psutil.virtual_memory().available) if machine is None else machine
     for hierarchy, path in _memberships(root):
@@ -55,7 +55,7 @@ def free_disk(folder: Path) -> int:
 
 
 def _memberships(root: Path) -> Iterator[tuple[_Hierarchy, str]]:
-    """Each hierarchy that may limit memory, and the path of this process's group there; the topmost if nothing says."""
+    """Each hierarchy that may limit memory, and the path of this process's group in it; the root group if unknown."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -69,10 +69,10 @@ def _memberships(root: Path) -> Iterator[tuple[_Hierarchy, str]]:
 
 
 def _with_ancestors(mount: Path, path: str) -> Iterator[Path]:
-    """The folder of the group `path`, and of those above it.
+    """The folders of the group `path` and of the groups above it.
 
-    In a container the first parts of `path` may name groups outside, which are not there: `mount` stands for the last
-    of them.
+    In a container, the first parts of `path` may be groups outside the container that do not exist here; `mount` is
+    then the last of them.
     """
     parts = [part for part in PurePosixPath(path).parts[1:] if part != ".."]
     known = next((parts[skip:] for skip in range(len(parts)) if mount.joinpath(*parts[skip:]).is_dir()), [])
@@ -81,14 +81,14 @@ def _with_ancestors(mount: Path, path: str) -> Iterator[Path]:
 
 
 def _left(group: Path, hierarchy: _Hierarchy, unlimited: int) -> int:
-    """Bytes that the limits of `group` leave; `unlimited` without one, or where the system does not tell."""
+    """Bytes that the limits of `group` leave; `unlimited` if there is no limit or it is unknown."""
     try:
         used = int(_read(group / hierarchy.usage))
         stat = dict(line.split() for line in _read(group / "memory.stat").splitlines())
         limits = [_read(group / name).strip() for name in hierarchy.limits if (group / name).exists()]
         allowed = [int(limit) for limit in (*limits, stat.get(hierarchy.inherited, "max")) if limit != "max"]
         return min(allowed) - used + int(stat.get(hierarchy.cached, 0)) if allowed else unlimited
-    except (OSError, ValueError):  # the topmost group of version 2 has none of these files
+    except (OSError, ValueError):  # the root group of version 2 has none of these files
         return unlimited
 
 

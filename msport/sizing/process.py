@@ -1,4 +1,4 @@
-"""What a process holds in memory."""
+"""The memory of a process."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
-    """Bytes of a device that has memory of its own.
+    """Memory in bytes of a device with its own memory.
 
-    `allocated_peak` and `reserved_peak` are the most that MindSpore's pool gave out and held. The others are what
-    ``npu-smi`` said at the end, None where it does not tell: `total` of the card, `used` by everybody on it (known to a
-    hundredth of the total), `process` by this process.
+    `allocated_peak` and `reserved_peak` are the peaks of MindSpore's pool. The others are the values of ``npu-smi`` at
+    the end, or None if unknown: `total` of the card, `used` by all processes (with an accuracy of a hundredth of the
+    total), and `process` by this process.
     """
 
     allocated_peak: int
@@ -28,11 +28,11 @@ class DeviceMemory:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes of one process.
+    """Memory of one process in bytes.
 
-    `peak_resident` is the most it ever held in memory (VmHWM). When it was asked it held `private`, its own, and
-    `mapped`, pages of files such as mapped weights, which the system may take back. `device` is None where the model
-    computes in host memory. What the system does not tell is None.
+    `peak_resident` is its peak resident memory (VmHWM). `private` is its current private memory, and `mapped` its file
+    pages, such as memory-mapped weights, which the system can reclaim. `device` is None if the model computes in host
+    memory. Unknown values are None.
     """
 
     peak_resident: int
@@ -42,12 +42,12 @@ class Memory:
 
     @property
     def resident(self) -> int:
-        """What was in memory when it was asked; the peak where the system does not tell."""
+        """The current resident memory; the peak if unknown."""
         return self.peak_resident if self.private is None or self.mapped is None else self.private + self.mapped
 
 
 def read_memory(device: DeviceMemory | None = None, status: Path = _STATUS) -> Memory:
-    """The memory of this process, from its file `status` where the system has one."""
+    """The memory of this process, from the file `status` if the system has it."""
     try:
         lines = status.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -55,10 +55,10 @@ def read_memory(device: DeviceMemory | None = None, status: Path = _STATUS) -> M
         return Memory(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, device=device)
     fields = (line.partition(":") for line in lines)
     sizes = {name: int(value.split()[0]) * 1024 for name, _, value in fields if value.endswith("kB")}
-    # Not `ru_maxrss`, which begins at what the parent has, even after exec.
+    # Not `ru_maxrss`, which starts at the parent's value, even after exec.
     return Memory(sizes["VmHWM"], sizes.get("RssAnon"), sizes.get("RssFile"), device)
 
 
 def peak_memory() -> int:
-    """The most bytes that this process ever held."""
+    """The peak memory of this process in bytes."""
     return read_memory().peak_resident

@@ -1,4 +1,4 @@
-"""Sizes as people write them: ``5GB``, ``400MB``, ``1GiB``."""
+"""Sizes as text: ``5GB``, ``400MB``, ``1GiB``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII | re.IGNORECASE)
 def parse_size(value: int | str) -> int:
     """Bytes of `value`: a number of bytes, or text with a decimal (kB, MB, GB, TB) or binary (KiB, MiB, GiB, TiB) unit.
 
-    Raises UsageError for anything else and for less than one byte.
+    Raises UsageError for anything else, and for sizes below one byte.
     """
     if isinstance(value, int):
         nbytes = value

@@ -1,9 +1,9 @@
-"""How fast this machine reads memory and multiplies: the limits that figures are compared with.
+"""Measures how fast this machine reads memory and multiplies: the limits with which figures are compared.
 
-Several probes measure each, in a process of their own, with the cores that the models get; the fastest round of the
-fastest probe is the limit. Nothing is taken from a data sheet. An NPU's probes are larger than its caches, and many
-products in one graph, so that neither starting them nor fetching their result counts (never run on an NPU by this
-project).
+Several probes measure each limit, in a separate process, with the same cores as the models. The fastest round of the
+fastest probe is the limit. Nothing is taken from a data sheet. On an NPU the matrices are larger than its caches, and
+one graph holds many products, so that starting them and fetching the result do not count (this project never ran it on
+an NPU).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from msport.checkpoint.dtypes import by_name
 from msport.progress import Progress, Step
 from msport.sizing.free import available_memory
 
-_BUFFER_NBYTES = 1 << 29  # beyond the share of the last-level cache that one process can hope for
+_BUFFER_NBYTES = 1 << 29  # larger than the share of the last-level cache that one process can get
 _ROUNDS = 5
 _SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """``[rows, side] x [side, side]``, `depth` times in a row, each time with another weight."""
+    """``[rows, side] x [side, side]``, `depth` times in sequence, each time with another weight."""
 
     rows: int
     side: int
@@ -41,7 +41,7 @@ class Product:
 
     @property
     def elements(self) -> int:
-        """Of all weights."""
+        """Number of elements of all weights."""
         return self.depth * self.side * self.side
 
     @property
@@ -49,7 +49,7 @@ class Product:
         return 2 * self.rows * self.elements
 
 
-# One row reads memory; a prefill chunk, and as many rows as columns, do arithmetic.
+# One row is bound by memory; a prefill chunk, and as many rows as columns, are bound by arithmetic.
 _READING = {"CPU": Product(1, 8192), "NPU": Product(1, 8192, 16)}
 _MULTIPLYING = {
     "CPU": (Product(128, 4096), Product(2048, 2048)),
@@ -69,7 +69,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the machine reached: `memory` in bytes read a second, `arithmetic` in operations a second."""
+    """The limits of the machine: `memory` in bytes read per second, `arithmetic` in operations per second."""
 
     memory: tuple[Probe, ...]
     arithmetic: tuple[Probe, ...]
@@ -83,12 +83,12 @@ class Limits:
         return max(self.arithmetic, key=lambda probe: probe.best)
 
     def __add__(self, other: Limits) -> Limits:
-        """The limits of two measurements of one machine."""
+        """Combines the limits of two measurements of one machine."""
         return Limits(self.memory + other.memory, self.arithmetic + other.arithmetic)
 
 
 def measure(dtype: str, threads: int, seconds: float = _SECONDS, *, progress: Progress) -> dict[str, Any]:
-    """The fields of `Limits` for a model in `dtype`; runs in a child. `seconds` is the time for a probe."""
+    """The fields of `Limits` for a model in `dtype`; runs in a child process. `seconds` is the time per probe."""
     import mindspore as ms
 
     on_cpu = ms.get_context("device_target") == "CPU"
@@ -112,7 +112,9 @@ def measure(dtype: str, threads: int, seconds: float = _SECONDS, *, progress: Pr
 
 
 def _read_with_numpy(threads: int, seconds: float) -> Probe:
-    """The maximum of a large array, one part per thread: little arithmetic, and NumPy releases the GIL for it."""
+    """Takes the maximum of a large array, one part per thread: this needs little arithmetic, and NumPy releases the
+    GIL.
+    """
     nbytes = min(_BUFFER_NBYTES, available_memory() // 4)
     buffer = np.ones(nbytes // 4, np.float32)
     parts = np.array_split(buffer, threads)
@@ -122,12 +124,12 @@ def _read_with_numpy(threads: int, seconds: float) -> Probe:
 
 
 def multiply(product: Product, dtype: str, finish: Callable[[Any], object]) -> Callable[[], object]:
-    """A call that computes `product` in graph mode, weights on the device, and has ended when `finish` returns."""
+    """A function that computes `product` in graph mode with weights on the device; it ends when `finish` returns."""
     import mindspore as ms
 
     ms.set_context(mode=ms.GRAPH_MODE)
     of_dtype, side = getattr(ms, dtype), product.side
-    mean = ms.common.initializer.Constant(1.0 / side)  # what comes out is as large as what goes in
+    mean = ms.common.initializer.Constant(1.0 / side)  # the output has the shape of the input
     layers = [ms.nn.Dense(side, side, weight_init=mean, has_bias=False, dtype=of_dtype) for _ in range(product.depth)]
     chain = layers[0] if len(layers) == 1 else ms.nn.SequentialCell(layers)
     x = ms.Tensor(np.random.default_rng(0).random((product.rows, side), np.float32), of_dtype)
@@ -135,7 +137,7 @@ def multiply(product: Product, dtype: str, finish: Callable[[Any], object]) -> C
 
 
 def _fetch(result: Any) -> object:
-    """The CPU has computed a result when it can be read."""
+    """Waits for a result on the CPU, by reading it."""
     return result.asnumpy()
 
 

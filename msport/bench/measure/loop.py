@@ -15,14 +15,16 @@ Array = np.ndarray[Any, Any]
 
 
 class Engine(Protocol):
-    """Both calls return float32 logits ``[batch, vocab]`` once these are in host memory and nothing is in flight."""
+    """Both methods return float32 logits ``[batch, vocab]`` when they are in host memory and the device is idle."""
 
     def prefill(self, ids: Array) -> Array:
-        """Starts a sequence for each row of ``ids [batch, seq]``; the logits after the last token of each."""
+        """Starts a sequence for each row of int ``ids [batch, seq]``; returns the logits after the last token of
+        each.
+        """
         ...
 
     def decode(self, tokens: Array) -> Array:
-        """Appends ``tokens [batch]``, one to each sequence; the logits after it."""
+        """Appends one of int ``tokens [batch]`` to each sequence; returns the logits after it."""
         ...
 
 
@@ -30,9 +32,9 @@ class Engine(Protocol):
 class Run:
     """One generation.
 
-    `prefill_seconds` is from ids to logits, `first_token_seconds` from ids to the first token, `step_seconds` from each
-    token to the next one. `tokens` holds those of each sequence: as many as the workload asks for. `process` tells
-    which process made the run.
+    `prefill_seconds` is the time from ids to logits, `first_token_seconds` from ids to the first token, and
+    `step_seconds` from each token to the next one. `tokens` holds the generated tokens of each sequence. `process` is
+    the number of the process that made the run.
     """
 
     prefill_seconds: float
@@ -43,12 +45,14 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """From the ids to the last token."""
+        """Seconds from the ids to the last token."""
         return self.first_token_seconds + sum(self.step_seconds)
 
 
 def generate_once(engine: Engine, ids: Array, workload: Workload) -> Run:
-    """Generates ``workload.new_tokens`` after ``ids [batch, seq]``: the first by the prefill, each other by a step."""
+    """Generates ``workload.new_tokens`` tokens after ``ids [batch, seq]``: the first by the prefill, each other by
+    a step.
+    """
     begin = time.perf_counter()
     logits = engine.prefill(ids)
     prefilled = time.perf_counter()
@@ -64,7 +68,9 @@ def generate_once(engine: Engine, ids: Array, workload: Workload) -> Run:
 def measure(
     engine: Engine, ids: Array, workload: Workload, warmup: int, repeats: int, advance: Callable[[], None]
 ) -> list[Run]:
-    """`repeats` runs after `warmup` that are not counted; `advance` is called after each, between the timed parts."""
+    """Makes `warmup` runs that are not counted and `repeats` runs. `advance` is called after each, between the
+    timed parts.
+    """
     runs: list[Run] = []
     for number in range(warmup + repeats):
         run = generate_once(engine, ids, workload)
@@ -75,7 +81,9 @@ def measure(
 
 
 def agreement(ours: Sequence[Run], theirs: Sequence[Run]) -> tuple[int, int]:
-    """Tokens that the first runs of both have in common before each sequence's first difference, and all tokens."""
+    """The number of tokens before the first difference of each sequence in the first runs of both, and of all
+    tokens.
+    """
     pairs = list(zip(ours[0].tokens, theirs[0].tokens, strict=True))
     same = sum(next((i for i, (a, b) in enumerate(zip(x, y, strict=True)) if a != b), len(x)) for x, y in pairs)
     return same, sum(len(x) for x, _ in pairs)

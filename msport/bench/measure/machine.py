@@ -13,7 +13,9 @@ _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 def choose_cores(threads: int | None = None) -> tuple[int, ...]:
-    """The first `threads` of the processors that this process may use; None: all."""
+    """The first `threads` of the processors that this process may use (None: all). Raises `UsageError` if there are
+    fewer.
+    """
     count = os.cpu_count() or 1
     usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(count))
     if threads is not None and not 1 <= threads <= len(usable):
@@ -31,6 +33,6 @@ def processor() -> str:
 
 
 def last_level_cache_nbytes() -> int | None:
-    """Bytes of the processor's largest cache; None where the system does not tell."""
+    """Bytes of the processor's largest cache; None if unknown."""
     sizes = [file.read_text(encoding="ascii").strip() for file in _CACHES.glob("index*/size")]
     return max((int(size[:-1]) * 1024 for size in sizes if size.endswith("K")), default=None)

@@ -20,7 +20,7 @@ from msport.sizing.process import Memory, read_memory
 
 
 def run(job: Mapping[str, Any], *, progress: Progress) -> dict[str, Any]:
-    """The fields of the `Session` of the converted checkpoint that the `Job` with the fields `job` names."""
+    """Runs the `Job` with the fields `job` on a converted checkpoint; returns the fields of its `Session`."""
     return asdict(_measure(parse(Job, job), progress))
 
 
@@ -67,7 +67,7 @@ def _measure(job: Job, progress: Progress) -> Session:
 
 
 class Synchronised:
-    """An engine on a device of its own: a call ends when `synchronise` says that the device has nothing left to do."""
+    """An engine on a separate device: a call ends when `synchronise` returns, which waits until the device is idle."""
 
     def __init__(self, engine: Engine, synchronise: Callable[[], object]) -> None:
         self._engine = engine
@@ -85,7 +85,9 @@ class Synchronised:
 
 
 def _engine(model: Any) -> Engine:
-    """`model`; on the CPU MindSpore computes in the caller's thread, and nothing is in flight when it returns."""
+    """The engine for `model`. On the CPU MindSpore computes in the caller's thread, so nothing runs after a call
+    returns.
+    """
     if model.device == "CPU":
         engine: Engine = model
         return engine
@@ -95,7 +97,7 @@ def _engine(model: Any) -> Engine:
 
 
 def _settled(model: Any) -> Any:
-    """`model`, when its weights have arrived on a device of its own."""
+    """Returns `model` after its weights have been copied to a separate device."""
     if model.device != "CPU":
         import mindspore as ms
 
@@ -104,7 +106,7 @@ def _settled(model: Any) -> Any:
 
 
 def _read_memory(device: str) -> Memory:
-    """This process's memory, and that of its device; the CPU has none of its own."""
+    """The memory of this process and of its device; the CPU has no separate memory."""
     if device == "CPU":
         return read_memory()
     import mindspore as ms

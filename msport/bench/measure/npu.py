@@ -17,7 +17,7 @@ _TIMEOUT_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A card's bytes as ``npu-smi`` tells them; None where it does not."""
+    """The memory of a card in bytes according to ``npu-smi``; None if unknown."""
 
     total: int | None = None
     used: int | None = None
@@ -25,7 +25,7 @@ class Card:
 
 
 def read_device_memory(number: int) -> DeviceMemory:
-    """The memory of the NPU that this process calls `number`, as MindSpore and ``npu-smi`` see it."""
+    """The memory of the NPU with this process's number `number`, according to MindSpore and ``npu-smi``."""
     import mindspore as ms
 
     card = read_card(logic_number(number), os.getpid())
@@ -39,13 +39,13 @@ def read_device_memory(number: int) -> DeviceMemory:
 
 
 def logic_number(number: int, environ: Mapping[str, str] = os.environ) -> int:
-    """The machine's number of the NPU that is `number` among those which ASCEND_RT_VISIBLE_DEVICES leaves visible."""
+    """The machine's number of the NPU that is `number` among those visible by ASCEND_RT_VISIBLE_DEVICES."""
     visible = environ.get("ASCEND_RT_VISIBLE_DEVICES", "").split(",")
     return int(visible[number]) if number < len(visible) and visible[number].strip().isdecimal() else number
 
 
 def read_card(logic: int, process: int) -> Card:
-    """Asks ``npu-smi`` for the chip numbered `logic`, and for what `process` holds there; None without the tool."""
+    """Asks ``npu-smi`` for the memory of the chip `logic` and of `process` there; None without the tool."""
     place = _place(ask_npu_smi("-m"), logic)
     usages, processes = (ask_npu_smi("-t", kind, *place) for kind in ("usages", "proc-mem"))
     total, share = (_number(usages, name) for name in ("HBM Capacity(MB)", "HBM Usage Rate(%)"))
@@ -58,16 +58,17 @@ def read_card(logic: int, process: int) -> Card:
 
 
 def _place(table: str, logic: int) -> tuple[str, ...]:
-    """The options that name a chip. A card may have two, and in a container its number is another than the chip's.
+    """The ``npu-smi`` options that select a chip. A card may have two chips, and in a container the numbers of card and
+    chip differ.
 
-    `table` has a line of card, chip, logic number and name for each chip; without it the card is taken for the chip.
+    `table` has a line of card, chip, logic number and name for each chip; without it, the card's number is used.
     """
     found = re.search(rf"^\s*(\d+)\s+(\d+)\s+{logic}\s", table, re.MULTILINE)
     return ("-i", found[1], "-c", found[2]) if found else ("-i", str(logic))
 
 
 def ask_npu_smi(*options: str, timeout: float = _TIMEOUT_SECONDS) -> str:
-    """What ``npu-smi info`` prints; nothing without the tool, or where it fails or takes over `timeout` seconds."""
+    """The output of ``npu-smi info``; empty without the tool, or if it fails or takes more than `timeout` seconds."""
     tool = shutil.which("npu-smi")
     if tool is None:
         return ""

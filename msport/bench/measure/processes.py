@@ -1,4 +1,4 @@
-"""The processes of a benchmark, one for each thing measured; they run one after the other, never two at once."""
+"""The processes of a benchmark, one for each measurement; they run one after the other."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from msport.bench.measure.workload import Job, shortened
 from msport.child import call_in_child
 from msport.progress import Progress, titled
 
-# Switches off msport's cache of graphs and MindSpore's own, whatever the user has set.
+# Switches off msport's cache of graphs and MindSpore's own, overriding the user's settings.
 _NO_CACHE = {"MSPORT_GRAPH_CACHE": "off", "MS_COMPILER_CACHE_ENABLE": "0"}
 
 
 @dataclass(frozen=True, slots=True)
 class WarmStart:
-    """Two starts that share a cache of graphs: one that filled it, and one that found `cached` graphs in it.
+    """Two starts that share a cache of graphs: one that filled it, and one that used `cached` graphs from it.
 
-    `cache_nbytes` is what it takes on disk.
+    `cache_nbytes` is its size on disk.
     """
 
     filling: Session
@@ -32,7 +32,7 @@ class WarmStart:
 
 
 def measure_limits(dtype: str, cores: Sequence[int], progress: Progress | None = None) -> Limits:
-    """The machine's own speed in `dtype`, with the processors `cores`."""
+    """Measures the machine's own speed in `dtype` with the processors `cores`."""
     arguments = {"dtype": dtype, "threads": len(cores)}
     environment = {**_threads(cores), **_NO_CACHE}
     answer = call_in_child(
@@ -47,18 +47,20 @@ def measure_limits(dtype: str, cores: Sequence[int], progress: Progress | None =
 
 
 def measure_msport(job: Job, progress: Progress | None = None) -> Session:
-    """msport on every workload of `job`, without a cache of graphs."""
+    """Measures msport on every workload of `job`, without a cache of graphs."""
     return _measure(job, "msport_engine", f"the benchmark of {job.folder}", _NO_CACHE, titled("msport:", progress))
 
 
 def measure_transformers(job: Job, progress: Progress | None = None) -> Session:
-    """Transformers on every workload of `job`, whose folder holds the original checkpoint; in float32 on the CPU."""
+    """Measures Transformers on every workload of `job`, whose folder holds the original checkpoint, in float32 on
+    the CPU.
+    """
     task = f"the baseline on {job.folder}"
     return _measure(job, "transformers_engine", task, {}, titled("Transformers:", progress))
 
 
 def measure_warm_start(job: Job, progress: Progress | None = None) -> WarmStart:
-    """Starts msport with an empty cache of graphs, to generate two tokens, and again with the cache that this filled.
+    """Starts msport with an empty cache of graphs and generates two tokens; then starts it again with the filled cache.
 
     The second process runs `job`, or also generates two tokens if `job` has no repeats.
     """

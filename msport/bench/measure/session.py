@@ -1,4 +1,4 @@
-"""One engine in one process: loaded once, then run on one workload after the other."""
+"""One engine in one process: loaded once, then run on all workloads in turn."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Result:
 
     @property
     def decode(self) -> Summary | None:
-        """Seconds from a token to the next; None for a workload of one new token."""
+        """Seconds from one token to the next; None for a workload of one new token."""
         steps = [run.step_seconds for run in self.runs]
         return summarise(steps) if any(steps) else None
 
@@ -44,18 +44,18 @@ class Result:
 
     @property
     def prefill_rate(self) -> float:
-        """Prompt tokens a second, all sequences together, in the median run."""
+        """Prompt tokens per second of all sequences together, in the median run."""
         return self.workload.batch * self.workload.prompt_tokens / self.prefill.p50
 
     @property
     def throughput(self) -> float:
-        """New tokens a second, all sequences together, prefill included, in the median run."""
+        """New tokens per second of all sequences together, prefill included, in the median run."""
         return self.workload.batch * self.workload.new_tokens / self.total.p50
 
 
 @dataclass(frozen=True, slots=True)
 class Compilation:
-    """Seconds that the compiler was at work on each graph, before anything ran."""
+    """Seconds of compilation of each graph, before anything ran."""
 
     prefill: float
     decode: float
@@ -69,9 +69,9 @@ class Compilation:
 class Startup:
     """How msport's model started, in fresh processes.
 
-    `import_seconds` and `load_seconds` hold one value for each process, the first of which may have read from disk.
-    `cold` is compilation without a cache of graphs, `warm` with one that another process had filled; of `graphs`
-    graphs, `cached` came from there, which takes `cache_nbytes` on disk. None: the warm start was not measured.
+    `import_seconds` and `load_seconds` hold one value for each process; the first process may have read from disk.
+    `cold` is compilation without a cache of graphs, `warm` with a cache filled by another process. Of `graphs` graphs,
+    `cached` came from the cache, which takes `cache_nbytes` on disk. None: the warm start was not measured.
     """
 
     import_seconds: tuple[float, ...]
@@ -84,18 +84,18 @@ class Startup:
 
     @property
     def cache_was_used(self) -> bool:
-        """Whether every graph of the warm start really came from the cache."""
+        """Whether every graph of the warm start came from the cache."""
         return 0 < self.graphs <= self.cached
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What was measured of one engine with one dtype and batch size, in one process or in several (`merge_sessions`).
+    """The measurements of one engine with one dtype and batch size, in one process or several (`merge_sessions`).
 
-    `start` is the first generation of all, of two tokens at most: the one that reads mapped weights. `details` tells
-    what else describes the engine: its operators, its kind of attention. `loaded` is the memory before anything has
-    been compiled or run, `memory` that at the end, and `peaks` the most that each process held. `compilation` is None
-    for an engine without graphs; `startup` is how several processes came up, of msport alone.
+    `start` is the very first generation, of at most two tokens, which reads memory-mapped weights. `details` holds
+    further properties of the engine, such as its operators or kind of attention. `loaded` is the memory before anything
+    is compiled or run, `memory` that at the end, and `peaks` holds the peak of each process, in bytes. `compilation` is
+    None for an engine without graphs. `startup` describes the starts of several processes, only for msport.
     """
 
     engine: str
@@ -117,7 +117,7 @@ class Session:
 
     @property
     def kind(self) -> str:
-        """The dtype by which a user asks for it."""
+        """The dtype in the user's terms."""
         return "mxfp4" if self.packed else self.dtype
 
     @property
@@ -126,7 +126,9 @@ class Session:
 
 
 def merge_sessions(sessions: Sequence[Session]) -> Session:
-    """The sessions of several processes on the same workloads as one: all runs, and the memory of the largest."""
+    """Merges the sessions of several processes on the same workloads: all runs, and the memory of the largest
+    process.
+    """
     first = sessions[0]
     results = [
         Result(
@@ -145,7 +147,7 @@ def merge_sessions(sessions: Sequence[Session]) -> Session:
 
 
 def run_workloads(engine: Engine, job: Job, vocab_size: int, progress: Progress) -> tuple[Run, tuple[Result, ...]]:
-    """The first generation of all, of two tokens at most, and the runs of each workload."""
+    """Makes the very first generation, of at most two tokens, and then the runs of each workload."""
     total = 1 + len(job.workloads) * (job.warmup + job.repeats)
     done = 0
 
@@ -166,7 +168,7 @@ def run_workloads(engine: Engine, job: Job, vocab_size: int, progress: Progress)
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """What `work` returns and the seconds it took."""
+    """The result of `work` and its time in seconds."""
     begin = time.perf_counter()
     value = work()
     return value, time.perf_counter() - begin

@@ -12,9 +12,9 @@ import numpy as np
 class Summary:
     """Samples of one quantity, taken in several repeats.
 
-    Percentiles are over all samples together, linear between the two nearest. `lowest` and `highest` are the smallest
-    and the largest repeat, each counted by its median, and `spread` is their distance as a share of the median of the
-    repeats: what another run may differ by. One repeat has no spread: None.
+    Percentiles are over all samples together, interpolated linearly. `lowest` and `highest` are the smallest and the
+    largest median of a repeat. `spread` is their difference divided by the median of the repeats: how much another run
+    may differ. It is None for one repeat.
     """
 
     count: int
@@ -30,7 +30,7 @@ class Summary:
 
 
 def summarise(repeats: Sequence[Sequence[float]]) -> Summary:
-    """The summary of the samples of each repeat; raises `ValueError` where there are no samples at all."""
+    """The summary of the samples of each repeat. Raises `ValueError` if there are no samples."""
     measured = [repeat for repeat in repeats if len(repeat)]
     if not measured:
         raise ValueError("there are no samples")
@@ -52,7 +52,7 @@ def summarise(repeats: Sequence[Sequence[float]]) -> Summary:
 
 
 def median(samples: Sequence[float]) -> float:
-    """The middle sample, or the mean of the two in the middle."""
+    """The middle sample, or the mean of the two middle ones."""
     return float(np.median(samples))
 
 

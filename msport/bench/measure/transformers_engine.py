@@ -1,7 +1,7 @@
 """The baseline of a benchmark: the same checkpoint in Transformers on PyTorch, in float32 on the CPU.
 
-Runs in a child process, never beside msport: the idle threads of one slow the other by a third. Attention is the
-implementation that Transformers chooses by itself, the cache its default one. The one module here that imports torch.
+It runs in a child process without msport, because the idle threads of one slow the other by a third. Transformers
+chooses the attention implementation; the cache is its default one. Only this module of the benchmark imports torch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BASELINES = ("torch",)
 
 
 def check_installed() -> None:
-    """Raises `MissingDependencyError` if torch or Transformers is missing, before anything long has started."""
+    """Raises `MissingDependencyError` if torch or Transformers is missing, before a long run begins."""
     missing = [package for package in PACKAGES if find_spec(package) is None]
     if missing:
         raise MissingDependencyError(
@@ -37,7 +37,7 @@ def check_installed() -> None:
 
 
 def run(job: Mapping[str, Any], *, progress: Progress) -> dict[str, Any]:
-    """The fields of the `Session` of the original checkpoint that the `Job` with the fields `job` names."""
+    """Runs the `Job` with the fields `job` on an original checkpoint; returns the fields of its `Session`."""
     return asdict(_measure(parse(Job, job), progress))
 
 

@@ -1,4 +1,4 @@
-"""JSON as dataclasses: `dataclasses.asdict` makes the values that are written, and `parse` reads them again."""
+"""Reads JSON as dataclasses; `dataclasses.asdict` makes the values for writing."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _WORDS = {list: "a list", dict: "an object", str: "a text", bool: "true or false
 
 
 def parse(kind: type[_T], value: object) -> _T:
-    """`value`, read from JSON, as the dataclass `kind`.
+    """Converts the JSON value `value` to the dataclass `kind`.
 
-    The fields may be dataclasses, tuples, mappings, plain values, and each of them or None. A field with a default may
-    be missing; a key that is no field is ignored. Raises `ValueError` that names the place in `value`.
+    Fields may be dataclasses, tuples, mappings or plain values, each optionally None. A field with a default may be
+    missing; unknown keys are ignored. Raises `ValueError` that names the place in `value`.
     """
     parsed: _T = _parse(kind, value, "")
     return parsed

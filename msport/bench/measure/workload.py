@@ -1,4 +1,6 @@
-"""What is run: how many sequences, how long their prompts, how many tokens after them, how often, in which process."""
+"""What runs: the number of sequences, the length of their prompts, the number of new tokens, how often, and in
+which process.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,9 @@ from msport.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`batch` prompts of `prompt_tokens` each, then `new_tokens` greedy ones, whatever they are: no stop id ends it.
+    """`batch` prompts of `prompt_tokens` tokens each, then `new_tokens` greedy tokens; stop ids do not end it.
 
-    The prompts are random tokens, or, of a workload with a `name`, the token ids in `ids`, the same for each sequence.
+    The prompts are random tokens or, in a workload with a `name`, the token ids in `ids` for every sequence.
     """
 
     prompt_tokens: int = 128
@@ -27,7 +29,7 @@ class Workload:
 
     @property
     def length(self) -> int:
-        """Positions that prompt and new tokens take."""
+        """Number of positions of prompt and new tokens."""
         return self.prompt_tokens + self.new_tokens
 
     @property
@@ -38,10 +40,10 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one process measures: `workloads`, all of one batch size, over caches of `max_length` positions.
+    """What one process measures: `workloads`, all of one batch size, with caches of `max_length` positions.
 
-    `folder` holds the checkpoint; `dtype` None is the device's best. Each workload runs `warmup` times, then `repeats`
-    times measured. The process may use the processors `cores`, by default all that this one may use.
+    `folder` holds the checkpoint; `dtype` None means the device's best. Each workload runs `warmup` times, then
+    `repeats` measured times. The process may use the processors `cores`, by default those of this process.
     """
 
     folder: str
@@ -55,7 +57,7 @@ class Job:
 
 
 def check_workload(workload: Workload, config: ModelConfig) -> None:
-    """Raises `UsageError` if there is nothing to measure, or more than the model can hold."""
+    """Raises `UsageError` if there is nothing to measure, or if it exceeds the model's context."""
     for name in ("prompt_tokens", "new_tokens", "batch"):
         if getattr(workload, name) < 1:
             raise UsageError(f"{name} must be at least 1, not {getattr(workload, name)}")
@@ -67,9 +69,9 @@ def check_workload(workload: Workload, config: ModelConfig) -> None:
 
 
 def make_prompts(workload: Workload, vocab_size: int, seed: int) -> np.ndarray[Any, Any]:
-    """Token ids ``[batch, prompt_tokens]``: those of the workload, else uniform over the vocabulary.
+    """Int32 token ids ``[batch, prompt_tokens]``: those of the workload, else uniform over the vocabulary.
 
-    The same for the same arguments.
+    Equal arguments give equal ids.
     """
     if workload.ids is not None:
         return np.tile(np.array(workload.ids, np.int32), (workload.batch, 1))
@@ -78,5 +80,5 @@ def make_prompts(workload: Workload, vocab_size: int, seed: int) -> np.ndarray[A
 
 
 def shortened(workload: Workload) -> Workload:
-    """`workload` with the two new tokens that call each graph once."""
+    """`workload` with only two new tokens, which run each graph once."""
     return replace(workload, new_tokens=min(workload.new_tokens, 2))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from msport.bench.figures import milliseconds
+from msport.bench.figures import Figure, milliseconds, result_figures
 from msport.bench.measure.session import Result, Session, Startup
-from msport.bench.measure.statistics import Summary, median
+from msport.bench.measure.statistics import median
 from msport.bench.measurements import Measurements
 from msport.bench.shares import Share, ratios
 from msport.report.formatting import number, percent
@@ -44,12 +44,10 @@ def result_table(sessions: Iterable[Session]) -> Table:
     prefill, decode = ("prefill\ntokens/s", "+-", "first\ntoken ms", "+-"), ("decode\nms p50", "+-", "p95", "p99")
     rows = []
     for session, result in _results(sessions):
-        steps = result.decode
-        tails = () if steps is None else (milliseconds(steps.p95), milliseconds(steps.p99))
-        timed = ("", "", "", "") if steps is None else (*_timed(steps), *tails)
-        rate = (f"{result.prefill_rate:,.1f}", _spread(result.prefill))
-        throughput = (f"{result.throughput:,.1f}", _spread(result.total))
-        rows.append((*_keys(session, result), *rate, *_timed(result.first_token), *timed, *throughput))
+        figures = result_figures(result)
+        rates = [(f"{figures[name].value:,.1f}", _spread(figures[name])) for name in ("prefill_rate", "throughput")]
+        times = (*_time(figures["first_token"]), *_decode_times(figures))
+        rows.append((*_keys(session, result), *rates[0], *times, *rates[1]))
     return Table((*_KEYS, *prefill, *decode, "tokens/s", "+-"), rows)
 
 
@@ -98,9 +96,16 @@ def _share(share: Share | None) -> Row:
     return (number(share.amount / 1e9, 3), number(share.achieved / 1e9, 3), percent(share.of_limit))
 
 
-def _timed(summary: Summary) -> Row:
-    return (milliseconds(summary.p50), _spread(summary))
+def _decode_times(figures: Mapping[str, Figure]) -> Row:
+    if "decode_p50" not in figures:
+        return ("", "", "", "")
+    tails = (milliseconds(figures[name].value) for name in ("decode_p95", "decode_p99"))
+    return (*_time(figures["decode_p50"]), *tails)
 
 
-def _spread(summary: Summary) -> str:
-    return "" if summary.spread is None else f"{summary.spread:.0%}"
+def _time(figure: Figure) -> Row:
+    return (milliseconds(figure.value), _spread(figure))
+
+
+def _spread(figure: Figure) -> str:
+    return "" if figure.spread is None else f"{figure.spread:.0%}"

@@ -54,7 +54,7 @@ SESSION = Session(
     ),
     startup=STARTUP,
 )
-PEER = replace(
+BASELINE = replace(
     SESSION,
     engine="transformers",
     versions={"torch": "2.13.0", "transformers": "4.57.1"},
@@ -83,7 +83,7 @@ SETUP = Setup(
     seed=0,
 )
 REPORT = BenchReport(SETUP, {"float32": LIMITS}, (SESSION,), config=CONFIG)
-COMPARED = replace(REPORT, baselines=(PEER,))
+COMPARED = replace(REPORT, baselines=(BASELINE,))
 
 # Two batches of two prompts in two dtypes, beside Transformers, and a dtype that the device lacks.
 GRID = replace(
@@ -102,7 +102,8 @@ GRID = replace(
     ),
     baselines=tuple(
         replace(
-            PEER, results=tuple(replace(PEER.results[0], workload=Workload(prompt, 4, batch)) for prompt in (64, 100))
+            BASELINE,
+            results=tuple(replace(BASELINE.results[0], workload=Workload(prompt, 4, batch)) for prompt in (64, 100)),
         )
         for batch in (1, 2)
     ),

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
-from bench.made_reports import CONFIG, LIMITS, PEER, SESSION, SETUP, WORKLOAD
+from bench.made_reports import BASELINE, CONFIG, LIMITS, SESSION, SETUP, WORKLOAD
 from msport.bench import execution, plan
 from msport.bench.execution import execute, split
 from msport.bench.measure.limits import Limits
@@ -35,7 +35,7 @@ class Recorder:
     """In the place of the module `processes`: it notes which processes it would start, and starts none."""
 
     fails: str = ""
-    peer_fails: bool = False
+    baseline_fails: bool = False
     machine_fails_after: int = 100
     started: list[Any] = field(default_factory=list)
 
@@ -54,9 +54,9 @@ class Recorder:
     def measure_transformers(self, job: Job, progress: Progress | None) -> Session:
         self.started.append(("Transformers", job.repeats))
         assert job.folder == "hub"
-        if self.peer_fails:
+        if self.baseline_fails:
             raise ChildError("the baseline on hub was killed")
-        return PEER
+        return BASELINE
 
     def measure_warm_start(self, job: Job, progress: Progress | None) -> WarmStart:
         self.started.append(("warm", job.repeats))
@@ -90,7 +90,7 @@ def test_repeats_are_shared_as_evenly_as_they_go() -> None:
     assert split(7, 3) == (3, 2, 2)
 
 
-def test_msport_and_its_peer_take_turns_between_two_measurements_of_the_machine() -> None:
+def test_msport_and_its_baseline_take_turns_between_two_measurements_of_the_machine() -> None:
     recorder = Recorder()
     report = _execute(recorder, processes=2, source=Path("hub"))
     assert recorder.started == [
@@ -115,13 +115,13 @@ def test_one_process_measures_all_repeats_and_the_warm_start_is_brief() -> None:
     assert len(session.results[0].runs) == 5
 
 
-def test_only_the_first_batch_of_a_dtype_measures_the_warm_start_and_the_peer_runs_once() -> None:
+def test_only_the_first_batch_of_a_dtype_measures_the_warm_start_and_the_baseline_runs_once() -> None:
     recorder, dtypes = Recorder(), ("float32", "float16")
     report = _execute(recorder, GROUP, GROUP, dtypes=dtypes, repeats=1, processes=2, source=Path("hub"))
     assert [startup.warm is not None for startup in report.startups] == [True, False, True, False]
     assert recorder.started.count(("Transformers", 1)) == 2
-    assert report.baselines == (merge_sessions([PEER]),) * 2
-    assert [peer for _, peer in report.pairs()] == [merge_sessions([PEER])] * 4
+    assert report.baselines == (merge_sessions([BASELINE]),) * 2
+    assert [baseline for _, baseline in report.pairs()] == [merge_sessions([BASELINE])] * 4
     assert set(report.limits) == {"float32", "float16"}
 
 
@@ -133,8 +133,8 @@ def test_a_process_that_crashes_is_a_line_beside_what_was_measured() -> None:
     assert lost.reason == "the benchmark was killed"
 
 
-def test_a_peer_that_crashes_is_a_line_and_what_msport_did_stays() -> None:
-    recorder = Recorder(peer_fails=True)
+def test_a_baseline_that_crashes_is_a_line_and_what_msport_did_stays() -> None:
+    recorder = Recorder(baseline_fails=True)
     report = _execute(recorder, dtypes=("float32", "float16"), processes=2, source=Path("hub"))
     assert [len(session.results[0].runs) for session in report.sessions] == [5, 5]
     assert report.baselines == ()
@@ -150,7 +150,7 @@ def test_a_machine_that_cannot_be_measured_at_the_end_spoils_nothing() -> None:
     assert report.notes == ("whether the machine kept its speed is not known: measuring the machine was killed",)
 
 
-def test_a_peer_on_the_host_is_not_set_beside_the_limits_of_an_npu() -> None:
+def test_a_baseline_on_the_host_is_not_set_beside_the_limits_of_an_npu() -> None:
     npu = Device("Ascend", 0, 1, 64 << 30, 60 << 30, "bfloat16", {})
     report = _execute(Recorder(), dtypes=("bfloat16",), device=npu, source=Path("hub"))
     assert set(report.limits) == {"bfloat16"}

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 from report.drawings import outside
 
-from bench.made_reports import COMPARED, GRID, PEER, REPORT, SESSION, STARTUP
+from bench.made_reports import BASELINE, COMPARED, GRID, REPORT, SESSION, STARTUP
 from bench.schemas import DOCS, check_schema
 from msport.bench.caveats import collect_notes
 from msport.bench.compare import compare
@@ -89,7 +89,7 @@ def test_the_page_is_whole_opens_without_a_network_and_draws_every_chart() -> No
     for chart in charts:
         ET.fromstring(chart)
     throughput = charts[0]
-    assert throughput.count("<rect") == 2 * 4 + 2 * 2  # the peer is drawn once, msport in two dtypes
+    assert throughput.count("<rect") == 2 * 4 + 2 * 2  # the baseline is drawn once, msport in two dtypes
     assert "nan" not in page
     assert "no such kernels" in page
 
@@ -100,7 +100,7 @@ def test_no_text_of_a_chart_leaves_its_paper() -> None:
     ]
     results = tuple(replace(SESSION.results[0], workload=workload) for workload in workloads)
     mixed = replace(
-        COMPARED, sessions=(replace(SESSION, results=results),), baselines=(replace(PEER, results=results),)
+        COMPARED, sessions=(replace(SESSION, results=results),), baselines=(replace(BASELINE, results=results),)
     )
     comparison = compare(["a.json", "b.json"], [mixed] * 2)
     for page in (REPORT.to_html(), GRID.to_html(), mixed.to_html(), render_comparison_page(comparison)):
@@ -110,11 +110,11 @@ def test_no_text_of_a_chart_leaves_its_paper() -> None:
 
 def test_no_two_bars_or_lines_of_a_chart_have_one_colour() -> None:
     batches = tuple(replace(each, results=_with_batch(each, 4)) for each in GRID.sessions[1::2])
-    peers = tuple(replace(each, results=_with_batch(each, 4)) for each in GRID.baselines[1:])
+    baselines = tuple(replace(each, results=_with_batch(each, 4)) for each in GRID.baselines[1:])
     report = replace(
         GRID,
         sessions=(*GRID.sessions, *batches),
-        baselines=(*GRID.baselines, *peers),
+        baselines=(*GRID.baselines, *baselines),
     )
     figures = re.findall(r"<figure.*?</figure>", report.to_html(), re.DOTALL)
     assert len(figures) > 5

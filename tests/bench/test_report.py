@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from bench.made_reports import COMPARED, LIMITS, PEER, REPORT, SESSION, STARTUP, WORKLOAD
+from bench.made_reports import BASELINE, COMPARED, LIMITS, REPORT, SESSION, STARTUP, WORKLOAD
 from bench.schemas import check_schema
 from msport.bench import caveats
 from msport.bench.caveats import collect_notes
@@ -53,21 +53,21 @@ def test_a_batch_reads_its_weights_once_and_a_cache_for_each_sequence() -> None:
 
 
 def test_ratios_above_one_mean_that_msport_is_faster() -> None:
-    found = ratios(RESULT, PEER.results[0])
+    found = ratios(RESULT, BASELINE.results[0])
     assert found["prefill"] == pytest.approx(0.3 / 0.1)
     assert found["first_token"] == pytest.approx(0.3 / 0.2)
     assert found["decode"] == pytest.approx(0.05 / 0.02)
     assert found["throughput"] == pytest.approx(0.45 / 0.26)
 
 
-def test_a_peer_belongs_to_the_session_with_its_workloads() -> None:
+def test_a_baseline_belongs_to_the_session_with_its_workloads() -> None:
     other = replace(SESSION, results=(replace(RESULT, workload=replace(WORKLOAD, batch=2)),))
-    report = replace(REPORT, sessions=(other, SESSION), baselines=(PEER,))
-    assert list(report.pairs()) == [(SESSION, PEER)]
+    report = replace(REPORT, sessions=(other, SESSION), baselines=(BASELINE,))
+    assert list(report.pairs()) == [(SESSION, BASELINE)]
     assert [len(ratios) for ratios in json.loads(report.to_json())["times_as_fast_as_baseline"]] == [0, 1]
 
 
-def test_a_peer_on_the_host_has_no_share_of_an_npus_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_baseline_on_the_host_has_no_share_of_an_npus_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caveats, "last_level_cache_nbytes", lambda: 1 << 40)
     npu = replace(SESSION, device="Ascend")
     report = replace(COMPARED, setup=replace(COMPARED.setup, device="Ascend"), sessions=(npu,))

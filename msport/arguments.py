@@ -1,4 +1,4 @@
-"""Checks the types of arguments of the public functions against their annotations.
+"""Checks arguments of the public functions: their types against the annotations, and counts.
 
 Python does not check them, and a wrong type would fail late: as a TypeError deep inside, or a text taken for a list of
 letters.
@@ -47,6 +47,13 @@ def checked(call: Callable[_P, _R]) -> Callable[_P, _R]:
         return call(*args, **kwargs)
 
     return check_and_call
+
+
+def require_counts(**counts: int) -> None:
+    """Raises `UsageError` for the first of `counts` that is below 1."""
+    for name, value in counts.items():
+        if value < 1:
+            raise UsageError(f"{name} must be at least 1, not {value}")
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from msport.architectures import ARCHITECTURES, ModelConfig, load_config
-from msport.architectures.gpt_oss import GptOssConfig
+from msport.arguments import require_counts
 from msport.checkpoint.manifest import FILE_NAME, read_manifest
 from msport.child import call_in_child
 from msport.device import PACKED
 from msport.errors import UsageError
-from msport.sizing.costs import Costs
+from msport.sizing.fit import make_costs
 
 DTYPES = ("bfloat16", "float16")
 SCHEMA = "msport.ascend/1"
@@ -102,13 +102,10 @@ def check_ascend(
     dtype = "bfloat16" if dtype is None or packed else dtype
     if dtype not in DTYPES:
         raise UsageError(f"dtype {dtype!r} is none of {', '.join((*DTYPES, PACKED))}, which Ascend's operators take")
-    for name, value in (("max_length", max_length), ("batch_size", batch_size), ("prefill_chunk", prefill_chunk)):
-        if value < 1:
-            raise UsageError(f"{name} must be at least 1, not {value}")
+    require_counts(max_length=max_length, batch_size=batch_size, prefill_chunk=prefill_chunk)
     max_length = min(max_length, config.max_position_embeddings)
     chunk = min(prefill_chunk, max_length)
-    if packed and isinstance(config, GptOssConfig):
-        config = replace(config, packed_experts=True)
+    costs = make_costs(config, dtype, packed=packed)
     built = call_in_child(
         "msport.msmodels.mindir:build_graphs",
         {
@@ -122,7 +119,6 @@ def check_ascend(
         task="building the Ascend graphs",
         timeout=timeout,
     )
-    costs = Costs(config, dtype)
     return AscendReport(
         config.architecture,
         dtype,
@@ -132,7 +128,7 @@ def check_ascend(
         batch_size,
         costs.weight_bytes,
         costs.cache_bytes(max_length, batch_size, chunk),
-        tuple(_examine(name, graph, config, dtype, batch_size) for name, graph in built["graphs"].items()),
+        tuple(_examine(name, graph, costs.config, dtype, batch_size) for name, graph in built["graphs"].items()),
     )
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import mindspore as ms
 
 from msport.architectures.stated_ids import read_stop_ids
-from msport.arguments import checked
+from msport.arguments import checked, require_counts
 from msport.checkpoint import dtypes
 from msport.checkpoint.index import open_checkpoint
-from msport.errors import UsageError
 from msport.msmodels import ops
 from msport.msmodels.computation import DTYPES, choose_computation, warn_of_overflow
 from msport.msmodels.engine import TURN, Graphs
@@ -43,9 +42,7 @@ def load_model(
     config, dtype = choose_computation(folder, dtype)
     stop_ids = read_stop_ids(folder)
     warn_of_overflow(config, dtype)
-    for name, value in (("max_length", max_length), ("batch_size", batch_size), ("prefill_chunk", prefill_chunk)):
-        if value < 1:
-            raise UsageError(f"{name} must be at least 1, not {value}")
+    require_counts(max_length=max_length, batch_size=batch_size, prefill_chunk=prefill_chunk)
     max_length = min(max_length, config.max_position_embeddings)
     with (phases or Phases()).phase("loading"), TURN:
         device: str = ms.get_context("device_target")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from msport.architectures import ModelConfig
+from msport.arguments import require_counts
 from msport.bench.measure.machine import choose_cores
 from msport.errors import UsageError
 
@@ -58,9 +59,7 @@ class Job:
 
 def check_workload(workload: Workload, config: ModelConfig) -> None:
     """Raises `UsageError` if there is nothing to measure, or if it exceeds the model's context."""
-    for name in ("prompt_tokens", "new_tokens", "batch"):
-        if getattr(workload, name) < 1:
-            raise UsageError(f"{name} must be at least 1, not {getattr(workload, name)}")
+    require_counts(prompt_tokens=workload.prompt_tokens, new_tokens=workload.new_tokens, batch=workload.batch)
     if workload.length > config.max_position_embeddings:
         raise UsageError(
             f"prompt and new tokens ({workload.length}) exceed the model's max_position_embeddings"

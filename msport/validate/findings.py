@@ -57,9 +57,9 @@ class Findings:
 
     `judgement` compares the errors of the logits with the `noise` of the reference; None if no logits were compared.
     `first_departure` is the index of the first station (0: the embedding, i: after i layers) that departs by more than
-    rounding explains; None if none departs or none was compared. An isolated operation departs if its error exceeds
-    `threshold`. `rounding` holds sentences on where values were rounded, `notes` the faults that this run cannot show.
-    `seconds` holds the time of each phase, `peak_bytes` the peak memory of the process.
+    rounding explains, or else stands out; None if none does or none was compared. An isolated operation departs if its
+    error exceeds `threshold`. `rounding` holds sentences on where values were rounded, `notes` the faults that this run
+    cannot show. `seconds` holds the time of each phase, `peak_bytes` the peak memory of the process.
     """
 
     setup: Setup

@@ -11,7 +11,7 @@ from dataclasses import replace
 from importlib.metadata import version
 
 from msport.progress import Phases
-from msport.validate.compare.layers import first_departure
+from msport.validate.compare.layers import first_departure, first_outlier
 from msport.validate.compare.results import PromptResult
 from msport.validate.findings import Setup
 from msport.validate.measurement import Measured, Numbered, measure_layers, measure_logits, measure_streamed
@@ -32,13 +32,16 @@ def judge_port(request: Request, setup: Setup, port: Port, reference: ReferenceV
     run = reference.run
     limits = set_limits(request.tol, reference.noise, request.rule, port.dtype, run.dtype, run.stored or run.dtype)
     measured, judgement = _measure_and_judge(port, reference, limits, request.level, phases)
+    departure = first_departure(measured.layers, limits.drift)
+    if departure is None and not judgement.passed:
+        departure = first_outlier(measured.layers, limits.operation)
     return Report(
         _completed(setup, port, run, limits, measured),
         tuple(replace(r, failing=f) for r, f in zip(measured.results, judgement.failing, strict=True)),
         judgement,
         limits.noise,
         measured.layers,
-        first_departure(measured.layers, limits.drift),
+        departure,
         limits.operation,
         notes=notes_on(
             port.config, run.longest, PREFILL_CHUNK, streamed=port.streamed, given=not request.default_prompts

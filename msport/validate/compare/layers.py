@@ -25,6 +25,7 @@ from msport.validate.operations import (
     EXPERTS,
     FINAL_NORM,
     HEAD,
+    MLP_NORM,
     O_PROJ,
     OPERATIONS,
     OUTPUT,
@@ -262,13 +263,24 @@ def first_departure(layers: Sequence[LayerError], thresholds: Sequence[float]) -
     return next((e.layer for e, bound in zip(layers, bounds, strict=True) if not e.largest <= bound), None)
 
 
+def first_outlier(layers: Sequence[LayerError], threshold: float) -> int | None:
+    """The index of the first station with an operation that stands out from the other layers, and whose error comes
+    near the `threshold` of operations; else None.
+    """
+    least = threshold / _EARLIER
+    outliers = ((error.layer, stands_out(layers, error)) for error in layers)
+    return next((layer for layer, found in outliers if found is not None and found[0].largest > least), None)
+
+
 def stands_out(layers: Sequence[LayerError], station: LayerError) -> tuple[OperationError, float] | None:
     """The first operation of `station` whose error is several times that in any other layer, and the factor.
 
-    This finds a fault that is too small to make an isolated operation depart.
+    This finds a fault that is too small to make an isolated operation depart. The final norm is compared with the norms
+    of the layers.
     """
     for operation in station.operations:
-        same = [o.largest for e in layers if e is not station for o in e.operations if o.name == operation.name]
+        alike = {operation.name, MLP_NORM} if operation.name == FINAL_NORM else {operation.name}
+        same = [o.largest for e in layers if e is not station for o in e.operations if o.name in alike]
         usual = max(same, default=np.inf)
         if operation.largest > _STANDS_OUT * usual > 0.0:
             return operation, operation.largest / usual

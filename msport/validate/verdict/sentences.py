@@ -153,10 +153,10 @@ def _where_to_look(report: Findings) -> Iterator[str]:
         yield "only batches fail: each prompt alone agrees, so look at padding and at what rows of a batch share"
     elif error is None:
         yield "no layer departs by more than rounding"
-    elif error.name == HEAD:
+    elif error.name == HEAD and stands_out(report.layers, error) is None:
         yield "no layer departs, isolated or along our own trajectory: look at how chunks and positions enter the model"
     else:
-        yield f"first to depart: {error.name}, along our own trajectory; no operation of it departs alone"
+        yield f"first to depart: {error.name}; no operation of it departs alone"
         yield from _behind_the_drift(error, report)
 
 

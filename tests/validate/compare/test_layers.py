@@ -10,10 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msport.validate.compare.layers import LayerError, OperationError, compare_head, first_departure, stands_out
+from msport.validate.compare.layers import (
+    LayerError,
+    OperationError,
+    compare_head,
+    first_departure,
+    first_outlier,
+    stands_out,
+)
 from msport.validate.compare.routing import check_routing, near_ties
 from msport.validate.measurement import walk_layers
-from msport.validate.operations import ATTENDED, CHOSEN, HEAD, OUTPUT, ROUTER
+from msport.validate.operations import ATTENDED, CHOSEN, FINAL_NORM, HEAD, MLP_NORM, OUTPUT, ROUTER
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording, RecordingWriter, layer_name
 from msport.validate.verdict.limits import Limits
@@ -151,6 +158,16 @@ def test_an_operation_that_errs_more_than_in_any_other_layer_stands_out_though_i
     assert (found[0].name, round(found[1])) == ("up_proj", 80)
     assert stands_out(layers, layers[0]) is None
     assert stands_out(layers[1:2], layers[1]) is None, "with nothing to compare it with"
+    assert first_outlier(layers, 1e-4) == 1
+    assert first_outlier(layers, 1e-2) is None, "far below the threshold of operations it is no sign"
+
+
+def test_the_final_norm_stands_out_from_the_norms_of_the_layers() -> None:
+    def station(number: int, name: str, size: float) -> LayerError:
+        return LayerError(number, name, 1e-6, 1e-6, "one", 0, (OperationError(name, size, size, "one", 0),))
+
+    layers = [station(0, MLP_NORM, 3e-7), station(1, MLP_NORM, 4e-7), station(2, FINAL_NORM, 4e-5)]
+    assert first_outlier(layers, 1e-4) == 2
 
 
 def test_experts_nearly_tie_within_the_error_of_the_router_s_logits_and_of_no_more_than_rounding_makes() -> None:

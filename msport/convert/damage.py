@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
-from msport.checkpoint import Header
-from msport.checkpoint.file_pool import FilePool
+from msport.checkpoint import Checkpoint, Header
 from msport.checkpoint.layout import version_on_disk
 from msport.checkpoint.regular_files import open_regular
 from msport.convert.budget import Budget
@@ -17,7 +14,6 @@ from msport.convert.journal import Done
 from msport.convert.plan import Plan
 from msport.convert.shards import Shard
 from msport.convert.tensors import as_it_is
-from msport.convert.transforms import Array
 from msport.convert.workers import Sink, Workers
 from msport.progress import Counter, Progress
 
@@ -42,7 +38,9 @@ def undamaged(done: Done, plan: Plan, folder: Path, budget: Budget, progress: Pr
         for name, tensor in shard.layout.tensors.items()
         if name in finished
     ]
-    with closing(_Written(shards, folder)) as written:
+    # The plan gives the headers, because an unfinished shard does not yet begin with its own.
+    headers = {folder / shard.file: _header(shard, folder) for shard in shards}
+    with Checkpoint(folder, headers, _MAX_OPEN_FILES) as written:
         counter = Counter("check what is there", sum(tensor.nbytes for tensor in tensors), progress)
         hashes = Workers(tensors, written, budget, Sink(), counter).run()
     damaged = {number for name, number in finished.items() if hashes[name] != done.hashes[number]}
@@ -66,21 +64,6 @@ def _is_whole(shard: Shard, folder: Path, spoilt: set[str]) -> bool:
             if file.read(len(literal)) != literal:
                 return False
     return True
-
-
-class _Written:
-    """Reads tensors of shards, finished or not, at the places that the plan gives."""
-
-    def __init__(self, shards: Sequence[Shard], folder: Path) -> None:
-        self._paths = {name: folder / shard.file for shard in shards for name in shard.layout.tensors}
-        self._pool = FilePool({folder / shard.file: _header(shard, folder) for shard in shards}, _MAX_OPEN_FILES)
-
-    def read_into(self, name: str, offset: int, buffer: Array) -> None:
-        with self._pool.borrow(self._paths[name]) as file:
-            file.read_into(name, offset, buffer)
-
-    def close(self) -> None:
-        self._pool.close()
 
 
 def _header(shard: Shard, folder: Path) -> Header:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from convert.hub_folder import change_config, change_tensors
-from msport.cli.tensor_patterns import summarise
 from msport.convert import convert_checkpoint, inspect_path
 from msport.errors import CheckpointError, UsageError
 
@@ -81,11 +80,3 @@ def test_malformed_and_absent_files_are_errors(packed_sample: Path, copy_of: Cal
         inspect_path(folder / "config.json")
     with pytest.raises(UsageError, match="no such file or folder"):
         inspect_path(folder / "nothing")
-
-
-def test_names_that_differ_in_a_number_are_one_pattern(packed_sample: Path) -> None:
-    patterns = {pattern.name: pattern for pattern in summarise(inspect_path(packed_sample).tensors.values())}
-    sinks = patterns["model.layers.*.self_attn.sinks"]
-    assert (sinks.count, sinks.shape, sinks.nbytes) == (2, (8,), 32)
-    assert patterns["lm_head.weight"].count == 1
-    assert sum(pattern.count for pattern in patterns.values()) == len(inspect_path(packed_sample).tensors)

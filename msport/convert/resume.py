@@ -11,6 +11,7 @@ from typing import Any
 
 from msport import __version__
 from msport.checkpoint.atomic import sync_file, sync_folder
+from msport.checkpoint.manifest import FILE_NAME as MANIFEST_NAME
 from msport.convert.budget import Budget
 from msport.convert.damage import undamaged
 from msport.convert.journal import Done, Journal, read_journal
@@ -168,9 +169,9 @@ def _settle(done: Done, plan: Plan, folder: Path) -> None:
     """Make everything in `done` durable, and remove all else from `folder`."""
     touched = {plan.tensors[number].file for number in (*done.written, *done.hashes)}
     complete = {plan.shards[number].file for number in done.shards}
-    for entry in folder.iterdir():
-        if entry.name not in touched | complete:
-            remove(entry)
+    others = [entry for entry in folder.iterdir() if entry.name not in touched | complete]
+    for entry in sorted(others, key=lambda entry: entry.name != MANIFEST_NAME):  # first what says that all is there
+        remove(entry)
     for file in sorted(touched - complete):
         with suppress(FileNotFoundError):
             sync_file(folder / file)

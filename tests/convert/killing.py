@@ -135,8 +135,8 @@ def convert(model: Path, output: Path, log: Path, moment: int, when: str) -> Non
         return call
 
     conversion = prepared(model, output)
-    checkpoint, sink = type(conversion.checkpoint), shard_sink.ShardSink
-    checkpoint.read_into = logged(checkpoint.read_into, lambda reader, name, *_: f"read {name}")
+    source, sink = conversion.checkpoint, shard_sink.ShardSink
+    source.read_into = logged(source.read_into, lambda name, *_: f"read {name}")  # type: ignore[method-assign]
     sink.write = logged(sink.write, lambda _, tensor, offset, slab: f"written {tensor.name} {offset}")
     names = {tensor.name: [source.name for source in tensor.sources] for tensor in conversion.plan.tensors}
     sink.finish = logged(sink.finish, lambda _, tensor, sha256: f"finished {' '.join(names[tensor.name])}")

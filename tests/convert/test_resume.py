@@ -66,6 +66,23 @@ def test_the_same_call_goes_on_to_the_same_bytes(
     verify_folder(tmp_path / "out")
 
 
+def test_what_is_made_anew_goes_after_the_manifest_that_says_all_is_there(
+    packed_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[str] = []
+
+    def interrupt(*arguments: Path) -> None:
+        removed.extend(path.name for path in arguments if isinstance(path, Path))
+        raise KeyboardInterrupt
+
+    for call in ("output_folder.Staging.commit", "resume.remove"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"msport.convert.{call}", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                convert_checkpoint(packed_sample, tmp_path / "out", max_shard_size="300kB")
+    assert removed == ["msport.json"]
+
+
 def test_memory_workers_and_verify_may_change_meanwhile(packed_sample: Path, tmp_path: Path) -> None:
     stop_after(packed_sample, tmp_path / "out", 0.4, workers=2)
     manifest, steps = resume(packed_sample, tmp_path / "out", workers=3, max_memory="100MB", verify=True)

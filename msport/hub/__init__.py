@@ -1,7 +1,11 @@
 """Where checkpoints come from: a folder, the Hugging Face Hub, or ModelScope.
 
-Each becomes a folder in the Hub's layout with a name and a revision for the manifest. The weights are in the folder, or
-are streamed: read over the network during the conversion and never stored on disk.
+``resolve`` turns what the user named into a ``Source``: a folder in the Hub's layout with a name and a revision for the
+manifest. ``huggingface`` and ``modelscope`` get the ``listing`` of a model's files. Then either ``local_files``
+downloads them, or ``streaming`` reads the weights over the network during the conversion and never stores them.
+
+Both fetch through ``transport``: it goes only to an ``address`` that every library reads alike, checks each
+``response``, and retries within the limits of ``network``. ``read_ahead`` makes few requests of many small reads.
 """
 
 from msport.hub.network import Network

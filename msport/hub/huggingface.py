@@ -2,7 +2,7 @@
 
 ``huggingface_hub`` provides the Hub's address, the user's login (``HF_ENDPOINT``, ``HF_TOKEN``, a saved login) and the
 content of its cache. It is not used for downloads: version 1.33 sends the token to other ports and from https to http,
-and no version limits how long it waits.
+no version limits how long it waits, and none compares what arrived with the hash that the Hub states.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from msport.errors import HubError
 from msport.hub.listing import Hub, Listing, RemoteFile, hexadecimal, listed_nbytes, needed_entries, with_weights
-from msport.hub.local_files import download_files, has, has_all
+from msport.hub.local_files import download_files, is_complete, missing
 from msport.hub.network import GaveUpError, Network
 from msport.hub.source import Source
 from msport.hub.streaming import open_stream
@@ -47,14 +47,14 @@ def download(repository: str, revision: str | None, network: Network) -> Source:
         return found
     storage = _storage(repository)
     folder = storage / "snapshots" / found.revision
-    missing = [file for file in found.files if not has(folder / file.name, file.nbytes)]
+    wanted = missing(folder, found.files)
 
     def place(file: RemoteFile) -> Path:
         name = file.sha256 or file.git_sha1
         return storage / "blobs" / name if name else folder / file.name
 
-    checked = download_files(found, missing, place, network)
-    for file in missing:
+    checked = download_files(found, wanted, place, network)
+    for file in wanted:
         _link(place(file), folder / file.name)
     if revision != found.revision:
         reference = storage / "refs" / (revision or "main")
@@ -73,14 +73,14 @@ def _find(repository: str, revision: str | None, network: Network) -> Listing | 
         listing = _list(repository, revision, network)
     except HubError as error:
         folder = _cached(repository, revision)
-        if (constants.HF_HUB_OFFLINE or isinstance(error, GaveUpError)) and folder is not None and has_all(folder):
+        if (constants.HF_HUB_OFFLINE or isinstance(error, GaveUpError)) and folder is not None and is_complete(folder):
             return Source(folder, repository, folder.name)
         if isinstance(error, GaveUpError):
             reason = f"no such folder, and {_endpoint()} cannot be reached ({error.fault})"
             raise HubError(f"{repository}: {reason}; check the name, the network and HF_ENDPOINT") from error
         raise
     folder = _storage(repository) / "snapshots" / listing.revision
-    return Source(folder, repository, listing.revision) if has_all(folder, listing.files) else listing
+    return listing if missing(folder, listing.files) else Source(folder, repository, listing.revision)
 
 
 def _list(repository: str, revision: str | None, network: Network) -> Listing:

@@ -20,10 +20,13 @@ from msport.hub.transport import Transport
 _CHUNK = 1 << 22
 
 
-def has_all(folder: Path, files: Sequence[RemoteFile] = ()) -> bool:
-    """Whether `folder` holds all `files` with their sizes; without a list, all files that its own index names."""
-    if files:
-        return all(has(folder / file.name, file.nbytes) for file in files)
+def missing(folder: Path, files: Sequence[RemoteFile]) -> list[RemoteFile]:
+    """Those of `files` that `folder` does not hold with their sizes."""
+    return [file for file in files if not has(folder / file.name, file.nbytes)]
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether `folder` holds a config.json and all files that its own index names."""
     if not (folder / "config.json").is_file():
         return False
     try:

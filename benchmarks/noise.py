@@ -23,7 +23,7 @@ def measure(folder: Path, with_noise: bool) -> float:
     """Seconds that the reference takes in this process, from its import on."""
     began = time.perf_counter()
     from msport.architectures import load_config
-    from msport.validate.port.choice import PREFILL_CHUNK
+    from msport.sizing.costs import PREFILL_CHUNK
     from msport.validate.prompts import choose_prompts
     from msport.validate.recording import RecordingWriter
     from msport.validate.reference.loading import load_reference

@@ -13,9 +13,7 @@ from dataclasses import dataclass, replace
 
 from msport.architectures import ModelConfig
 from msport.architectures.gpt_oss import GptOssConfig
-from msport.sizing.costs import Costs, cache_length
-
-PREFILL_CHUNK = 128
+from msport.sizing.costs import PREFILL_CHUNK, Costs, cache_length
 
 # Memory of MindSpore, NumPy and Python with both graphs of a small model, and of each further layer's graphs. Measured
 # on the CPU: 560 to 605 MB (the most with Python 3.12), and 4 MB.
@@ -40,6 +38,17 @@ _ACTIVATION_SIZE = 4
 _HIDDEN_COPIES = 6
 _WIDE_COPIES = 4
 
+# Copies of logits where every token's are compared, some of them in float64.
+_LOGIT_COPIES = 8
+
+# PyTorch and Transformers beside MindSpore: a verdict on a tiny model held 920 to 960 MB at most. On a model with
+# 0.65 GB of weights it held 2.6 GB, of which the estimate says 2.8.
+PYTORCH_NBYTES = 4 * 10**8
+
+# The reference computes at most so many bytes of logits at a time, and of attention scores.
+_HEAD_NBYTES = 1 << 28
+_SCORES_NBYTES = 1 << 30
+
 
 @dataclass(frozen=True, slots=True)
 class Need:
@@ -54,17 +63,26 @@ class Need:
         return self.weights + self.caches + self.workspace
 
 
-def estimate(costs: Costs, max_length: int, batch: int, *, portable: bool = False, on_device: bool = False) -> Need:
+def estimate(
+    costs: Costs,
+    max_length: int,
+    batch: int,
+    *,
+    portable: bool = False,
+    on_device: bool = False,
+    every_logit: bool = False,
+) -> Need:
     """The bytes that the model of `costs` needs to run `batch` sequences with caches of `max_length` positions each.
 
     `portable`: only portable operators are used, see `only_portable`. `on_device`: the model runs in a device's own
-    memory, else on the CPU in the host's memory.
+    memory, else on the CPU in the host's memory. `every_logit`: the logits of all tokens are computed and compared, as
+    ``validate`` does; otherwise those of the last token of each sequence.
     """
     chunk = min(PREFILL_CHUNK, max_length)
     config, rows = costs.config, batch * chunk
     portable = portable or (costs.dtype != "float32" and not on_device)
     activations = rows * (_HIDDEN_COPIES * config.hidden_size + _WIDE_COPIES * costs.widest)
-    activations += 2 * batch * config.vocab_size
+    activations += config.vocab_size * (_LOGIT_COPIES * rows if every_logit else 2 * batch)
     if on_device and (portable or _caps_scores(config)):
         activations += 2 * rows * config.num_attention_heads * max_length  # the fused attention has no soft-cap
     if portable and not on_device:
@@ -79,6 +97,31 @@ def estimate(costs: Costs, max_length: int, batch: int, *, portable: bool = Fals
     return Need(costs.weight_bytes, caches, fixed + _ACTIVATION_SIZE * activations)
 
 
+def estimate_reference(config: ModelConfig, dtype: str, tokens: int) -> Need:
+    """What Transformers' model of `config` in `dtype` needs beside MindSpore, as ``validate`` runs prompts of `tokens`.
+
+    Experts are never packed, and no caches outlive a layer. Embedding and head are copied, one at a time, for the
+    second run that measures rounding.
+    """
+    costs = make_costs(config, dtype, packed=False)
+    embedding = config.vocab_size * config.hidden_size * costs.itemsize
+    activations = tokens * (_HIDDEN_COPIES * config.hidden_size + _WIDE_COPIES * costs.widest)
+    scores = min(_SCORE_COPIES * config.num_attention_heads * tokens**2 * _ACTIVATION_SIZE, _SCORES_NBYTES)
+    logits = _LOGIT_COPIES * min(tokens * config.vocab_size * _ACTIVATION_SIZE, _HEAD_NBYTES)
+    workspace = PYTORCH_NBYTES + embedding + _ACTIVATION_SIZE * activations + scores + logits
+    return Need(costs.weight_bytes, 0, workspace)
+
+
+def estimate_verdict(own: Need, reference: Need | None) -> int:
+    """Bytes of a process in which the `reference` runs and then the port, which needs its `own`; None: only the port.
+
+    Their weights stand in memory one after the other, but the system does not get back all that computing took.
+    """
+    if reference is None:
+        return own.total
+    return max(own.weights + own.caches, reference.weights) + own.workspace + reference.workspace
+
+
 def only_portable(*, on_device: bool = False, environ: Mapping[str, str] = os.environ) -> bool:
     """Whether the environment allows only the portable operators."""
     return environ.get("MSPORT_OPS") == "portable" or (environ.get("MSPORT_NATIVE") == "0" and not on_device)
@@ -88,8 +131,8 @@ def make_costs(config: ModelConfig, dtype: str, *, packed: bool) -> Costs:
     """The costs of `config` in `dtype`; with `packed`, experts stay MXFP4 in memory, if the family has packed
     experts.
     """
-    if packed and isinstance(config, GptOssConfig):
-        config = replace(config, packed_experts=True)
+    if isinstance(config, GptOssConfig):
+        config = replace(config, packed_experts=packed)
     return Costs(config, dtype)
 
 

@@ -11,12 +11,13 @@ from dataclasses import replace
 from importlib.metadata import version
 
 from msport.progress import Phases
+from msport.sizing.costs import PREFILL_CHUNK
 from msport.validate.compare.layers import first_departure, first_outlier
 from msport.validate.compare.results import PromptResult
 from msport.validate.findings import Setup
 from msport.validate.measurement import Measured, Numbered, measure_layers, measure_logits, measure_streamed
 from msport.validate.operations import ROUTER
-from msport.validate.port.choice import PREFILL_CHUNK, Port
+from msport.validate.port.choice import Port
 from msport.validate.prompts import Prompt
 from msport.validate.reference.run import ReferenceRun, ReferenceValues
 from msport.validate.report import Report

@@ -10,13 +10,14 @@ import numpy as np
 
 from msport.checkpoint.dtypes import Array
 from msport.progress import Phases
+from msport.sizing.costs import PREFILL_CHUNK
 from msport.validate.compare.layers import LayerError, LayerValues, compare_embedding, compare_head, compare_layer
 from msport.validate.compare.logits import batched_rows, compare_batch, compare_logits, compare_path, tokens_to_compare
 from msport.validate.compare.metrics import Bools
 from msport.validate.compare.results import PromptResult
 from msport.validate.compare.routing import near_ties
 from msport.validate.operations import ATTENDED, CHOSEN, OUTPUT, ROUTER
-from msport.validate.port.choice import PREFILL_CHUNK, Port
+from msport.validate.port.choice import Port
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording, layer_name
 from msport.validate.reference.run import ReferenceValues

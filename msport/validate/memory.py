@@ -1,36 +1,40 @@
-"""Whether a model fits in memory."""
+"""Whether both sides of a verdict fit in memory."""
 
 from __future__ import annotations
 
 from math import prod
 from pathlib import Path
 
-from msport.architectures import ARCHITECTURES, ModelConfig
+from msport.architectures import ModelConfig
 from msport.checkpoint import Manifest, open_checkpoint
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT8_E4M3FN, FLOAT16, FLOAT32
+from msport.sizing.costs import Costs
+from msport.sizing.fit import estimate, estimate_reference, estimate_verdict, only_portable
 from msport.sizing.free import available_memory
 from msport.validate.precision import holds
 
-_ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
 # Dtypes whose values may be rounded when stored in another dtype.
 _ROUNDED = (FLOAT32, FLOAT16, BFLOAT16, FLOAT8_E4M3FN)
-# Memory besides the weights: caches, activations, the graph compiler.
-_SLACK_BYTES = 2 * 10**9
 
 
-def weight_nbytes(config: ModelConfig, dtype: str) -> int:
-    """Bytes of all weights of `config` in `dtype`; packed experts count with their packed size."""
-    weights = ARCHITECTURES[config.architecture].weights(config)
-    return sum(prod(weight.shape) * (1 if weight.packed else _ITEMSIZE[dtype]) for weight in weights)
+def must_stream(
+    config: ModelConfig,
+    dtype: str,
+    tokens: int,
+    reference_dtype: str | None,
+    *,
+    on_device: bool = False,
+    available: int | None = None,
+) -> bool:
+    """Whether the port, `config` in `dtype`, or the reference would not fit in memory whole for prompts of `tokens`.
 
-
-def too_large(nbytes: int, available: int | None = None) -> bool:
-    """Whether `nbytes` bytes of weights do not fit in `available` bytes (None: what is free now).
-
-    The two sides are in memory one after the other, so `nbytes` is that of the larger one.
+    `reference_dtype` is None where the reference does not run. `on_device`: the port computes on another device than
+    the CPU. `available` are the free bytes of the host, None: what is free now.
     """
-    available = available_memory() if available is None else available
-    return nbytes + _SLACK_BYTES > available
+    portable = only_portable(on_device=on_device)
+    own = estimate(Costs(config, dtype), tokens, 1, portable=portable, on_device=on_device, every_logit=True)
+    reference = None if reference_dtype is None else estimate_reference(config, reference_dtype, tokens)
+    return estimate_verdict(own, reference) > (available_memory() if available is None else available)
 
 
 def weight_dtype(folder: Path) -> str:
@@ -38,7 +42,7 @@ def weight_dtype(folder: Path) -> str:
     elements: dict[str, int] = {}
     with open_checkpoint(folder) as checkpoint:
         for tensor in checkpoint.tensors.values():
-            if tensor.dtype.name in _ITEMSIZE:
+            if tensor.dtype in (FLOAT32, FLOAT16, BFLOAT16):
                 elements[tensor.dtype.name] = elements.get(tensor.dtype.name, 0) + prod(tensor.shape)
     return max(elements, key=lambda name: elements[name], default="bfloat16")
 

@@ -16,6 +16,7 @@ from msport.checkpoint import Manifest, open_checkpoint, read_manifest
 from msport.errors import CheckpointError, MsportError, UsageError, parameter
 from msport.hub import Source, resolve
 from msport.progress import Phases, Progress
+from msport.sizing.costs import PREFILL_CHUNK
 from msport.sizing.process import peak_memory
 from msport.validate.compare.weights import TensorCheck, compare_weights
 from msport.validate.findings import Setup, own_versions
@@ -23,7 +24,7 @@ from msport.validate.golden import check_new, is_golden, read_golden, save_golde
 from msport.validate.judging import judge_port
 from msport.validate.memory import narrowed_to, weight_dtype
 from msport.validate.operations import tensors_of
-from msport.validate.port.choice import PREFILL_CHUNK, choose_port
+from msport.validate.port.choice import choose_port
 from msport.validate.precision import SIGNIFICAND
 from msport.validate.prompts import choose_prompts
 from msport.validate.recording import Recording
@@ -105,7 +106,9 @@ def _judge_by_source(request: Request, manifest: Manifest, phases: Phases) -> Re
         check_new(request.save_reference)
     config = load_config(request.folder)
     prompts = choose_prompts(request.folder, config, request.prompts, PREFILL_CHUNK, request.max_length, request.seed)
-    port = choose_port(request.folder, request.dtype, request.stream, with_reference=True)
+    longest = max(len(prompt.ids) for prompt in prompts)
+    widest = "float32" if request.reference_dtype == "model" else request.reference_dtype
+    port = choose_port(request.folder, request.dtype, request.stream, tokens=longest, reference_dtype=widest)
     source = find_reference(manifest, request.reference)
     check_same_sizes(request.folder, source)
     setup = _setup(request, manifest, source.id, request.seed)
@@ -148,7 +151,7 @@ def _judge_by_golden(request: Request, path: Path, manifest: Manifest, phases: P
     names = [*_OF_PROMPTS, *(name for name, value in others.items() if getattr(request, name) != value)]
     check_no_effect(request, f"{path} holds golden values of its own prompts, seed and dtype", *names)
     setup = _setup(request, manifest, str(path), run.seed)
-    port = choose_port(request.folder, request.dtype, request.stream)
+    port = choose_port(request.folder, request.dtype, request.stream, tokens=run.longest)
     check_reachable(request.tol, port.dtype, run.dtype)
     if request.level == "layers" and run.level != "layers":
         raise UsageError(f"{path}: was saved without operations; save it again with {parameter('level')} layers")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from msport.architectures import ModelConfig, load_config
+from msport.architectures import ModelConfig
 from msport.checkpoint import read_manifest
-from msport.validate.memory import too_large, weight_nbytes
-
-PREFILL_CHUNK = 128
+from msport.sizing.costs import PREFILL_CHUNK
+from msport.validate.memory import must_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +35,26 @@ class Port:
         return "mxfp4" if self.packed else self.dtype
 
 
-def choose_port(folder: Path, dtype: str | None, stream: bool | None = False, *, with_reference: bool = False) -> Port:
+def choose_port(
+    folder: Path,
+    dtype: str | None,
+    stream: bool | None = False,
+    *,
+    tokens: int = PREFILL_CHUNK,
+    reference_dtype: str | None = None,
+) -> Port:
     """The network and dtype that `load_model` would choose for `folder` and `dtype`.
 
-    Raises the same errors, but before the reference runs. `stream` None: if the model does not fit in memory, or, with
-    `with_reference`, if the reference does not, which decodes experts that our side may keep packed.
+    Raises the same errors, but before the reference runs. `stream` None: if the model does not fit in memory for
+    prompts of `tokens`, or the reference does not. That computes in `reference_dtype` (None: it does not run) and
+    decodes experts that our side may keep packed.
     """
+    import mindspore as ms
+
     from msport.msmodels.computation import choose_computation
 
     config, chosen = choose_computation(folder, dtype)
     if stream is None:
-        larger = weight_nbytes(load_config(folder), "float32") if with_reference else weight_nbytes(config, chosen)
-        stream = too_large(larger)
+        on_device = ms.get_context("device_target") != "CPU"
+        stream = must_stream(config, chosen, tokens, reference_dtype, on_device=on_device)
     return Port(folder, config, chosen, read_manifest(folder).dtype, stream)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,7 @@ import pytest
 from msport.architectures import load_config
 from msport.convert import convert_checkpoint
 from msport.sample import write_sample
-from msport.validate import memory, validate_model
-from msport.validate.memory import too_large, weight_dtype, weight_nbytes
+from msport.validate import validate_model
 from msport.validate.operations import ATTENDED, CHOSEN, MLP_NORM, OUTPUT
 from msport.validate.port.choice import choose_port
 from msport.validate.port.streamed import Streamed
@@ -73,25 +71,6 @@ def test_layers_that_differ_in_weights_alone_share_a_graph_and_kinds_share_weigh
     assert runners[0].layer.mlp.experts.down_proj is runners[1].layer.mlp.experts.down_proj
     assert all(np.abs(outputs[0] - other).max() > 0.1 for other in outputs[1:]), "each had weights of its own"
     blocks.close()
-
-
-def test_streaming_is_chosen_where_the_larger_side_does_not_fit(converted: Path) -> None:
-    config = load_config(converted)
-    nbytes = weight_nbytes(config, "float32")
-    assert nbytes == 2 * weight_nbytes(config, "bfloat16")
-    assert nbytes > weight_nbytes(dataclasses.replace(config, packed_experts=True), "float32")
-    assert not too_large(nbytes, available=10**11)
-    assert too_large(nbytes, available=2 * 10**9), "beside the weights stand caches, activations and the compiler"
-
-
-def test_a_container_s_limit_counts_as_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "available_memory", lambda: 5 * 10**9)
-    assert too_large(4 * 10**9)
-    assert not too_large(2 * 10**9)
-
-
-def test_the_dtype_of_weights_is_that_of_most_of_them(sample: Path) -> None:
-    assert weight_dtype(sample) == "bfloat16"
 
 
 def test_an_operation_of_another_size_than_the_reference_s_is_not_there(converted: Path) -> None:

@@ -37,7 +37,7 @@ class Memory:
 
     @property
     def name(self) -> str:
-        return "free device memory" if self.on_device else "free memory"
+        return "device memory" if self.on_device else "memory"
 
     def costs(self, config: ModelConfig, dtype: str) -> Costs:
         """The costs of `config` here. With mxfp4, experts are packed and everything else has the best dtype."""
@@ -158,7 +158,7 @@ def _needs(fit: Fit) -> str:
 
 
 def _check(fit: Fit, costs: Costs, available: int) -> Check:
-    finding = f"{_needs(fit)} of {format_size(available)} {fit.memory.name}"
+    finding = f"{_needs(fit)} of {format_size(available)} free {fit.memory.name}"
     if fit.need.total > available:
         return failed("fits", finding, _how_to_fit(fit, costs, available))
     if fit.need.total > (comfortable := int((1 - _TIGHT) * available)):
@@ -173,4 +173,4 @@ def _how_to_fit(fit: Fit, costs: Costs, available: int) -> str:
         return f"--max-length {shorter} fits"
     if fit.asked.batch > 1 and (shorter := memory.longest(costs, fit.asked.max_length, 1, available)):
         return f"--batch 1 with --max-length {shorter} fits"
-    return f"the weights alone are too large: free {memory.name.removeprefix('free ')}, or use a machine with more"
+    return f"the weights alone are too large: free {memory.name}, or use a machine with more"

@@ -18,6 +18,7 @@ from msport.checkpoint.manifest import FILE_NAME, read_manifest
 from msport.child import call_in_child
 from msport.device import PACKED
 from msport.errors import UsageError
+from msport.sizing.costs import PREFILL_CHUNK
 from msport.sizing.fit import make_costs
 
 DTYPES = ("bfloat16", "float16")
@@ -87,7 +88,7 @@ def check_ascend(
     dtype: str | None = None,
     max_length: int = 4096,
     batch_size: int = 1,
-    prefill_chunk: int = 128,
+    prefill_chunk: int = PREFILL_CHUNK,
     timeout: float | None = None,
 ) -> AscendReport:
     """Builds the Ascend graphs of the model whose config.json is in `folder`, converted or not; reads no weights.

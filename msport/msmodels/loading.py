@@ -18,6 +18,7 @@ from msport.msmodels.model import LanguageModel
 from msport.msmodels.network import build_network
 from msport.msmodels.weights import place_weights
 from msport.progress import Phases
+from msport.sizing.costs import PREFILL_CHUNK
 
 
 @checked
@@ -26,7 +27,7 @@ def load_model(
     dtype: str | None = None,
     max_length: int = 4096,
     batch_size: int = 1,
-    prefill_chunk: int = 128,
+    prefill_chunk: int = PREFILL_CHUNK,
     phases: Phases | None = None,
 ) -> LanguageModel:
     """Loads the converted checkpoint in `folder` for MindSpore's graph mode.

@@ -10,6 +10,9 @@ from math import prod
 from msport.architectures import ARCHITECTURES, ModelConfig, Weight
 from msport.checkpoint.dtypes import by_name
 
+# Tokens of a prompt that run together, unless a model is loaded with another number.
+PREFILL_CHUNK = 128
+
 
 def cache_length(window: int | None, max_length: int, chunk: int) -> int:
     """Number of slots of a layer's cache if prompts run in chunks of `chunk` tokens.

@@ -158,7 +158,7 @@ def walk_layers(
         streams, values = _through_layer(blocks, index, recording, streams)
         stations.append(compare_layer(index, values, limits.operation))
         for stream, each in zip(streams, values, strict=True):
-            if {ROUTER, CHOSEN} <= each.own.keys() & each.reference.keys():
+            if each.routed:
                 near = near_ties(each.reference, each.own, *limits.router[index : index + 1])
                 undecided[stream.number] = near | undecided.get(stream.number, False)
         advance(1)

@@ -109,6 +109,11 @@ class LayerValues:
     own: Mapping[str, Array]
     alone: Mapping[str, Array]
 
+    @property
+    def routed(self) -> bool:
+        """Whether both sides have a router, with as many experts per token."""
+        return {ROUTER, CHOSEN} <= self.own.keys() & self.reference.keys()
+
 
 # First row, normed states ``[n, hidden]`` and logits ``[n, vocab]`` of consecutive chunks of a prompt.
 HeadChunks = Iterable[tuple[int, Array, Array]]
@@ -199,9 +204,7 @@ def _isolated(
 
 def _routing(values: LayerValues) -> tuple[RoutingCheck, Array] | None:
     """The router's decisions and bool ``[tokens]``, the tokens that a near tie explains; None without a router."""
-    if not {ROUTER, CHOSEN} <= values.own.keys() & values.reference.keys():
-        return None
-    return check_routing(values.reference, values.own, values.alone)
+    return check_routing(values.reference, values.own, values.alone) if values.routed else None
 
 
 def _operation_errors(name: str, values: LayerValues, routing: tuple[RoutingCheck, Array] | None) -> Floats:

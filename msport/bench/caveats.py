@@ -64,7 +64,7 @@ def _on_startup(startup: Startup) -> Iterator[str]:
     if startup.warm is not None and not startup.cache_was_used:
         yield (
             f"warm start: only {startup.cached} of {startup.graphs} graphs came from the cache;"
-            " its seconds are not those of a warm start"
+            " its time is not that of a warm start"
         )
 
 
@@ -81,7 +81,7 @@ def _on_session(report: Measurements, session: Session) -> Iterator[str]:
         if cache is not None and costs.weight_bytes < cache:
             yield (
                 f"the weights ({format_size(costs.weight_bytes)}) may stay in the processor's caches"
-                f" ({format_size(cache)}), which are faster than memory: the share of bandwidth is no bound here"
+                f" ({format_size(cache)}), which are faster than memory: the bandwidth of memory is no limit here"
             )
         if result.workload.batch > 1 and hasattr(report.config, "num_experts_per_tok"):
             yield (

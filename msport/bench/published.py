@@ -66,7 +66,7 @@ def published_about(architecture: str) -> tuple[Published, ...]:
 def describe_published(architecture: str) -> Iterator[str]:
     """Lines for a terminal, marked as published."""
     rows = published_about(architecture)
-    yield f"{HEADING}:" if rows else f"{HEADING}: nothing is known to us about {architecture}"
+    yield f"{HEADING}:" if rows else f"{HEADING}: no figures are known for {architecture}"
     for row in rows:
         yield f"  {row.model} on {row.stack}:"
         yield f"    {row.figures}"

@@ -122,6 +122,6 @@ def _baseline_folder(manifest: Manifest, baseline: str | None, reference: str | 
     if baseline is None:
         return None
     if baseline not in BASELINES:
-        raise UsageError(f"baseline {baseline!r} is none of {', '.join(BASELINES)}")
+        raise UsageError(f"baseline {baseline!r} is not one of {', '.join(BASELINES)}")
     check_installed()
     return find_reference(manifest, reference).folder

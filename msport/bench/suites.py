@@ -78,7 +78,7 @@ def choose_shape(suite: str | None, config: ModelConfig, **asked: Any) -> Shape:
     for numbers out of range.
     """
     if suite not in SHAPES:
-        raise UsageError(f"suite {suite!r} is none of {', '.join(SUITES)}")
+        raise UsageError(f"suite {suite!r} is not one of {', '.join(SUITES)}")
     shape = replace(SHAPES[suite], **{name: value for name, value in asked.items() if value is not None})
     for name, least in (("warmup", 0), ("repeats", 1), ("processes", 1)):
         if getattr(shape, name) < least:

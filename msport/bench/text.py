@@ -76,7 +76,7 @@ def _engine_line(session: Session) -> str:
 def _grid_lines(report: Measurements) -> Iterator[str]:
     yield from _titled("starting up, and memory", startup_table(report))
     if report.setup.device == "CPU":
-        yield "  the device is the CPU: it has no memory of its own, resident memory holds everything"
+        yield "  the CPU has no separate device memory; resident memory holds everything"
     yield ""
     yield from _titled("running (+-: the range of the repeats as a share of the median)", result_table(report.sessions))
     yield ""
@@ -188,7 +188,7 @@ def _device_memory(session: Session) -> str:
     """The peak memory of the device, and the value of ``npu-smi``; the CPU has no separate memory."""
     device = session.memory.device
     if device is None:
-        return "none of its own: the CPU computes in resident memory"
+        return "none: the CPU computes in resident memory"
     held = f"{format_size(device.allocated_peak)}  (reserved {format_size(device.reserved_peak)}"
     if device.used is None or device.total is None:
         return f"{held}; npu-smi does not tell)"

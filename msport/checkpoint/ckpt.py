@@ -188,7 +188,7 @@ def _read_dims(file: BinaryIO, tensor: list[protobuf.Field]) -> tuple[int, ...]:
         elif field.wire_type == protobuf.LENGTH:  # the packed form, which MindSpore reads but does not write
             dims.extend(protobuf.read_packed(file, field, max_values=_MAX_RANK))
         else:
-            raise ValueError(f"dims at byte {field.begin} are no integers")
+            raise ValueError(f"dims at byte {field.begin} are not integers")
     if len(dims) > _MAX_RANK or max(dims, default=0) > _MAX_BYTES:
         raise ValueError(f"dims of {len(dims)} dimensions up to {max(dims)} are out of range")
     return tuple(dims)

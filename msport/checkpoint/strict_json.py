@@ -29,7 +29,7 @@ MAX_SETTINGS_NBYTES = 10_000_000
 
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_TOO_DEEP = f"not JSON of any use: nested too deeply, beyond {MAX_DEPTH} levels"
+_TOO_DEEP = f"not usable JSON: nested too deeply, more than {MAX_DEPTH} levels"
 
 
 def load(path: Path, *, max_nbytes: int = MAX_NBYTES, max_digits: int = MAX_DIGITS) -> Any:

@@ -156,7 +156,7 @@ def _refuse_without_effect(suite: str | None, baseline: str | None, outputs: Map
     if suite == "mixed":
         refuse_given("the prompts of --suite mixed are texts", "prompt_tokens", "seed")
     if STDOUT in outputs.values() and outputs["--html"] is None:
-        refuse_given("neither JSON nor CSV has a place for what others published", "published")
+        refuse_given("JSON and CSV cannot hold published figures", "published")
 
 
 def _compare(paths: Sequence[str], json_file: str | None, csv_file: str | None, html_file: str | None) -> None:

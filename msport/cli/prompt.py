@@ -22,7 +22,7 @@ def check_ids(ids: Sequence[int], config: ModelConfig) -> list[int]:
     """Returns `ids`. Raises `UsageError` for an id outside the vocabulary."""
     for token in ids:
         if not 0 <= token < config.vocab_size:
-            raise UsageError(f"--ids: {token} is no token of the model; its ids go from 0 to {config.vocab_size - 1}")
+            raise UsageError(f"--ids: {token} is not a token of the model; ids go from 0 to {config.vocab_size - 1}")
     return list(ids)
 
 

@@ -10,7 +10,7 @@ from msport.errors import MsportError
 from msport.msmodels.ascend_check import AscendGraph, AscendReport, check_ascend
 from msport.sizing.units import format_size
 
-NOT_MEASURED = "the graphs were inferred, not run: what an NPU makes of them is open"
+NOT_MEASURED = "the graphs were inferred, not run; an NPU may still reject them"
 _REPORT = "report it with the output of msport doctor; MSPORT_OPS=portable does without fused operators"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from msport.checkpoint import Manifest, open_checkpoint, read_manifest
 from msport.checkpoint.manifest import FILE_NAME
 from msport.doctor.check import Check, failed, passed
-from msport.errors import MsportError
+from msport.errors import MsportError, enumerate_some
 from msport.sizing.units import format_size
 
 
@@ -29,7 +29,7 @@ def check_files(folder: Path) -> tuple[Check, Manifest | None]:
         if tensor not in found or (found[tensor].dtype, found[tensor].shape) != (record.dtype, record.shape)
     ]
     if wrong:
-        finding = f"{folder}: {wrong[0]} is not what {folder.name}/msport.json says, nor are {len(wrong) - 1} others"
+        finding = f"{folder}: does not match {folder.name}/msport.json: {enumerate_some(wrong, 1)}"
         return failed(name, finding, _convert_again(manifest.source)), manifest
     nbytes = sum(tensor.nbytes for tensor in found.values())
     finding = f"{len(found)} tensors, {format_size(nbytes)}, {manifest.dtype} from {manifest.source}"

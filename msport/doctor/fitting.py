@@ -140,7 +140,7 @@ def advise(choices: Sequence[Run], config: ModelConfig, available: int) -> Check
     """The advice: options for each dtype."""
     if not choices:
         return failed(
-            "choices", "in no dtype does the model fit", f"use a machine with more than {format_size(available)}"
+            "choices", "the model does not fit in any dtype", f"use a machine with more than {format_size(available)}"
         )
     options: dict[str, list[str]] = {}
     for choice in choices:

@@ -28,7 +28,7 @@ def origin_of(url: str) -> str:
     """
     origin = _origin(url)
     if origin is None:
-        raise HubError(f"{_shown(url)}: is no plain address, http[s]://host[:port]/...; check the endpoint")
+        raise HubError(f"{_shown(url)}: is not a plain address, http[s]://host[:port]/...; check the endpoint")
     return origin
 
 
@@ -42,7 +42,7 @@ def redirect_target(response: Any) -> str | None:
         raise HubError(f"{url}: redirects to {_shown(target)}, which is not on the web; check the endpoint")
     origin = _origin(target)
     if origin is None:
-        raise HubError(f"{url}: redirects to {_shown(target)}, which is no plain address; check the endpoint")
+        raise HubError(f"{url}: redirects to {_shown(target)}, which is not a plain address; check the endpoint")
     if origin.startswith("http:") and origin_of(url).startswith("https:"):
         raise HubError(f"{url}: redirects to {_shown(target)}, which is not encrypted; use another mirror")
     return target

@@ -59,7 +59,7 @@ def resolve(
     if isinstance(model, str) and "://" in model:
         raise UsageError(f"{model!r}: is an address; give the model's id alone, such as openai/gpt-oss-20b")
     if isinstance(model, Path) or not _HUB_ID.fullmatch(model):
-        raise UsageError(f"{str(model)!r}: no such folder, nor a Hub id such as openai/gpt-oss-20b")
+        raise UsageError(f"{str(model)!r}: neither a folder nor a Hub id such as openai/gpt-oss-20b")
     if revision is not None and (_REVISION.fullmatch(revision) is None or ".." in revision):
         raise UsageError(f"{revision!r}: is no branch, tag or commit")
     fetch = getattr(import_module(f"msport.hub.{hub or DEFAULT_HUB}"), "stream" if stream else "download")

@@ -102,7 +102,7 @@ def check_ascend(
     packed = dtype == PACKED or (dtype is None and _is_packed(folder))
     dtype = "bfloat16" if dtype is None or packed else dtype
     if dtype not in DTYPES:
-        raise UsageError(f"dtype {dtype!r} is none of {', '.join((*DTYPES, PACKED))}, which Ascend's operators take")
+        raise UsageError(f"dtype {dtype!r} is not one of {', '.join((*DTYPES, PACKED))}, which Ascend's operators take")
     require_counts(max_length=max_length, batch_size=batch_size, prefill_chunk=prefill_chunk)
     max_length = min(max_length, config.max_position_embeddings)
     chunk = min(prefill_chunk, max_length)

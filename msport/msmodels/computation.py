@@ -48,7 +48,7 @@ def choose_dtype(dtype: str | None, device: str | None = None, soc: str | None =
     if dtype is None:
         return "float32" if device == "CPU" else "bfloat16" if has_bfloat16 else "float16"
     if dtype not in DTYPES:
-        raise UsageError(f"dtype {dtype!r} is none of {', '.join((*DTYPES, PACKED))}")
+        raise UsageError(f"dtype {dtype!r} is not one of {', '.join((*DTYPES, PACKED))}")
     if dtype == "bfloat16" and device == "CPU":
         raise UsageError(
             "MindSpore has no bfloat16 kernels on CPU; load with dtype float32 (the checkpoint may stay bfloat16)"

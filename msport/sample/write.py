@@ -110,7 +110,7 @@ def _parse(family: Architecture, config: Mapping[str, Any], overrides: Mapping[s
         if name not in known:
             near = get_close_matches(name, known, n=1)
             meant = f"did you mean {near[0]!r}?" if near else f"{where.name} of a sample lists the fields"
-            raise UsageError(f"{quote(name)} is no field of {family.title}, and would change nothing; {meant}")
+            raise UsageError(f"{quote(name)} is not a field of {family.title}, and would have no effect; {meant}")
     return parsed
 
 

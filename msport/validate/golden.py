@@ -101,11 +101,11 @@ def _faults(run: ReferenceRun, config: ModelConfig, shapes: Mapping[str, tuple[i
     for number, prompt in enumerate(run.prompts):
         tokens = len(prompt.ids)
         if not isinstance(prompt.name, str) or not isinstance(prompt.text, str | None):
-            yield f"prompt {number + 1} has a name or a text that is none"
+            yield f"prompt {number + 1} has a name or text that is not a string"
         if not 0 <= prompt.decoded < tokens <= config.max_position_embeddings:
             yield f"prompt '{prompt.name}' has {tokens} tokens, of which {prompt.decoded} are decoded"
         if not all(isinstance(token, int) and 0 <= token < config.vocab_size for token in prompt.ids):
-            yield f"prompt '{prompt.name}' has ids that are none from 0 to {config.vocab_size - 1}"
+            yield f"prompt '{prompt.name}' has ids outside the range 0 to {config.vocab_size - 1}"
         stream = [layer_name(n, part, number) for n in range(config.num_hidden_layers) for part in (ATTENDED, OUTPUT)]
         widths = dict.fromkeys((f"{EMBEDDING}.{number}", f"{FINAL_NORM}.{number}", *stream), config.hidden_size)
         for name, width in (widths | {logits_name(number): config.vocab_size}).items():

@@ -108,9 +108,7 @@ def given_prompts(
 ) -> tuple[Prompt, ...]:
     """The user's own prompts, as text or token ids. Raises `UsageError` for one that cannot run."""
     if len(prompts) == 0:
-        raise UsageError(
-            "there are no prompts to validate with; give at least one, or none at all for the default ones"
-        )
+        raise UsageError("the list of prompts is empty; give at least one prompt, or None for the default ones")
     return tuple(
         _given_prompt(f"prompt {number}", prompt, config, tokenizer, max_length)
         for number, prompt in enumerate(prompts, 1)

@@ -49,11 +49,11 @@ class Request:
 def check_request(request: Request) -> None:
     """Raises `UsageError` for an argument out of range."""
     if request.level not in LEVELS:
-        raise UsageError(f"level {request.level!r} is none of {', '.join(LEVELS)}")
+        raise UsageError(f"level {request.level!r} is not one of {', '.join(LEVELS)}")
     if request.rule not in RULES:
-        raise UsageError(f"rule {request.rule!r} is none of {', '.join(RULES)}")
+        raise UsageError(f"rule {request.rule!r} is not one of {', '.join(RULES)}")
     if request.reference_dtype not in REFERENCE_DTYPES:
-        raise UsageError(f"reference_dtype {request.reference_dtype!r} is none of {', '.join(REFERENCE_DTYPES)}")
+        raise UsageError(f"reference_dtype {request.reference_dtype!r} is not one of {', '.join(REFERENCE_DTYPES)}")
     if request.tol is not None and not 0.0 <= request.tol < float("inf"):
         raise UsageError(f"the tolerance is {request.tol}; give a number from 0 up, such as 1e-2")
     if request.max_length is not None and request.max_length < 1:
@@ -72,7 +72,7 @@ def check_no_effect(request: Request, why: str, *names: str) -> None:
     ]
     if given:
         flags = ", ".join(parameter(name, "--" + name.removesuffix("s").replace("_", "-")) for name in given)
-        raise UsageError(f"{why}, so that {flags} would have no effect; leave it out")
+        raise UsageError(f"{why}, so {flags} would have no effect; leave it out")
 
 
 def check_same_sizes(folder: Path, source: Source) -> None:

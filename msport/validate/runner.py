@@ -100,7 +100,7 @@ def validate_model(
 def _judge_by_source(request: Request, manifest: Manifest, phases: Phases) -> Report:
     """Runs the reference and the port, and compares the weights with their source."""
     if request.prompts is not None:
-        check_no_effect(request, "nothing is drawn where the prompts are given", "seed")
+        check_no_effect(request, "given prompts need no random numbers", "seed")
     check_reference_installed()
     if request.save_reference is not None:
         check_new(request.save_reference)
@@ -166,7 +166,7 @@ def _judge_by_golden(request: Request, path: Path, manifest: Manifest, phases: P
 
 def _judge_weights(request: Request, manifest: Manifest, phases: Phases) -> Report:
     """Compares the weights with their source, and runs nothing."""
-    check_no_effect(request, f"{parameter('level')} weights runs nothing", *_OF_PROMPTS, *_OF_RUNNING)
+    check_no_effect(request, f"{parameter('level')} weights does not run the model", *_OF_PROMPTS, *_OF_RUNNING)
     source = find_reference(manifest, request.reference)
     check_same_sizes(request.folder, source)
     setup = _setup(request, manifest, source.id, request.seed)

@@ -51,13 +51,13 @@ def test_the_text_has_a_row_for_each_workload_in_each_table() -> None:
             for prompt in ("64", "100"):
                 assert rows.count([dtype, batch, prompt, "4"]) >= 3
     assert "bfloat16, batch 1, 2, prompt 64, 100: no such kernels" in text
-    assert "no memory of its own" in text
+    assert "no separate device memory" in text
     assert "msport is so many times as fast" in text
 
 
 def test_the_memory_of_a_device_is_said_and_that_of_the_cpu_is_none() -> None:
     assert "peak device memory    3.00 GB  (reserved 4.00 GB; npu-smi does not tell)" in str(ON_DEVICE)
-    assert "none of its own" in str(REPORT)
+    assert "none: the CPU computes in resident memory" in str(REPORT)
 
 
 def test_the_csv_has_a_line_for_each_workload_of_each_engine() -> None:
@@ -192,7 +192,9 @@ def test_published_figures_stand_under_their_own_heading_and_in_no_measured_docu
         assert row.figures not in GRID.to_json()
         assert row.figures not in GRID.to_csv()
     assert HEADING not in str(GRID)
-    assert "nothing is known" in render_text(replace(GRID, setup=replace(GRID.setup, architecture="X")), published=True)
+    assert "no figures are known" in render_text(
+        replace(GRID, setup=replace(GRID.setup, architecture="X")), published=True
+    )
 
 
 def test_the_document_of_published_figures_is_the_table_of_the_package() -> None:

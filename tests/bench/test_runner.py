@@ -134,7 +134,7 @@ def test_a_broken_checkpoint_is_the_loaders_own_line(tiny_checkpoint: Path, tmp_
         ({"repeats": 0}, "repeats must be at least 1, not 0"),
         ({"seed": -1}, "seed must be at least 0, not -1"),
         ({"threads": 100_000}, "threads is 100000; this process may use 1 to"),
-        ({"baseline": "jax"}, "baseline 'jax' is none of torch"),
+        ({"baseline": "jax"}, "baseline 'jax' is not one of torch"),
         ({"dtype": "bfloat16"}, "no bfloat16 kernels on CPU"),
     ],
 )

@@ -107,7 +107,7 @@ def test_options_change_a_suite(suite: str, tiny_checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("suite", "asked", "message"),
     [
-        ("everything", {}, "suite 'everything' is none of mixed, grid, prefill-decode, memory"),
+        ("everything", {}, "suite 'everything' is not one of mixed, grid, prefill-decode, memory"),
         (None, {"processes": 0}, "processes must be at least 1, not 0"),
         (None, {"batches": ()}, "at least one batch"),
         (None, {"prompts": (10**6,)}, "exceed the model's max_position_embeddings"),

@@ -231,7 +231,7 @@ def test_caches_have_room_for_prompt_and_answer_in_steps(converted: Path, calls:
         (("-p", "a", "-p", "b"), "one prompt, not 2"),
         (("-p", "a", "--ids", "1"), "goes to the model as it is: --prompt would be ignored"),
         (("--ids", "1", "--system", "be", "--chat"), "--system, --chat would be ignored"),
-        (("--ids", "1,-1"), "--ids: -1 is no token"),
+        (("--ids", "1,-1"), "--ids: -1 is not a token"),
         (("--ids", "1,1024"), "from 0 to 1023"),
         (("--ids", "1", "--max-length", "131073"), "more than the 131072 positions"),
         (("-p", "hi", "--raw", "--system", "be"), "--system needs a chat"),

@@ -53,7 +53,7 @@ def test_a_manifest_of_other_tensors_fails(copied: Path) -> None:
     (copied / "msport.json").write_text(json.dumps(document))
     check, _ = check_files(copied)
     assert check.status is Status.FAIL
-    assert "model.norm.weight is not what" in check.finding
+    assert "/msport.json: model.norm.weight" in check.finding
     assert check.remedy is not None
     assert check.remedy.startswith("convert the model again, into another folder: msport convert ")
     assert check.remedy.endswith(" -o ANOTHER")

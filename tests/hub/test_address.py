@@ -39,7 +39,7 @@ AMBIGUOUS = [
 @pytest.mark.parametrize("address", AMBIGUOUS)
 def test_an_address_that_may_be_read_in_two_ways_is_refused(address: str) -> None:
     for refused in (lambda: origin_of(address), lambda: redirect_target(redirect("http://hub/x", address))):
-        with pytest.raises(HubError, match="is no plain address") as error:
+        with pytest.raises(HubError, match="is not a plain address") as error:
             refused()
         assert "\n" not in str(error.value)
         assert "password" not in str(error.value)

@@ -160,7 +160,7 @@ def test_answers_that_say_no_in_other_ways(hub: HubServer, body: bytes, message:
     ("address", "message"),
     [
         ("http://127.0.0.1:9", "^org/model at 'master': the connection failed; gave up after 3 attempts"),
-        ("http://", "is no plain address, .*; check the endpoint"),
+        ("http://", "is not a plain address, .*; check the endpoint"),
     ],
 )
 def test_an_endpoint_that_is_none(monkeypatch: pytest.MonkeyPatch, address: str, message: str) -> None:

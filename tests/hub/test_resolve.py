@@ -180,7 +180,7 @@ def test_a_disk_that_fills_up_while_downloading_stays_an_os_error(
     "model", ["nowhere", "./no/where", "/no/where", "a/b/c", "~no-such-user/x", "", "org/", "-x/y"]
 )
 def test_what_is_neither_folder_nor_hub_id_is_refused_without_asking_the_hub(model: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such folder, nor a Hub id such as openai/gpt-oss-20b"):
+    with pytest.raises(UsageError, match="neither a folder nor a Hub id such as openai/gpt-oss-20b"):
         resolve(model)
 
 

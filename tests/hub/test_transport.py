@@ -287,7 +287,7 @@ def test_no_redirect_takes_the_token_to_another_server(
 
 
 def test_an_endpoint_with_a_password_is_refused_without_telling_it() -> None:
-    with pytest.raises(HubError, match=r"^'http://\.\.\.@127.0.0.1': is no plain address") as error:
+    with pytest.raises(HubError, match=r"^'http://\.\.\.@127.0.0.1': is not a plain address") as error:
         Transport(Hub("http://me:secret@127.0.0.1", {}, lambda status, _: ""), FAST)
     assert "secret" not in str(error.value)
 

@@ -176,7 +176,9 @@ def test_every_family_has_a_sample_that_converts(family: Architecture, tmp_path:
 def test_every_field_that_a_family_reads_may_be_set_and_no_other(family: Architecture, tmp_path: Path) -> None:
     write_sample(family.title, tmp_path / "set", overrides={"num_hidden_layers": 1, "partial_rotary_factor": 1.0})
     assert json.loads((tmp_path / "set" / "config.json").read_text())["partial_rotary_factor"] == 1.0
-    with pytest.raises(UsageError, match=rf"'rope_thetta' is no field of {family.title}.* did you mean 'rope_theta'\?"):
+    with pytest.raises(
+        UsageError, match=rf"'rope_thetta' is not a field of {family.title}.* did you mean 'rope_theta'\?"
+    ):
         write_sample(family.title, tmp_path / "other", overrides={"rope_thetta": 1e6})
 
 

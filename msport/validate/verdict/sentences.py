@@ -189,16 +189,16 @@ def _behind_the_drift(error: LayerError, report: Findings) -> Iterator[str]:
             f" lead was at most {routing.margin:.1e}: a near tie, which rounding decides"
         )
     elif short:
-        yield f"rounding to {short[0]} adds up along the way; float32 on both sides tells it from a fault"
+        yield f"rounding to {short[0]} accumulates over the layers; use float32 on both sides to tell it from a fault"
 
 
 def _excused(judgement: Judgement) -> Iterator[str]:
     if judgement.excused:
-        yield f"{judgement.excused:,} tokens are excused: their experts nearly tie, so that rounding decides"
+        yield f"{judgement.excused:,} tokens are excused: their experts nearly tie, so rounding decides"
     if judgement.following:
         yield (
-            f"{judgement.following:,} tokens after a near tie of experts, whose keys they see, count in the median of"
-            " all tokens alone"
+            f"{judgement.following:,} tokens after a near tie of experts see its keys; only the median over all"
+            " tokens counts them"
         )
 
 

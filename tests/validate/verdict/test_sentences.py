@@ -151,7 +151,7 @@ def test_a_drift_in_a_short_dtype_is_put_down_to_rounding() -> None:
     drifting = LayerError(1, "layers.0", 0.5, 0.1, "random", 3)
     report = make_report(make_result(wrong={0: 2.0}), layers=(LAYERS[0], drifting), first_departure=1)
     half = dataclasses.replace(report, setup=dataclasses.replace(report.setup, dtype="float16"))
-    assert "rounding to float16 adds up along the way" in str(half)
+    assert "rounding to float16 accumulates over the layers" in str(half)
     assert "adds up" not in str(report)
 
 

@@ -1,4 +1,4 @@
-"""The device that MindSpore computes on: what it is, in which dtypes it computes, and how much memory it has."""
+"""The device on which MindSpore computes: its kind, its dtypes, and its memory."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PACKED = "mxfp4"
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where MindSpore computes: the device `number` of `count` that are `target`s, as MindSpore names them.
+    """The device on which MindSpore computes: number `number` of `count` devices of MindSpore's type `target`.
 
-    `memory` is the device's own in bytes, `free` what nobody has taken of it; None where it has none, or does not tell.
-    `dtype` is its best, and `refusals` says of each dtype that it cannot compute in why.
+    `memory` is the size of its own memory in bytes, `free` the unused part; None if it has no memory of its own or does
+    not report it. `dtype` is its best dtype. `refusals` maps each unsupported dtype to the reason.
     """
 
     target: str
@@ -40,9 +40,10 @@ class Device:
 def ask_device(
     dtypes: Sequence[str], *, task: str, timeout: float | None = None, progress: Progress | None = None
 ) -> Device:
-    """The device, and which of `dtypes` it refuses; asked in a process of its own, for MindSpore may crash or hang.
+    """The device, and the `dtypes` that it does not support. Asks in a separate process, because MindSpore may crash or
+    hang.
 
-    Raises `MsportError` where that process fails or takes more than `timeout` seconds, with `task` as what it did.
+    Raises `MsportError`, which names `task`, if that process fails or takes more than `timeout` seconds.
     """
     arguments = {"dtypes": list(dtypes)}
     function = "msport.device:describe"
@@ -50,7 +51,7 @@ def ask_device(
 
 
 def describe(dtypes: Sequence[str], *, progress: Progress) -> dict[str, Any]:
-    """The fields of `Device`, with refusals among `dtypes`; an unknown dtype is refused, too. Runs in a child."""
+    """The fields of `Device`, with refusals for `dtypes`; an unknown dtype is refused too. Runs in a child process."""
     progress(Step("device"))
     import mindspore as ms
 
@@ -78,14 +79,14 @@ def describe(dtypes: Sequence[str], *, progress: Progress) -> dict[str, Any]:
 
 
 def own_memory(target: str) -> tuple[int | None, int | None]:
-    """Bytes that MindSpore's device `target` has, and has free; None for the CPU, and where it does not tell."""
+    """Total and free bytes of the memory of MindSpore's device `target`; None for the CPU, or if unknown."""
     if target == "CPU":
         return None, None
     import mindspore as ms
 
     ms.ops.zeros((1,), ms.float32).asnumpy()  # an NPU says 0 until the first operator has initialised it
     try:
-        found = ms.hal.get_device_properties(0, target)  # of the current device, whatever the number
+        found = ms.hal.get_device_properties(0, target)  # of the current device, for any number
         return int(found.total_memory) or None, int(found.free_memory) or None
     except (AttributeError, RuntimeError, ValueError, TypeError):
         return None, None

@@ -28,7 +28,7 @@ Progress = Callable[[Step], None]
 
 
 def titled(title: str, progress: Progress | None) -> Progress | None:
-    """`progress` that gets `title` before the name of each phase; None for None."""
+    """`progress` with `title` before the name of each phase; None stays None."""
     if progress is None:
         return None
     report = progress

@@ -1,4 +1,4 @@
-"""What msport knows of one family; each family's file states its own as `FAMILY`."""
+"""The description of one family; the file of each family defines its own as `FAMILY`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from msport.architectures.tensors import Dropped, Weight
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """One family: how its config is read, which tensors it has, which network computes it, and a tiny config.
+    """One family: the parser of its config, its tensors, its network, and a tiny config.
 
-    `name` is what ``config.json`` gives in ``architectures``, and `title` what people call it. `parse` takes the JSON
+    `name` is its name in ``architectures`` of ``config.json``, and `title` its common name. `parse` takes the JSON
     object and the path it came from; `weights` and `dropped` take the parsed config. `quantization` lists the
     ``quant_method`` of ``quantization_config`` that `weights` has recipes for. `network` is the file of
     ``msport.msmodels`` whose function `build` makes the graph-mode model.

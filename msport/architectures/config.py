@@ -51,7 +51,8 @@ class ModelConfig:
 class SparseConfig(ModelConfig):
     """A model with a mixture of experts in the layers of `sparse_layers`, and a dense feed-forward in the others.
 
-    A token's shares are those of a softmax over all experts; with `norm_topk_prob` those of the chosen ones sum to 1.
+    The routing weights of a token come from a softmax over all experts; with `norm_topk_prob`, those of the chosen
+    experts sum to 1.
     """
 
     moe_intermediate_size: int
@@ -64,7 +65,7 @@ class SparseConfig(ModelConfig):
 def parse_decoder(
     fields: ConfigFields, *, rope_theta: float, rms_norm_eps: float = 1e-6, tie_word_embeddings: bool = False
 ) -> dict[str, Any]:
-    """The fields up to `rope` but `architecture`; the keywords are what Transformers assumes for the family."""
+    """Parses the fields up to `rope` except `architecture`. The keywords are the family's defaults in Transformers."""
     fields.fixed("partial_rotary_factor", 1.0, "msport rotates whole heads only")
     for name, value in (("is_causal", True), ("use_bidirectional_attention", False)):
         fields.fixed(name, value, "msport lets a token see only itself and earlier ones")

@@ -1,4 +1,6 @@
-"""Tensor rows that families share: embedding, attention, norms, feed-forward, head; and the table made of them."""
+"""Rows of the tensor table that families share (embedding, attention, norms, feed-forward, head), and the whole
+table.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ def linear(name: str, inputs: int, outputs: int, *, bias: bool) -> list[Weight]:
 
 
 def attention(config: ModelConfig, layer: int) -> list[Weight]:
-    """The four attention projections of `layer`, and the norms and sinks of heads where the config has them."""
+    """The four attention projections of `layer`, and the norms and sinks of heads if the config has them."""
     prefix = f"model.layers.{layer}.self_attn"
     queries = config.num_attention_heads * config.head_dim
     keys = config.num_key_value_heads * config.head_dim
@@ -83,7 +85,7 @@ def norms(config: ModelConfig, layer: int, *names: str) -> list[Weight]:
 def weights(config: Any, feed_forward: Callable[[Any, int], list[Weight]] = gated_mlp) -> list[Weight]:
     """The table of a decoder with one norm before attention and one before `feed_forward`, as most families have them.
 
-    `config` is the `ModelConfig` that `feed_forward` takes; that returns the rows of one layer.
+    `feed_forward` takes `config`, a `ModelConfig`, and returns the rows of one layer.
     """
     rows = embedding_and_head(config)
     for layer in range(config.num_hidden_layers):

@@ -1,4 +1,5 @@
-"""Llama 2, 3, 3.1 and later: the plain decoder that most families derive from, with biases where the config asks.
+"""Llama 2, 3, 3.1 and later: the plain decoder from which most families derive, with biases if the config asks for
+them.
 
 Source: https://github.com/meta-llama/llama-models and ``transformers/models/llama``.
 """

@@ -1,4 +1,4 @@
-"""Mixtral 8x7B and 8x22B: Mistral's attention over a mixture of experts.
+"""Mixtral 8x7B and 8x22B: Mistral's attention with a mixture of experts.
 
 Source: https://arxiv.org/abs/2401.04088 and ``transformers/models/mixtral``.
 """

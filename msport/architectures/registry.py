@@ -38,7 +38,7 @@ def get_architecture(data: Mapping[str, Any], where: Path) -> Architecture:
 
 
 def nearest(data: Mapping[str, Any]) -> Architecture:
-    """The family whose config has the most fields in common with `data`, relative to the fields of both."""
+    """The family whose config shares the most fields with `data`, relative to the fields of both."""
 
     def likeness(architecture: Architecture) -> float:
         fields = set(architecture.sample_config())

@@ -12,7 +12,9 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One way in which the Hub may ship a parameter: a transform of ``convert.transforms`` and its sources in order."""
+    """One form in which the Hub may store a parameter: a transform of ``convert.transforms`` and its sources in
+    order.
+    """
 
     transform: str
     sources: tuple[tuple[str, Shape], ...]
@@ -41,7 +43,7 @@ class Dropped:
 
 
 def plain(name: str, *shape: int) -> Weight:
-    """A parameter that the Hub ships under the same name and shape."""
+    """A parameter with the same name and shape on the Hub."""
     return Weight(name, shape, (Recipe("copy", ((name, shape),)),))
 
 

@@ -1,4 +1,4 @@
-"""The part that the families' sample configs have in common."""
+"""The common part of the families' sample configs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def tiny_config(name: str, model_type: str, **own: Any) -> dict[str, Any]:
-    """A ``config.json`` for weights of a few megabytes; `own` are the fields of the family, or replace shared ones."""
+    """A ``config.json`` for weights of a few megabytes. `own` adds or replaces fields for the family."""
     shared = {
         "architectures": [name],
         "attention_dropout": 0.0,

@@ -57,7 +57,7 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """``better``, ``worse``, ``noise``, or ``unknown`` for lack of a spread."""
+        """``better``, ``worse``, ``noise``, or ``unknown`` without a spread."""
         if self.noise is None:
             return "unknown"
         if abs(self.change) <= self.noise:

@@ -1,4 +1,4 @@
-"""A plan: everything that is decided before the first measurement, and the parts of it that cannot be measured."""
+"""The plan of a benchmark: all decisions before the first measurement, and the parts that cannot be measured."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def published_about(architecture: str) -> tuple[Published, ...]:
 
 
 def describe_published(architecture: str) -> Iterator[str]:
-    """Lines for a terminal, marked as published."""
+    """Lines about `architecture` for a terminal, marked as published by others."""
     rows = published_about(architecture)
     yield f"{HEADING}:" if rows else f"{HEADING}: no figures are known for {architecture}"
     for row in rows:

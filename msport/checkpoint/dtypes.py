@@ -22,8 +22,8 @@ _CAST_CHUNK = 1 << 16
 class DType:
     """An element type.
 
-    ``safetensors`` and ``ckpt`` are its names in the two formats (``ckpt`` is None where MindSpore's loader knows no
-    such type); ``storage`` is the little-endian NumPy dtype that holds its bits. NumPy has neither bfloat16 nor
+    ``safetensors`` and ``ckpt`` are its names in the two formats (``ckpt`` is None if MindSpore's loader does not
+    support it); ``storage`` is the little-endian NumPy dtype that holds its bits. NumPy has neither bfloat16 nor
     float8: those are raw integers.
     """
 

@@ -55,7 +55,7 @@ class Checkpoint:
             file.read_into(name, offset, buffer)
 
     def view(self, name: str) -> Array:
-        """A whole tensor mapped from its file, as ``TensorFile.view``."""
+        """A whole tensor, memory-mapped from its file, as ``TensorFile.view``."""
         with self._pool.borrow(self._file(name)) as file:
             return file.view(name)
 
@@ -103,7 +103,9 @@ def read_headers(
 
 
 def index_document(weight_map: Mapping[str, str], total_size: int) -> str:
-    """The text of both index files: ``weight_map`` says each tensor's file, ``total_size`` the bytes of all tensors."""
+    """The text of both index files: ``weight_map`` maps each tensor to its file, and ``total_size`` is the number
+    of bytes of all tensors.
+    """
     document = {"metadata": {"total_size": total_size}, "weight_map": dict(sorted(weight_map.items()))}
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 

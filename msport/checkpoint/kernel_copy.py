@@ -24,7 +24,8 @@ def clone(source: int, target: int) -> bool:
 
 
 def copy_range(source: int, target: int, offset: int, size: int) -> bool:
-    """Copy ``size`` bytes at ``offset`` to the same place in ``target``; False if the kernel cannot between the two.
+    """Copy ``size`` bytes at ``offset`` to the same place in ``target``. Returns False if the kernel does not support
+    this.
 
     Raises OSError if the disk fails, and EIO if ``source`` ends before.
     """

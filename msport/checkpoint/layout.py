@@ -21,8 +21,8 @@ def nbytes_of(dtype: DType, shape: tuple[int, ...]) -> int:
 class TensorInfo:
     """A tensor's dtype, shape and place in its file.
 
-    ``extents`` are the absolute byte ranges ``(begin, end)`` that hold it, in order: one in safetensors, several
-    where ``.ckpt`` cuts a large tensor into slices.
+    ``extents`` are the absolute byte ranges ``(begin, end)`` that hold it, in order: one in safetensors, several if
+    ``.ckpt`` splits a large tensor into slices.
     """
 
     name: str

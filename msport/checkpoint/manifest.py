@@ -26,7 +26,8 @@ CHECKS = ("sha256", "git", "length", "no-hash")
 class TensorRecord:
     """One output tensor.
 
-    ``file`` is a name in the folder, ``extents`` the absolute byte ranges in it, ``sha256`` their hash in hex.
+    ``file`` is a name in the folder, ``extents`` are absolute byte ranges in that file, and ``sha256`` is their hash in
+    hex.
     """
 
     dtype: DType
@@ -59,7 +60,7 @@ class Manifest:
     fetched: Mapping[str, str] = field(default_factory=dict)
 
     def to_document(self) -> dict[str, Any]:
-        """The JSON document, of which ``from_document`` is the inverse."""
+        """The JSON document; ``from_document`` is the inverse."""
         return {
             "schema": SCHEMA,
             "source": self.source,

@@ -1,7 +1,7 @@
 """The part of Protobuf's wire format that MindSpore's ``.ckpt`` needs, read and written.
 
-Source: https://protobuf.dev/programming-guides/encoding. Reading never allocates more than a few bytes and never
-looks beyond the end that is passed in; a payload is reported as the range of the file where it lies.
+Source: https://protobuf.dev/programming-guides/encoding. Reading never allocates more than a few bytes and never looks
+beyond the end that is passed in; a payload is reported as its byte range in the file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of a message: number, wire type, the value if it is a varint, and where the payload lies in the file."""
+    """A field of a message: number, wire type, the value if it is a varint, and the byte range of the payload in
+    the file.
+    """
 
     number: int
     wire_type: int
@@ -59,7 +61,8 @@ def encode_length(number: int, length: int) -> bytes:
 
 
 def read_fields(file: BinaryIO, begin: int, end: int) -> Iterator[Field]:
-    """Iterate over the fields of the message in bytes ``[begin, end)`` of ``file``; ValueError where it is not one.
+    """Iterate over the fields of the message in bytes ``[begin, end)`` of ``file``. Raises ValueError if it is no
+    message.
 
     The file's position may be moved between two fields.
     """

@@ -60,8 +60,8 @@ class TensorFile:
         """Read rows ``[begin, end)`` of the first axis, or the whole tensor, in storage form.
 
         The bytes go straight into ``out`` (C-contiguous, of the result's dtype and shape) or into a fresh array. The
-        file is not mapped: a mapped page would count as resident memory. Raises CheckpointError if the tensor or the
-        bytes are missing.
+        file is not memory-mapped, because a mapped page would count as resident memory. Raises CheckpointError if the
+        tensor or the bytes are missing.
         """
         tensor = self._tensor(name)
         shape, offset = _rows(tensor, begin, end)
@@ -116,7 +116,7 @@ class TensorFile:
         return self._descriptor
 
     def close(self) -> None:
-        """Close the file; arrays from ``view`` keep the mapping alive for themselves."""
+        """Close the file. Arrays from ``view`` keep their mapping."""
         self._map = None
         if self._descriptor >= 0:
             os.close(self._descriptor)

@@ -133,7 +133,7 @@ def _show(error: click.ClickException) -> None:
 
 
 def describe(error: Exception) -> str:
-    """One line for `error`, with the remedy where the cause is known."""
+    """One line for `error`, with the remedy if the cause is known."""
     if isinstance(error, MsportError):
         return str(_PARAMETER.sub(r"\1", _one_line(error)))
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:

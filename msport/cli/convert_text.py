@@ -113,7 +113,7 @@ def _disk_line(conversion: Conversion) -> str:
 
 
 def _shown(folder: Path) -> Path:
-    """`folder` as a user in the current folder would write it."""
+    """`folder` relative to the current folder, if possible."""
     here = Path.cwd().resolve()
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
 

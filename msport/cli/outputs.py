@@ -44,9 +44,8 @@ def check_outputs(
 
 
 def write_report(text: Render, *forms: tuple[str | None, Render]) -> None:
-    """Prints the form of a report whose file is ``-``, else `text`; writes the others to their files, if they have one.
-
-    Each file is written whole or not at all. What cannot be written does not keep back the rest.
+    """Prints the form of a report whose file is ``-``, else `text`, and writes the other forms to their files. Each
+    file is written completely or not at all. A failed write does not stop the others.
     """
     printed = next((render for path, render in forms if path == STDOUT), text)
     with ExitStack() as last:

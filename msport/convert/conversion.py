@@ -1,4 +1,4 @@
-"""From a model's name to a finished folder: resolve, plan, execute, verify, move into place."""
+"""A whole conversion: resolve the model, plan, execute, verify, move into place."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from msport.sizing.units import parse_size
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Where a model comes from and what it becomes, as `convert_checkpoint` says."""
+    """The arguments of a conversion; `convert_checkpoint` describes them."""
 
     dtype: str = AUTO
     format: str = "safetensors"
@@ -107,7 +107,7 @@ def convert_checkpoint(
 
 
 def prepare(model: str | Path, output: str | Path | None = None, options: Options = DEFAULTS) -> Conversion:
-    """Check and plan what `convert_checkpoint` would do with the same arguments, without writing anything."""
+    """Check and plan a conversion with the arguments of `convert_checkpoint`, without writing anything."""
     if output is None:
         _check_unconverted(Path(model).expanduser())
     destination = resolve_output(Path(output) if output is not None else default_output(model))

@@ -97,7 +97,7 @@ class Journal:
         self._append(["mark"])
 
     def synced(self) -> None:
-        """All that was claimed before the last mark is on disk; the journal is made durable too."""
+        """Everything claimed before the last mark is on disk; makes the journal durable too."""
         self._append(["synced"])
         with naming_the_file(self.path):
             os.fdatasync(self._descriptor)

@@ -1,4 +1,4 @@
-"""The destination of a conversion's slabs: shards, with a journal of what they hold."""
+"""The destination of a conversion's slabs: shards, with a journal of their content."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _CHUNK = 1 << 22
 
 
 def missing(folder: Path, files: Sequence[RemoteFile]) -> list[RemoteFile]:
-    """Those of `files` that `folder` does not hold with their sizes."""
+    """The `files` that `folder` lacks or has with another size."""
     return [file for file in files if not has(folder / file.name, file.nbytes)]
 
 

@@ -1,4 +1,4 @@
-"""HTTP responses: what one must be before it is believed, and its body, read as it arrives."""
+"""HTTP responses: checks of a response before it is used, and its body, read as it arrives."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
 
 
 def check_linked(file: RemoteFile, response: Any) -> None:
-    """Refuse a file of which Hugging Face, on redirecting to it, states another SHA-256 than it listed."""
+    """Refuse a file if Hugging Face's redirect to it states another SHA-256 than its listing."""
     linked = hexadecimal(response.headers.get("X-Linked-ETag", "").removeprefix("W/").strip('"'), 64)
     if linked and file.sha256 and linked != file.sha256:
         raise changed(str(file), f"had SHA-256 {file.sha256} and now has {linked}")
 
 
 def check_encoding(response: Any) -> None:
-    """Refuse a compressed body: it was asked for as it is, and a few bytes could become many."""
+    """Refuse a compressed body: an uncompressed one was requested, and a few bytes could expand to many."""
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding != "identity":
         raise TransientError(f"the server compressed its answer ({quote(encoding)})")

@@ -1,4 +1,4 @@
-"""In which dtype a checkpoint is computed on a device, and whether its experts stay packed."""
+"""Chooses the dtype of computation for a checkpoint on a device, and whether its experts stay packed."""
 
 from __future__ import annotations
 

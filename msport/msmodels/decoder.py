@@ -1,7 +1,7 @@
-"""Llama, Mistral, Qwen2, Qwen3 and Qwen3-MoE: one network, for they differ in nothing but flags of the config.
+"""Llama, Mistral, Qwen2, Qwen3 and Qwen3-MoE: one network, because they differ only in flags of the config.
 
-Which biases, norms, windows and experts a family has stands in ``msport/architectures/<family>.py``.
-Source: ``transformers/models/{llama,mistral,qwen2,qwen3,qwen3_moe}``.
+``msport/architectures/<family>.py`` defines the biases, norms, windows and experts of a family. Source:
+``transformers/models/{llama,mistral,qwen2,qwen3,qwen3_moe}``.
 """
 
 from __future__ import annotations

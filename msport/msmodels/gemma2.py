@@ -19,7 +19,9 @@ from msport.msmodels.layers.norm import RMSNorm
 
 
 def build(config: ModelConfig, cache: CacheShape) -> CausalLM:
-    """The final norm adds 1 to its weight, as those of the layers do; embeddings are scaled, and logits soft-capped."""
+    """The network of Gemma2. The final norm adds 1 to its weight, like those of the layers; embeddings are scaled,
+    and logits soft-capped.
+    """
     return CausalLM(
         config,
         cache,

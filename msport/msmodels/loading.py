@@ -64,7 +64,7 @@ def load_model(
 
 
 def configure(device: str) -> None:
-    """Sets MindSpore up for graphs on `device`; for the whole process."""
+    """Configures MindSpore for graphs on `device`, for the whole process."""
     # STRICT refuses code that would run outside the graph in the Python interpreter, which would be slow without a
     # message.
     ms.set_context(mode=ms.GRAPH_MODE, jit_syntax_level=ms.STRICT)

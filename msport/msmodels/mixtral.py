@@ -1,4 +1,4 @@
-"""Mixtral 8x7B and 8x22B: the decoder of Mistral over a mixture of experts, which has a name of its own.
+"""Mixtral 8x7B and 8x22B: the decoder of Mistral with a mixture of experts, which has a different name on the Hub.
 
 Source: https://arxiv.org/abs/2401.04088 and ``transformers/models/mixtral/modeling_mixtral.py``.
 """

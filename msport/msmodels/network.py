@@ -1,4 +1,4 @@
-"""The network of a config, from the file of this folder that its family names in ``architectures``."""
+"""Builds the network of a config, from the file in this folder that its family names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msport.msmodels.layers.decoder import CausalLM
 
 
 def build_network(config: ModelConfig, cache: CacheShape) -> CausalLM:
-    """The network for `config` with caches of the shape `cache`; its weights take no memory before they are placed."""
+    """The network for `config` with caches of the shape `cache`. Its weights take no memory until they are placed."""
     family = import_module(f"msport.msmodels.{ARCHITECTURES[config.architecture].network}")
     with no_init_parameters():
         network: CausalLM = family.build(config, cache)

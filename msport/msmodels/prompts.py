@@ -1,4 +1,4 @@
-"""Token ids as callers pass them: checked, one array per prompt."""
+"""Checks the token ids of callers, and makes one array per prompt."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class ChartRow:
-    """A row of `marks` beside its `title`, which is red where the row is `bad`."""
+    """A row of `marks` with its `title`, which is red if the row is `bad`."""
 
     title: str
     marks: Sequence[Mark]

@@ -137,7 +137,7 @@ def _generation_config(chat: ChatFormat, ids: Mapping[str, int]) -> dict[str, An
 
 
 def _hub_tensors(weight: Weight, dtype: str) -> list[TensorInfo]:
-    """The tensors in which the Hub ships `weight`; where they lie is not known yet."""
+    """The Hub's tensors for `weight`; their places are not known yet."""
     recipe = _choose(weight.recipes, dtype)
     plain = UINT8 if is_packed(recipe) else DTYPES[dtype]
     return [TensorInfo(name, plain, shape, ()) for name, shape in recipe.sources]

@@ -98,10 +98,11 @@ def estimate(
 
 
 def estimate_reference(config: ModelConfig, dtype: str, tokens: int) -> Need:
-    """What Transformers' model of `config` in `dtype` needs beside MindSpore, as ``validate`` runs prompts of `tokens`.
+    """The bytes that Transformers' model of `config` in `dtype` needs besides MindSpore for prompts of `tokens` tokens
+    in ``validate``.
 
-    Experts are never packed, and no caches outlive a layer. Embedding and head are copied, one at a time, for the
-    second run that measures rounding.
+    Experts are never packed, and caches exist only for one layer at a time. The second run, which measures rounding,
+    copies embedding and head, one at a time.
     """
     costs = make_costs(config, dtype, packed=False)
     embedding = config.vocab_size * config.hidden_size * costs.itemsize
@@ -113,9 +114,10 @@ def estimate_reference(config: ModelConfig, dtype: str, tokens: int) -> Need:
 
 
 def estimate_verdict(own: Need, reference: Need | None) -> int:
-    """Bytes of a process in which the `reference` runs and then the port, which needs its `own`; None: only the port.
+    """Bytes of a process that runs the `reference` (None: no reference) and then the port, which needs `own` bytes.
 
-    Their weights stand in memory one after the other, but the system does not get back all that computing took.
+    Their weights are in memory one after the other, but the process does not return all memory of the computation to
+    the system.
     """
     if reference is None:
         return own.total

@@ -50,7 +50,7 @@ class Measured:
 
     @property
     def departs(self) -> bool:
-        """Whether an operation departs, isolated."""
+        """Whether an isolated operation departs."""
         return any(error.first_operation for error in self.layers)
 
 

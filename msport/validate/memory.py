@@ -26,10 +26,11 @@ def must_stream(
     on_device: bool = False,
     available: int | None = None,
 ) -> bool:
-    """Whether the port, `config` in `dtype`, or the reference would not fit in memory whole for prompts of `tokens`.
+    """Whether the port (`config` in `dtype`) or the reference does not fit in memory as a whole for prompts of `tokens`
+    tokens.
 
-    `reference_dtype` is None where the reference does not run. `on_device`: the port computes on another device than
-    the CPU. `available` are the free bytes of the host, None: what is free now.
+    `reference_dtype` is None if the reference does not run. `on_device`: the port computes on another device than the
+    CPU. `available` are the free bytes of the host, None: what is free now.
     """
     portable = only_portable(on_device=on_device)
     own = estimate(Costs(config, dtype), tokens, 1, portable=portable, on_device=on_device, every_logit=True)

@@ -1,4 +1,4 @@
-"""How finely the floating dtypes round."""
+"""The precision of the floating-point dtypes."""
 
 from __future__ import annotations
 

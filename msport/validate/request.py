@@ -1,4 +1,4 @@
-"""The arguments of a run, and which of them are refused before anything runs."""
+"""The arguments of a run, and the checks that refuse them before anything runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Request:
 
     @property
     def default_prompts(self) -> bool:
-        """Whether the prompts are chosen here: neither the user's own nor those of golden values."""
+        """Whether the default prompts are used: neither the user's own nor those of golden values."""
         return self.prompts is None and not is_golden(self.reference)
 
 
@@ -63,7 +63,7 @@ def check_request(request: Request) -> None:
 
 
 def check_no_effect(request: Request, why: str, *names: str) -> None:
-    """Raises `UsageError` for arguments among `names` that were given: they would be ignored, for the reason `why`."""
+    """Raises `UsageError` for arguments among `names` that were given but would be ignored; `why` is the reason."""
     defaults = {argument.name: argument.default for argument in fields(Request)}
     given = [
         name

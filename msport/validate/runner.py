@@ -165,7 +165,7 @@ def _judge_by_golden(request: Request, path: Path, manifest: Manifest, phases: P
 
 
 def _judge_weights(request: Request, manifest: Manifest, phases: Phases) -> Report:
-    """Compares the weights with their source, and runs nothing."""
+    """Compares the weights with their source without running the model."""
     check_no_effect(request, f"{parameter('level')} weights does not run the model", *_OF_PROMPTS, *_OF_RUNNING)
     source = find_reference(manifest, request.reference)
     check_same_sizes(request.folder, source)

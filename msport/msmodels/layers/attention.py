@@ -1,4 +1,4 @@
-"""Grouped-query self-attention over a static cache, with what a config adds to it."""
+"""Grouped-query self-attention over a static cache, with the additions of the config."""
 
 from __future__ import annotations
 

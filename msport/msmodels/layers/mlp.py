@@ -42,9 +42,10 @@ class Experts(nn.Cell):
 
 
 class SparseMoE(nn.Cell):
-    """``x [tokens, hidden_size]`` through the `experts_per_tok` experts with the largest shares, which `gate` gives.
+    """Runs ``x [tokens, hidden_size]`` through the `experts_per_tok` experts with the largest weights of the router
+    `gate`.
 
-    The shares are those of a softmax over all experts; with `normalize` those of the chosen ones sum to 1.
+    The weights come from a softmax over all experts; with `normalize`, those of the chosen experts sum to 1.
     """
 
     def __init__(self, config: SparseConfig, cache: CacheShape) -> None:

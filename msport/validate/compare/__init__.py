@@ -1,1 +1,1 @@
-"""How far the port is from the reference: logits, operations of layers, choices of experts, weights."""
+"""Measures the errors of the port: logits, operations of layers, choices of experts, weights."""

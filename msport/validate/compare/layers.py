@@ -100,7 +100,7 @@ class LayerError:
 class LayerValues:
     """The results of one layer for `prompt` on both sides, ``[tokens, features]`` by operation.
 
-    `reference` was recorded. `own` are the output and the routing along our own trajectory, `alone` all operations of
+    `reference` was recorded. `own` holds the output and the routing along our own trajectory, `alone` all operations of
     our isolated block.
     """
 
@@ -187,7 +187,7 @@ def compare_head(
 def _isolated(
     values: Sequence[LayerValues], errors: Mapping[str, Sequence[Floats]], threshold: float
 ) -> tuple[OperationError, ...]:
-    """The recorded operations, in their order; `errors` holds those that our side has too."""
+    """The recorded operations in their order; `errors` holds those that our side also has."""
     names = [name for name in OPERATIONS if name in values[0].reference]
     found = [
         _judged(name, values, errors[name], threshold) if name in errors else _missing(name, values[0].prompt)

@@ -205,7 +205,7 @@ def decode_mxfp4(blocks: npt.NDArray[np.uint8], scales: npt.NDArray[np.uint8]) -
 
 
 def round_to(values: Floats, dtype: DType) -> Floats:
-    """`values` rounded to what `dtype` can hold, to nearest even, still as float32."""
+    """`values` rounded to `dtype`, to nearest even, but stored as float32."""
     if dtype == FLOAT16:
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             return values.astype(np.float16).astype(np.float32)
@@ -224,7 +224,7 @@ def _read(name: str, source: Checkpoint) -> Floats:
 
 
 def _widen(array: Array, dtype: DType) -> Array:
-    """Storage form as float32, exactly; integers stay what they are."""
+    """Converts storage form to float32 exactly; integers stay unchanged."""
     if dtype == BFLOAT16:
         return (array.astype(np.uint32) << 16).view(np.float32)
     return array.astype(np.float32) if dtype == FLOAT16 else array

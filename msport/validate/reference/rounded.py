@@ -133,7 +133,7 @@ class _Rounding:
 
     @contextmanager
     def frequencies(self, rotary: Any) -> Iterator[None]:
-        """Moves the frequencies of the rotary embedding, which are buffers."""
+        """Moves the frequencies of the rotary embedding (buffers, not parameters) during this context."""
         kept = {name: value for name, value in rotary.named_buffers() if name.endswith("inv_freq")}
         for name, value in kept.items():
             setattr(rotary, name, value + value * self._signs[: value.numel()].reshape(value.shape))

@@ -1,4 +1,4 @@
-"""One run of the reference: its results for all prompts, in a temporary folder, and how they were made."""
+"""One run of the reference: its results for all prompts, in a temporary folder, and their description."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ReferenceRun:
 
     @property
     def longest(self) -> int:
-        """How many tokens the longest prompt has."""
+        """Number of tokens of the longest prompt."""
         return max(len(prompt.ids) for prompt in self.prompts)
 
 

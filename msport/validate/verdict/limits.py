@@ -1,4 +1,4 @@
-"""The limits of errors: by the dtypes, by the reference's noise, or as the user says."""
+"""The limits of errors: by the dtypes, by the reference's noise, or by the user."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _TEXT_WIDTH = 66  # beside "prompt 10" in 80 columns
 
 
 def render_text(report: Findings) -> str:
-    """What was compared, tables, notes and, on the last lines, the verdict."""
+    """The two sides, tables, notes and, on the last lines, the verdict."""
     return "\n\n".join("\n".join(block) for block in _blocks(report))
 
 

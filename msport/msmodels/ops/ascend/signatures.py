@@ -92,7 +92,7 @@ def init_routing(x: Tensor, indices: Tensor, experts: int) -> tuple[Tensor, Tens
 def grouped_matmul(x: Tensor, weight: Tensor, bias: Tensor | None, counts: Tensor) -> Tensor:
     """GroupedMatmulV4: the first ``counts[0]`` rows of `x` times ``weight[0]``, the next ``counts[1]`` times the next.
 
-    ``x [rows, in]``, ``weight [experts, in, out]``, ``bias [experts, out]``: float32 where `x` is bfloat16, else its
+    ``x [rows, in]``, ``weight [experts, in, out]``, ``bias [experts, out]``: float32 if `x` is bfloat16, else its
     dtype; ``counts [experts]`` int64.
     """
     return primitives.GroupedMatmulV4()(

@@ -4,8 +4,8 @@
     python benchmarks/bench_full.py --layers 2      # the same sizes, two layers
     python benchmarks/bench_full.py --hub DIR       # a checkpoint of your own
 
-Prints what `msport bench` prints, beside the machine's limits; the last line is JSON. Transformers cannot keep experts
-packed on a CPU: it would decode them, to 84 GB in float32. `decode.py --model gpt-oss-20b --packed` compares two layers
+Prints the output of `msport bench` with the machine's limits; the last line is JSON. Transformers cannot keep experts
+packed on a CPU: it would decode them to 84 GB in float32. `decode.py --model gpt-oss-20b --packed` compares two layers
 with it.
 """
 

@@ -1,12 +1,12 @@
-"""What measuring costs: the benchmark's own share of a decode step, and of a generation.
+"""The overhead of measuring: the benchmark's own share of a decode step and of a generation.
 
     python benchmarks/bench_overhead.py [--model qwen2] [--new-tokens 64] [--rounds 20] [--folder /data]
 
-The instrument is what the measured loop does beyond calling the engine and choosing the token: reading the clock after
-each step, and the progress report between runs. Two ways to see it. Alone: both loops drive an engine that computes
-nothing, and the difference is the instrument; that is the figure to believe, for it resolves nanoseconds. On the model:
-both loops generate in turn on the same loaded model, and the difference is given with the spread of its rounds, for it
-lies far below what a machine repeats. The last line is JSON.
+The overhead is what the measured loop does besides calling the engine and choosing the token: it reads the clock after
+each step and reports progress between runs. There are two measurements. Alone: both loops drive an engine that computes
+nothing, and their difference is the overhead; this is the reliable figure, because it resolves nanoseconds. On the
+model: both loops generate in turn on the same loaded model; the difference is printed with the spread of its rounds,
+because it is far below the noise of a machine. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NULL_ROUNDS = 50
 
 
 class NullEngine:
-    """Answers with the same logits at once."""
+    """Returns the same logits at once."""
 
     def __init__(self, vocab_size: int) -> None:
         self.logits = np.zeros((1, vocab_size), np.float32)
@@ -82,7 +82,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def generate_bare(engine: Engine, ids: Array, workload: Workload) -> Array:
-    """The same generation without a clock: what a user's own loop would do."""
+    """The same generation without a clock, as in a user's own loop."""
     tokens = [engine.prefill(ids).argmax(-1)]
     for _ in range(workload.new_tokens - 1):
         tokens.append(engine.decode(tokens[-1]).argmax(-1))
@@ -90,7 +90,7 @@ def generate_bare(engine: Engine, ids: Array, workload: Workload) -> Array:
 
 
 def alone() -> float:
-    """Seconds a step that the measured loop takes beyond the bare one; the smallest vocabulary shows it best."""
+    """Seconds per step that the measured loop takes more than the bare one; a small vocabulary shows it best."""
     engine, ids, workload = NullEngine(8), np.zeros((1, 1), np.int32), Workload(1, _NULL_TOKENS)
     measured = [timed(lambda: measure(engine, ids, workload, 0, 1, lambda: None))[1] for _ in range(_NULL_ROUNDS)]
     bare = [timed(lambda: generate_bare(engine, ids, workload))[1] for _ in range(_NULL_ROUNDS)]
@@ -98,7 +98,7 @@ def alone() -> float:
 
 
 def on_model(engine: Engine, ids: Array, workload: Workload, rounds: int) -> tuple[list[float], list[float]]:
-    """Every decode step, and by which share the measured generation of each round took longer than the bare one."""
+    """The time of every decode step, and for each round the share by which the measured generation took longer."""
     steps: list[float] = []
     shares = []
     for number in range(-1, rounds):  # the first pair compiles and warms up

@@ -3,9 +3,9 @@
     python benchmarks/bench_repeat.py [--model qwen2] [--runs 2] [--repeats 5] [--processes 2] [--folder /data]
 
 Writes a random checkpoint of the model's shape, converts it, runs the benchmark several times, one after the other, and
-compares each run with the first as `msport bench --compare` does. That excuses as much as the machine's own speed
-moved; beside its verdict stands how many figures agree within the spread of the repeats alone. Only an idle machine can
-show agreement, so the load average is printed too. The last line is JSON.
+compares each run with the first as `msport bench --compare` does. That comparison allows for changes of the machine's
+own speed; in addition, the number of figures that agree within the spread of the repeats alone is printed. Only an idle
+machine can show agreement, so the load average is printed too. The last line is JSON.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python benchmarks/compile.py [--model qwen2] [--layers 8 24 48] [--rounds 3] [--folder /data]
 
-For each depth a random checkpoint of the model's shape but hidden size 256 (what compiles does not depend on sizes),
-and per round three fresh processes: without a cache, with an empty one, with the one just filled. A time is how long
-the compiler was at work on the prefill and the decode graph; a figure is the shortest of its rounds, the one least
-disturbed by other work on the machine. The last line is JSON.
+For each depth it makes a random checkpoint of the model's shape with hidden size 256 (compilation does not depend on
+sizes), and in each round starts three new processes: without a cache, with an empty one, with the one just filled. A
+time is that of compiling the prefill and the decode graph. A figure is the shortest of its rounds, which other work on
+the machine disturbed least. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def measure(model: str, layers: int, rounds: int, folder: str | None) -> dict[str, Any]:
-    """Seconds to compile both graphs of a model of so many layers, in each of `KINDS`."""
+    """Seconds to compile both graphs of a model with this many layers, for each of `KINDS`."""
     overrides = {"hidden_size": HIDDEN_SIZE, "num_hidden_layers": layers}
     with checkpoint(model, folder, overrides) as (_, converted):
         job = Job(str(converted), (WORKLOAD,), WORKLOAD.length, warmup=1, repeats=2)
@@ -83,7 +83,7 @@ def shortest(sessions: Sequence[Session]) -> dict[str, Any]:
 
 
 def slopes(depths: Sequence[Mapping[str, Any]], kind: str) -> list[float]:
-    """Seconds that a layer adds, from each depth to the next: equal where the growth is linear."""
+    """Seconds per additional layer, from each depth to the next; equal if the growth is linear."""
     seconds = [depth[kind]["total"] for depth in depths]
     growth: list[float] = (np.diff(seconds) / np.diff([depth["layers"] for depth in depths])).tolist()
     return growth

@@ -1,15 +1,14 @@
-"""gpt-oss-20b at full size: what a conversion costs beside writing the same bytes, and what planning the 120b costs.
+"""gpt-oss-20b at full size: the cost of a conversion compared with writing the same bytes, and of planning the 120b.
 
     python benchmarks/convert_full.py                     # needs 57 GB of disk, and some minutes
     python benchmarks/convert_full.py --layers 4          # a part of the 20b
     python benchmarks/convert_full.py --scale             # outputs of 1, 4 and 16 GB
 
 Makes a synthetic checkpoint in the Hub's layout with the real shapes (13.8 GB), writes as many bytes as its bfloat16
-form has (41.8 GB) from one plain loop, and converts it to bfloat16, to ``.ckpt`` and to packed MXFP4, each in a process
-of its own; the plan of the 120b is made from files that have headers only. Every writer ends with fsync, every output
-is removed before the next, and all of it at the end. Peaks are the processes' own VmHWM. Where other programs run, wall
-times say little, for a conversion takes more of the processor than a plain loop: CPU seconds are shown, too. The last
-line is JSON.
+form has (41.8 GB) with a plain loop, and converts it to bfloat16, to ``.ckpt`` and to packed MXFP4, each in a separate
+process. The plan of the 120b is made from files that have only headers. Every writer ends with fsync, and every output
+is removed before the next. Peaks are the processes' own VmHWM. If other programs run, wall times say little, because a
+conversion needs more of the processor than a plain loop; so CPU seconds are printed too. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -45,12 +44,12 @@ MOST_TIMES_WRITING = 1.3
 MOST_PLAN_SECONDS = 2.0
 MOST_PLAN_MEMORY = 200 * 10**6
 
-# What is left free for everybody else, and for what is no tensor.
+# Space left for other programs, and for data that are no tensors.
 SPARE_DISK = 10**9
 WRITE_NBYTES = 1 << 24
 FILE_NBYTES = 5 * 10**9
 
-# Not `ru_maxrss`, which begins at what the parent has, even after exec.
+# Not `ru_maxrss`, which starts at the parent's value, even after exec.
 PROGRAM = """
 import sys
 from msport.cli import main
@@ -115,11 +114,11 @@ def check_disk(folder: str, nbytes: int) -> None:
 
 
 def measure_plan(parent: Path) -> dict[str, Any]:
-    """What `msport convert --dry-run` takes for the 120b."""
+    """The cost of `msport convert --dry-run` for the 120b."""
     source = parent / "120b"
     write_headers(source, GPT_OSS_120B)
     options = ["convert", str(source), "-o", str(parent / "planned"), "--dry-run", "--json"]
-    # It also says, and exits with 2, if the disk could not hold what it planned.
+    # It exits with 2 if the disk is too small for the plan.
     document, cost, peak = run_msport(options, accepted=(0, 2))
     seconds = cost.seconds
     shutil.rmtree(source)
@@ -138,7 +137,7 @@ def measure_plan(parent: Path) -> dict[str, Any]:
 
 
 def measure(parent: Path, shapes: Mapping[str, Any], kinds: list[str], max_memory: str) -> dict[str, Any]:
-    """One model: written, copied in size by the plain writer, and converted to each kind."""
+    """Writes one model, writes as many bytes with the plain writer, and converts the model to each kind."""
     source, output = parent / "source", parent / "output"
     write_checkpoint(source, shapes)
     os.sync()
@@ -148,7 +147,7 @@ def measure(parent: Path, shapes: Mapping[str, Any], kinds: list[str], max_memor
         f" {format_size(source_nbytes(shapes))} of MXFP4 and bfloat16",
         flush=True,
     )
-    # A disk may slow down while it is written to: the limit is taken before and after, and both are shown.
+    # A disk may become slower during writing, so the limit is measured before and after, and both are printed.
     writing = [write_plainly(output, nbytes)]
     conversions = {}
     for kind in kinds:
@@ -169,7 +168,7 @@ def measure(parent: Path, shapes: Mapping[str, Any], kinds: list[str], max_memor
 
 
 def write_plainly(folder: Path, nbytes: int) -> Cost:
-    """What a plain loop takes to write and fsync that many bytes, in files as large as msport's."""
+    """The cost of a plain loop that writes and syncs that many bytes, in files as large as msport's."""
     os.sync()
     piece = memoryview(os.urandom(WRITE_NBYTES))
     start, cpu = time.perf_counter(), time.process_time()
@@ -186,7 +185,7 @@ def write_plainly(folder: Path, nbytes: int) -> Cost:
 
 
 def convert(source: Path, output: Path, options: list[str]) -> dict[str, Any]:
-    """Bytes, seconds and peak of `msport convert`; removes what it wrote."""
+    """Bytes, cost and peak memory of `msport convert`; removes the output."""
     os.sync()
     _, cost, peak = run_msport(["convert", str(source), "-o", str(output), *options, "--json"])
     nbytes = sum(file.stat().st_size for file in output.iterdir())
@@ -195,7 +194,7 @@ def convert(source: Path, output: Path, options: list[str]) -> dict[str, Any]:
 
 
 def run_msport(options: list[str], accepted: tuple[int, ...] = (0,)) -> tuple[dict[str, Any], Cost, int]:
-    """The JSON that a process prints, what it cost from start to end, and the most memory it held."""
+    """The JSON that a process prints, its cost from start to end, and its peak memory."""
     with tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as said:
         start = time.perf_counter()
         actions = [(os.POSIX_SPAWN_DUP2, printed.fileno(), 1), (os.POSIX_SPAWN_DUP2, said.fileno(), 2)]

@@ -1,12 +1,12 @@
-"""Decoding and prefill of msport's graph mode beside Transformers in float32 and beside what the memory allows.
+"""Decoding and prefill of msport's graph mode, compared with Transformers in float32 and with the limit of the memory.
 
     python benchmarks/decode.py [--model gpt-oss] [--rounds 2] [--new-tokens 64] [--folder /data]
     python benchmarks/decode.py --model gpt-oss-20b --packed    # msport computes from MXFP4, Transformers from float32
 
 Writes a random checkpoint of the model's shape, converts it, and measures the two in turn (msport, Transformers,
 msport, Transformers), each time in a fresh process on the same cores; ratios are those of neighbouring processes.
-Figures are medians of the processes' medians. The limit is the bytes that a token must read over the memory bandwidth
-measured before and after. The last line is JSON. Needs the extra ``reference``.
+Figures are medians of the processes' medians. The limit is the number of bytes read per token divided by the memory
+bandwidth, measured before and after. The last line is JSON. Needs the extra ``reference``.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def measure_in_turn(job: Job, source: Path, rounds: int) -> tuple[Limits, Pairs]:
-    """msport and Transformers in turn, `rounds` times; the machine before and after."""
+    """Measures msport and Transformers in turn, `rounds` times, and the machine before and after."""
     theirs = replace(job, folder=str(source))
     limits = measure_limits("float32", job.cores, print_progress)
     pairs = [(measure_msport(job, print_progress), measure_transformers(theirs, print_progress)) for _ in range(rounds)]

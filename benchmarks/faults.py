@@ -1,4 +1,4 @@
-"""Faults to plant in a right port: in its weights, its config.json, and its implementation."""
+"""Faults to plant in a correct port: in its weights, its config.json, and its implementation."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Change = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault and the places, station and operation, at which a report may rightly put it.
+    """One fault, and the places (station and operation) at which a report may correctly locate it.
 
-    `tensors` are changed in the converted folder, `config` fields replaced there, `model` is given the loaded model.
-    `path` is the one path that fails where the layers are right.
+    `tensors` are changed and `config` fields replaced in the converted folder; `model` gets the loaded model. `path` is
+    the only path that fails if the layers are correct.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Fault:
 
 @contextmanager
 def planted(fault: Fault, converted: Path, folder: Path) -> Iterator[Path]:
-    """A copy of `converted` at `folder` with `fault` in it, as long as the context lasts."""
+    """A copy of `converted` at `folder` with `fault` in it, during this context."""
     shutil.copytree(converted, folder)
     if fault.config:
         change_config(folder, fault.config)
@@ -68,7 +68,7 @@ def planted(fault: Fault, converted: Path, folder: Path) -> Iterator[Path]:
 
 
 def change_config(folder: Path, fields: Mapping[str, Any]) -> None:
-    """Replaces fields of config.json; a dictionary replaces fields of the one that is there."""
+    """Replaces fields of config.json; a dictionary replaces fields within the existing one."""
     path = folder / "config.json"
     config = json.loads(path.read_text())
     for name, value in fields.items():
@@ -77,7 +77,7 @@ def change_config(folder: Path, fields: Mapping[str, Any]) -> None:
 
 
 def change_tensor(folder: Path, name: str, change: Change) -> None:
-    """Puts what `change` makes of tensor `name`, as float32, in its place."""
+    """Replaces tensor `name` by the result of `change`, which gets it as float32."""
     record = read_manifest(folder).tensors[name]
     ((begin, end),) = record.extents
     with (folder / record.file).open("r+b") as file:
@@ -114,7 +114,7 @@ def _heads_swapped(size: int, values: Array) -> Array:
 
 
 def _interleaved(size: int, values: Array) -> Array:
-    """The rows of each head as RoPE of neighbouring pairs wants them, as in original checkpoints."""
+    """The rows of each head in the order for RoPE of neighbouring pairs, as in original checkpoints."""
     heads = values.reshape(-1, 2, size // 2, *values.shape[1:])
     return np.ascontiguousarray(np.swapaxes(heads, 1, 2)).reshape(values.shape)
 
@@ -138,7 +138,7 @@ def _halves_swapped(values: Array) -> Array:
 
 
 def _late_decoding(model: Any) -> None:
-    """From the 18th new token on, decoding takes the token before."""
+    """From the 18th new token on, decoding gets the previous token."""
     graphs, decode = model.graphs, model.graphs.decode
     state = {"count": 0, "last": None, "sequences": None}
 
@@ -154,7 +154,7 @@ def _late_decoding(model: Any) -> None:
 
 
 def _stale_cache(model: Any) -> None:
-    """A prompt's second chunk is written where the first one was."""
+    """A prompt's second chunk overwrites the first one."""
     graphs, chunks = model.graphs, model.graphs._chunks
 
     def faulty(prompts: Any) -> Iterator[Any]:
@@ -165,7 +165,7 @@ def _stale_cache(model: Any) -> None:
 
 
 def _wrong_row(_model: Any) -> None:
-    """The fourth row of a batch takes the token of the third."""
+    """The fourth row of a batch gets the token of the third."""
     from msport.validate.port import sharing
 
     with_batch = sharing.with_batch

@@ -1,4 +1,4 @@
-"""The models that are measured: their shapes, random checkpoints of them, and how far a measurement has come."""
+"""The measured models: their shapes, random checkpoints of them, and the progress of a measurement."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from msport import convert_checkpoint
 from msport.progress import Step
 from msport.sample import write_sample
 
-# gpt-oss with eight small layers, and with two as wide as the 20b's; the others with hidden size 1024, 12 layers, and
-# the proportions of Qwen2.5 7B, Mistral 7B v0.1, Gemma 2 2B, and Qwen3 30B-A3B with a quarter of its experts.
+# gpt-oss with eight small layers, and with two layers of the 20b's width; the others have hidden size 1024, 12 layers,
+# and the proportions of Qwen2.5 7B, Mistral 7B v0.1, Gemma 2 2B, and Qwen3 30B-A3B with a quarter of its experts.
 _GPT_OSS = {
     "head_dim": 64,
     "num_local_experts": 32,
@@ -86,7 +86,7 @@ SHAPES: dict[str, Mapping[str, Any]] = {
 def checkpoint(
     model: str, folder: str | None, overrides: Mapping[str, Any] | None = None, dtype: str = "float32"
 ) -> Iterator[tuple[Path, Path]]:
-    """A random checkpoint of the model's shape and its conversion to `dtype`, in two folders that last as long."""
+    """A random checkpoint of the model's shape and its conversion to `dtype`, in two folders, during this context."""
     with tempfile.TemporaryDirectory(prefix="msport-benchmark-", dir=folder) as parent:
         source, converted = Path(parent) / "source", Path(parent) / "converted"
         family = model.removesuffix("-20b")

@@ -2,13 +2,12 @@
 
     python benchmarks/mxfp4.py [--experts 4] [--rows 5760] [--columns 2880] [--threads 2] [--rounds 5]
 
-The converter uses the row "msport"; "NumPy" is the same without the compiled form, as on a machine that has
-no C++ compiler.
+The converter uses the row "msport"; "NumPy" is the same without a C++ compiler.
 
 The default is four experts of gpt-oss-20b's ``gate_up_proj``. Its bytes are uniformly random: the worst case for a
-table, of which real weights use fewer entries. Figures are the best of several rounds in GB/s of bfloat16 output; a
-copy, the limit, reads and writes that much. Transformers returns ``[E, in, out]`` in fresh memory, and so does the row
-"fresh" of msport; the converter reuses its buffers, as the other rows do. Results are compared bit by bit; the last
+table, of which real weights use fewer entries. Figures are the best of several rounds in GB/s of bfloat16 output. The
+limit is a copy, which reads and writes as much. Transformers returns ``[E, in, out]`` in fresh memory, and so does the
+row "fresh" of msport; the converter reuses its buffers, as the other rows do. Results are compared bit by bit; the last
 line is JSON. Needs the extra ``reference``.
 """
 
@@ -32,13 +31,13 @@ from msport.checkpoint import mxfp4, mxfp4_kernel
 
 Array = NDArray[Any]
 
-# The range that gpt-oss's scales fall in: 2**-17 to 2**0.
+# The range of gpt-oss's scales: 2**-17 to 2**0.
 SCALES = (110, 128)
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """Packed weights, and memory for what is made of them."""
+    """Packed weights, and memory for the results."""
 
     blocks: Array  # [experts, rows, columns / 32, 16]
     scales: Array  # [experts, rows, columns / 32]
@@ -59,7 +58,7 @@ def main() -> int:
     arrays = random_weights(options.experts, options.rows, options.columns)
     counts = sorted({1, options.threads})
 
-    # One after the other, never alternating: idle threads of one library slow down the other.
+    # One library after the other, never in turn: idle threads of one slow down the other.
     def measure(case: str) -> dict[int, float]:
         return {count: best(options.rounds, on_threads(count, case, arrays)) for count in counts}
 

@@ -1,9 +1,9 @@
-"""What measuring the reference's noise adds to the time of the reference.
+"""The additional time of the reference for measuring its noise.
 
     python benchmarks/noise.py FOLDER [--rounds 2]     # FOLDER: a checkpoint in the Hub's layout, such as SmolLM2's
 
 Each round loads the reference and runs the default prompts of ``msport validate``, once without the second run and once
-with it, in processes of their own, in turn. The time is that of loading and running. The last line is JSON.
+with it, in separate processes in turn. The time includes loading and running. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MEASURED = "--measured"
 
 
 def measure(folder: Path, with_noise: bool) -> float:
-    """Seconds that the reference takes in this process, from its import on."""
+    """Seconds of the reference in this process, from its import on."""
     began = time.perf_counter()
     from msport.architectures import load_config
     from msport.sizing.costs import PREFILL_CHUNK

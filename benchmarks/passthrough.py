@@ -1,12 +1,12 @@
-"""How long `msport convert` takes for a bf16 model in which nothing changes, beside `cp` of the same files.
+"""The time of `msport convert` for a bf16 model in which nothing changes, compared with `cp` of the same files.
 
     python benchmarks/passthrough.py                     # 4 GB
     python benchmarks/passthrough.py --size 16GB --folder /data
 
 Writes a synthetic Llama checkpoint and copies it with `cp -r` and with `msport convert`, several times in turn, each
-followed by `sync`. msport hashes every tensor on the way, `cp` nothing: the row `hashes` is the time that the hashes
-alone take on as many threads, of files that are in the cache. Where the filesystem clones, `cp` takes no time at all,
-and the hashes are all that msport's takes. The last line is JSON.
+followed by `sync`. msport also hashes every tensor; the row `hashes` is the time of the hashes alone, with as many
+threads and with files in the page cache. If the filesystem clones files, `cp` takes no time, and msport only needs the
+time of the hashes. The last line is JSON.
 """
 
 from __future__ import annotations

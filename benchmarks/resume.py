@@ -1,10 +1,10 @@
-"""What it costs to read back, on resuming, what an interrupted conversion had finished.
+"""The cost of reading back the finished tensors when an interrupted conversion resumes.
 
     python benchmarks/resume.py                      # 3 GB of output
     python benchmarks/resume.py --size 16GB --folder /data
 
-Converts a synthetic gpt-oss checkpoint with the 20b's shapes, stops it when every tensor is written, takes its files
-out of the cache, and runs the same conversion again. The last line is JSON.
+Converts a synthetic gpt-oss checkpoint with the 20b's shapes, stops when every tensor is written, drops its files from
+the page cache, and runs the same conversion again. The last line is JSON.
 """
 
 from __future__ import annotations

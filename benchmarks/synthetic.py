@@ -1,7 +1,7 @@
-"""Synthetic gpt-oss checkpoints with real shapes, in the Hub's layout, written as fast as the disk takes them.
+"""Synthetic gpt-oss checkpoints with real shapes in the Hub's layout, written at the speed of the disk.
 
-`msport sample` draws every value from a distribution; here each tensor is a piece of one block of random bytes, over
-and over, which costs the converter the same. Or only the headers are written, before a hole of the tensors' size.
+`msport sample` draws every value from a distribution. Here each tensor repeats one block of random bytes, which costs
+the converter the same. Or only the headers are written, followed by a sparse hole of the tensors' size.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from msport.convert.shards import cut, shard_names
 _ARCHITECTURE = ARCHITECTURES["GptOssForCausalLM"]
 _MAX_SHARD_NBYTES = 5 * 10**9
 _BLOCK_NBYTES = 1 << 24
-# The range that gpt-oss's scales fall in: 2**-17 to 2**0.
+# The range of gpt-oss's scales: 2**-17 to 2**0.
 _SCALES = (110, 128)
 
 GPT_OSS_20B: Mapping[str, Any] = {
@@ -41,13 +41,13 @@ GPT_OSS_20B: Mapping[str, Any] = {
     "sliding_window": 128,
 }
 GPT_OSS_120B: Mapping[str, Any] = {**GPT_OSS_20B, "num_hidden_layers": 36, "num_local_experts": 128}
-# Of layers with a quarter of the 20b's experts fine steps can be made.
+# Layers with a quarter of the 20b's experts allow finer steps of size.
 _SMALL: Mapping[str, Any] = {**GPT_OSS_20B, "num_local_experts": 8, "vocab_size": 32768}
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor as the Hub ships it."""
+    """A tensor in the Hub's form."""
 
     name: str
     dtype: DType
@@ -76,7 +76,7 @@ def output_nbytes(shapes: Mapping[str, Any]) -> int:
 
 
 def write_checkpoint(folder: Path, shapes: Mapping[str, Any]) -> None:
-    """A whole checkpoint, experts packed, with random weights."""
+    """Writes a whole checkpoint with packed experts and random weights."""
     blocks = _random_blocks()
     for path, layout in _shards(folder, shapes):
         with ShardWriter(path, layout) as writer:
@@ -87,7 +87,7 @@ def write_checkpoint(folder: Path, shapes: Mapping[str, Any]) -> None:
 
 
 def write_headers(folder: Path, shapes: Mapping[str, Any]) -> None:
-    """A checkpoint whose files have their headers and their sizes, and take no room on the disk."""
+    """Writes a checkpoint whose files have headers and full sizes but take no space on disk."""
     for path, layout in _shards(folder, shapes):
         with path.open("wb") as file:
             for offset, literal in layout.literals:
@@ -97,7 +97,7 @@ def write_headers(folder: Path, shapes: Mapping[str, Any]) -> None:
 
 
 def _shards(folder: Path, shapes: Mapping[str, Any]) -> Iterator[tuple[Path, Layout]]:
-    """Writes config and index, then yields where each shard goes and what it holds."""
+    """Writes config and index, then yields the path and the tensors of each shard."""
     folder.mkdir()
     config = _config(shapes)
     groups = cut(sorted(_tensors(config), key=lambda tensor: tensor.name), _MAX_SHARD_NBYTES)

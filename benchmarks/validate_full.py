@@ -5,7 +5,7 @@
     python benchmarks/validate_full.py --dtype mxfp4        # experts packed on our side
     python benchmarks/validate_full.py --hub DIR --html report.html
 
-Prints the time and the peak memory of each step, each in a process of its own; the last line is JSON.
+Prints the time and the peak memory of each step, which runs in a separate process; the last line is JSON.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""How sharp the verdict of ``msport validate`` is: false alarms among right ports, and planted faults that it finds.
+"""The accuracy of the verdict of ``msport validate``: false alarms among correct ports, and planted faults that it
+finds.
 
     python benchmarks/verdict.py --right                    # 204 right ports: none may fail
     python benchmarks/verdict.py --faults                   # planted faults: every one must fail, where it was planted
     python benchmarks/verdict.py --faults --dtype float16   # the same, in half precision
     python benchmarks/verdict.py --published FOLDER         # both on a published model in the Hub's layout (SmolLM2)
 
-Nothing is timed. Each run is what a user gets: a checkpoint, its conversion, `validate_model` in this process. A right
-port is judged by the reference itself; a planted fault by golden values of it, with --level layers, so that every
-error is found by what the model computes, never by comparing its weights. The last line is JSON.
+Nothing is timed. Each run does what a user does: a checkpoint, its conversion, `validate_model` in this process. A
+correct port is compared with the reference itself. A planted fault is compared with golden values, with --level layers,
+so that every error is found from what the model computes, never by comparing its weights. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from msport.convert.conversion import AUTO
 from msport.sample import write_sample
 
 FAMILIES = ("gpt-oss", "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3-moe", "gemma2")
-# Half precision may hide what stays below three times its own noise.
+# Half precision may hide errors below three times its own noise.
 HIDDEN = 3.0
 
 
 @dataclass(frozen=True)
 class Port:
-    """One right port: a sample of `family`, converted to `stored`, judged with `options`."""
+    """One correct port: a sample of `family`, converted to `stored`, judged with `options`."""
 
     family: str
     seed: int
@@ -79,7 +80,7 @@ def judge_right(ports: Sequence[Port], scratch: Path) -> list[dict[str, Any]]:
 
 
 def ratios(report: Any) -> dict[str, Any]:
-    """What the rule made of a report, in numbers."""
+    """The numbers of a report's judgement."""
     checks = report.judgement.checks
     kinds = {"median": "median", "largest": "largest"}
     found: dict[str, float] = {}
@@ -120,7 +121,7 @@ def judge_faults(
 
 
 def located(report: Any, fault: Fault) -> dict[str, Any]:
-    """Where the report says that the fault is, and whether it was planted there."""
+    """The place of the fault according to the report, and whether it was planted there."""
     found = json.loads(report.to_json())["fault"] or {"layer": "", "operation": ""}
     place = (found["layer"], found["operation"] or "")
     paths = {result.path for result in report.results if result.failed}
@@ -136,7 +137,7 @@ def summary(row: dict[str, Any]) -> str:
 
 
 def conclude(right: Sequence[dict[str, Any]], faults: Sequence[dict[str, Any]]) -> bool:
-    """Prints what the runs amount to; whether nothing is amiss."""
+    """Prints a summary of the runs; returns whether all are as expected."""
     good = True
     if right:
         alarms = [row for row in right if not row["passed"]]

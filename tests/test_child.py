@@ -83,7 +83,7 @@ def test_a_child_that_hangs_is_ended() -> None:
     assert time.perf_counter() - began < 300  # of the 600 that it would hang
 
 
-def test_a_child_that_takes_too_much_memory_is_told_so() -> None:
+def test_a_child_that_needs_too_much_memory_ends_with_that_reason() -> None:
     with pytest.raises(ChildError, match=r"^the test needs more than 256 MB of memory$"):
         _call("swell", arguments={"size": 1 << 30}, memory=256 << 20)
     assert _call("swell", arguments={"size": 1 << 20}, memory=256 << 20) == 1 << 20

@@ -1,6 +1,6 @@
 // Attention of new tokens over the ring caches, reading only the slots that a query sees.
 //
-// The portable form multiplies with every slot, masks most of them, and passes over the scores some ten times.
+// The portable form multiplies with every slot, masks most of them, and reads the scores about ten times.
 
 #include <algorithm>
 #include <cstdint>
@@ -18,16 +18,16 @@ using msport::Vector;
 
 namespace {
 
-constexpr int kRows = 8;         // queries that a product is computed for at a time: as many as registers have room for
+constexpr int kRows = 8;         // queries of one product: as many as fit in the registers
 constexpr int kTile = 64;        // queries that share the keys of a block once these are transposed
-constexpr int kWide = 2;         // vectors of keys, or of a value's elements, that a product is computed for at a time
+constexpr int kWide = 2;         // vectors of keys, or of a value's elements, of one product
 constexpr int64_t kSpan = kWide * kLanes;
-constexpr int64_t kTerms = 16;   // terms that are summed apart, so that rounding does not grow with the length of a sum
+constexpr int64_t kTerms = 16;   // terms of a partial sum, so that rounding does not grow with the length of a sum
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
 int64_t padded(int64_t count) { return (count + kSpan - 1) / kSpan * kSpan; }
 
-// scores[q][i] = sum over d of queries[q][d] * keys[d][i], for `many` queries and kSpan keys that lie as columns.
+// scores[q][i] = sum over d of queries[q][d] * keys[d][i], for `many` queries and kSpan keys stored as columns.
 template <int many>
 void score(const float* const* queries, const float* keys, int64_t head_dim, float scale, float* scores, int64_t width) {
   Vector totals[many][kWide] = {};
@@ -138,7 +138,7 @@ class Tile {
     }
   }
 
-  // Turns a query's scores into exp(score - top), 0 where it sees nothing; returns their sum, the sink's share included.
+  // Replaces a query's scores by exp(score - top), 0 for unseen keys; returns their sum, including the sink's share.
   float weigh(int64_t q) {
     float* const row = scores_ + q * width_;
     const int64_t begin = begins_[q] - lowest_, end = ends_[q] - lowest_;
@@ -224,7 +224,7 @@ extern "C" int attention(int count, void** params, int*, int64_t** shapes, const
   task.groups = shapes[1][0] / (task.batch * task.length);
   if (task.groups <= 0 || task.heads % task.groups) return 2;
 
-  // Smaller tiles where there are few, so that every core has work.
+  // Smaller tiles if there are few, so that every core has work.
   const int64_t rows = task.rows(), items = task.batch * task.groups;
   const int64_t share = (items * rows + 4 * msport::thread_limit() - 1) / (4 * msport::thread_limit());
   const int64_t tile = std::clamp<int64_t>((share + kRows - 1) / kRows * kRows, kRows, kTile);

@@ -1,5 +1,5 @@
-// The small operators between the matrix products, one pass each. MindSpore composes them from five to ten kernels, and a
-// decode step then spends more time starting kernels than computing.
+// The small operators between the matrix products, one pass each. MindSpore composes each from five to ten kernels, so a
+// decode step would spend more time starting kernels than computing.
 //
 // Signature of every function here and how MindSpore calls it: https://www.mindspore.cn, "Custom Operators (Custom-based)",
 // func_type "aot". The last of `params` is the output. A result other than 0 makes the graph fail.

@@ -13,7 +13,7 @@ struct Exponential {
   Vector excess;  // e^r - 1
 };
 
-// Of x in [-87.3, 88.3], beyond which it is taken at the border: there 2^n is still a normal number.
+// For x in [-87.3, 88.3]; other x are moved to the border, where 2^n is still a normal number.
 inline Exponential split_exponential(Vector x) {
   constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
   x = smaller(larger(x, broadcast(-87.3f)), broadcast(88.3f));
@@ -34,7 +34,7 @@ inline Vector exp(Vector x) {
   return e.power * e.excess + e.power;
 }
 
-// Exact near 0 too, where 1 - 2 / (e^2x + 1) would cancel.
+// Also accurate near 0, where 1 - 2 / (e^2x + 1) would cancel.
 inline Vector tanh(Vector x) {
   const Vector magnitude = x < 0.0f ? -x : x;
   const Exponential e = split_exponential(smaller(2.0f * magnitude, broadcast(40.0f)));

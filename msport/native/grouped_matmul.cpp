@@ -1,7 +1,8 @@
-// Rows times the weight of the group that each is routed to, read in place: y[i] = x[i / k] * weight[group[i]] + bias.
+// Rows times the weight of the group to which each row is routed, read in place:
+// y[i] = x[i / k] * weight[group[i]] + bias.
 //
 // The portable form gathers the weights of every routed expert into a copy first, or multiplies with all experts. This one
-// reads the weight of each group that has rows once, however the rows are ordered, and no other.
+// reads the weight of each group that has rows once, for rows in any order, and no other weight.
 
 #include <algorithm>
 #include <cstdint>
@@ -21,9 +22,9 @@ namespace {
 constexpr int kVectors = 4;             // vectors of a column tile
 constexpr int64_t kTile = kLanes * kVectors;
 constexpr int kRows = 6;                // rows that share one pass over a column tile; 24 sums fill the registers
-constexpr int64_t kDepth = 64;          // weight rows per block: summed apart, so that rounding does not grow with depth
-constexpr int64_t kAhead = 16;          // weight rows to prefetch: hardware follows no stride beyond a page
-constexpr int kStreams = 16;            // weight rows that a single row of x walks along at a time
+constexpr int64_t kDepth = 64;          // weight rows per partial sum, so that rounding does not grow with depth
+constexpr int64_t kAhead = 16;          // weight rows to prefetch: hardware does not follow strides beyond a page
+constexpr int kStreams = 16;            // weight rows that a single row of x reads at a time
 
 // Adds x[rows, depth] * weight[depth, kTile] to y[rows, kTile]; `stride` is the length of a row of weight and of y.
 template <int rows>
@@ -50,7 +51,7 @@ void edge(const float* x, const float* weight, int64_t stride, int64_t depth, in
     for (int64_t n = 0; n < columns; ++n) y[n] += x[k] * weight[k * stride + n];
 }
 
-// Adds x[depth] * weight[depth, columns] to y[columns], reading the weight in the order in which it lies in memory.
+// Adds x[depth] * weight[depth, columns] to y[columns], reading the weight in memory order.
 void stream(const float* x, const float* weight, int64_t stride, int64_t depth, int64_t columns, float* y) {
   int64_t k = 0;
   for (; k + kStreams <= depth; k += kStreams) {

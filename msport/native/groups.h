@@ -1,4 +1,4 @@
-// Which rows go to which group, for products with a weight of each group: mixtures of experts.
+// Assigns rows to groups, for products with one weight per group: mixtures of experts.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace msport {
 
-// The rows of each group; `group` says where each row goes. False if that is no group at all.
+// The rows of each group; `group` holds the group of each row. False if a group does not exist.
 inline bool gather(const int32_t* group, int64_t rows, std::vector<std::vector<int64_t>>& groups) {
   for (int64_t r = 0; r < rows; ++r) {
     if (group[r] < 0 || group[r] >= int64_t(groups.size())) return false;

@@ -1,4 +1,4 @@
-// A linear layer for few tokens: it waits for memory alone, so each weight is read once, in the order in which it lies there.
+// A linear layer for few tokens. It is bound by memory, so each weight is read once, in memory order.
 //
 // MindSpore's matrix product repacks the weight of some shapes at every call: a head of 32000 x 768 took four times as long.
 
@@ -13,8 +13,8 @@ using msport::Vector;
 
 namespace {
 
-constexpr int kRows = 4;      // weight rows at a time: as many streams from memory
-constexpr int kTokens = 4;    // tokens that share one reading of them
+constexpr int kRows = 4;      // weight rows at a time, as parallel streams from memory
+constexpr int kTokens = 4;    // tokens that share one read of these rows
 
 template <int tokens>
 void products(const float* x, const float* weight, const float* bias, int64_t depth, int64_t columns, int64_t begin,

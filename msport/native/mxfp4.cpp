@@ -1,10 +1,10 @@
 // MXFP4 to bfloat16, float16 or float32: see msport/checkpoint/mxfp4.py, whose NumPy form is the definition.
 //
 // The table of all values, [scale][code], comes from there. For most scales a value is the one at scale 127 with the
-// difference added to its exponent field; `regular` says for which, and what lies around the others is looked up one
-// value at a time. Scales are checked by the caller: none is 255, and no value is beyond the format.
+// difference added to its exponent field; `regular` marks these scales; values of the other scales are looked up one
+// at a time. Scales are checked by the caller: none is 255, and no value is beyond the format.
 //
-// A call runs on the calling thread alone, for the converter has a thread a core already.
+// A call runs only on the calling thread, because the converter already has one thread per core.
 #include <cstdint>
 #include <cstring>
 
@@ -21,7 +21,7 @@ namespace {
 
 constexpr int kBlockBytes = 16;
 constexpr int kLanes = 16;  // rows that are transposed at once
-constexpr int kTile = 64;   // rows whose values are written together: whole cache lines, in runs that suit the memory
+constexpr int kTile = 64;   // rows whose values are written together, as whole cache lines
 constexpr int kCacheLine = 64;
 constexpr int kUnitScale = 127;
 
@@ -41,7 +41,7 @@ inline void put(uint16_t* to, Words bits) {
   store<streamed>(to, bits);
 }
 
-// A float32 here is a bfloat16 with zeros behind it.
+// A float32 here is a bfloat16 followed by zeros.
 template <bool streamed>
 inline void put(uint32_t* to, Words bits) {
   store<streamed>(to, zip_low(Words{}, bits));
@@ -69,7 +69,7 @@ class Format {
   Element value(uint8_t scale, int code) const { return values_[scale * 16 + code]; }
   bool regular(uint8_t scale) const { return regular_[scale]; }
 
-  // What is added to the upper 16 bits of a value other than zero at scale 127.
+  // Added to the upper 16 bits of a value at scale 127, unless it is zero.
   Words step(Words scales) const { return (scales - uint16_t(kUnitScale)) << shift_; }
 
   // The upper 16 bits of the values of sixteen codes: the first eight, whose steps are `first`, and the others.
@@ -173,7 +173,7 @@ void decode(const Matrix& m, const Format<Element>& format, void* to) {
   const bool streamed = fills_lines(out, m.out_stride);
   streamed ? decode_columns<true>(m, format, out) : decode_columns<false>(m, format, out);
 #if defined(__SSE2__)
-  if (streamed) _mm_sfence();  // the thread that is handed the result sees it
+  if (streamed) _mm_sfence();  // so that the thread that gets the result sees it
 #endif
 }
 

@@ -1,8 +1,8 @@
-// Rows times the MXFP4 weight of the group that each is routed to, decoded on the way: y[i] = x[i / k] * weight[group[i]]^T
-// + bias. The portable form writes the decoded weights to memory first, eight times as many bytes as it read.
+// Rows times the MXFP4 weight of the group to which each row is routed, decoded in registers:
+// y[i] = x[i / k] * weight[group[i]]^T + bias. The portable form writes the decoded weights to memory first, eight times as many bytes as it read.
 //
 // The format is that of msport/checkpoint/mxfp4.py: 16 bytes hold 32 values along the depth, the even ones in the low
-// halves, scaled by 2^(scale - 127). Decoding and scaling are exact, so the sums alone are rounded.
+// halves, scaled by 2^(scale - 127). Decoding and scaling are exact; only the sums are rounded.
 
 #include <algorithm>
 #include <cmath>
@@ -26,9 +26,9 @@ namespace {
 
 constexpr int kBlockBytes = 16;
 constexpr int kBlock = 2 * kBlockBytes;
-constexpr int kRows = 8;     // rows of x that share one decoding
-constexpr int kColumns = 4;  // rows of the weight that share one reading of x, and as many streams from memory
-constexpr int kSums = 16;    // of both together: registers
+constexpr int kRows = 8;     // rows of x that share one decoded block
+constexpr int kColumns = 4;  // rows of the weight that share one read of x, as parallel streams from memory
+constexpr int kSums = 16;    // sums of both together, which fill the registers
 
 #if defined(__AVX512F__)
 // The unscaled values of a block, the even ones and the odd ones.
@@ -39,7 +39,7 @@ inline void decode(const uint8_t* block, Vector& even, Vector& odd) {
   odd = (Vector)_mm512_permutexvar_ps(_mm512_srli_epi32(codes, 4), table);
 }
 #else
-// The values of sixteen codes, by way of bfloat16: a float32 is one with zeros behind it.
+// The values of sixteen codes through bfloat16: a float32 is a bfloat16 followed by zeros.
 inline Vector values(Bytes codes) {
   constexpr Bytes low{0, 0, 0x80, 0xc0, 0, 0x40, 0x80, 0xc0, 0, 0, 0x80, 0xc0, 0, 0x40, 0x80, 0xc0};
   constexpr Bytes high{0, 0x3f, 0x3f, 0x3f, 0x40, 0x40, 0x40, 0x40, 0x80, 0xbf, 0xbf, 0xbf, 0xc0, 0xc0, 0xc0, 0xc0};

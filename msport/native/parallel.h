@@ -1,4 +1,4 @@
-// Splits a loop over the processor's cores, with threads that stay: starting one takes as long as reading a megabyte.
+// Splits a loop over the processor's cores, with permanent threads: starting one takes as long as reading a megabyte.
 #pragma once
 
 #include <unistd.h>
@@ -13,7 +13,7 @@
 
 namespace msport {
 
-// MSPORT_THREADS, or as many as the machine has.
+// MSPORT_THREADS, or the number of cores.
 inline int64_t thread_limit() {
   static const int64_t limit = [] {
     const char* wanted = std::getenv("MSPORT_THREADS");
@@ -25,14 +25,14 @@ inline int64_t thread_limit() {
 
 class Pool {
  public:
-  // The pool of this process. It is never destroyed: its threads must not outlive what they wait on.
+  // The pool of this process. It is never destroyed, because its threads must not outlive what they wait for.
   static Pool& instance() {
     static Pool* const pool = new Pool(thread_limit() - 1);
     return *pool;
   }
 
-  // Calls task(context, worker) for every worker in [0, count), this thread being 0. False, and nothing done, if another
-  // thread is using the pool, or if this process was forked from the one that has the threads.
+  // Calls task(context, worker) for every worker in [0, count), where this thread is 0. Returns false and does nothing if
+  // another thread is using the pool, or if this process was forked from the one with the threads.
   bool run(int64_t count, void (*task)(const void*, int64_t), const void* context) {
     std::unique_lock<std::mutex> mine(in_use_, std::try_to_lock);
     if (!mine || getpid() != owner_) return false;
@@ -51,7 +51,7 @@ class Pool {
   }
 
  private:
-  // Some 20 microseconds: the next kernel of a decode step finds the threads awake, and between steps they sleep.
+  // About 20 microseconds: the threads stay awake until the next kernel of a decode step, and sleep between steps.
   static constexpr int kSpins = 20000;
   static constexpr int64_t kMost = 1 << 12;  // workers
 
@@ -69,7 +69,7 @@ class Pool {
         wake_.wait(lock, [&] { return order_.load(std::memory_order_acquire) != seen; });
       }
       seen = order_.load(std::memory_order_acquire);
-      // Who is not part of this order must not look at the task: the next order may already be writing it.
+      // A worker that is not part of this order must not read the task: the next order may already be writing it.
       if (worker >= seen % kMost) continue;
       task_(context_, worker);
       pending_.fetch_sub(1, std::memory_order_release);

@@ -1,4 +1,4 @@
-// Sixteen floats at a time; the compiler splits a vector where the processor's registers are narrower.
+// Sixteen floats at a time; the compiler splits a vector if the processor's registers are narrower.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@ inline void store(float* to, Vector v) { std::memcpy(to, &v, sizeof v); }
 
 inline Vector broadcast(float value) { return Vector{} + value; }
 
-// Both are `a` where that is NaN: a bound as `b` must not turn a NaN into a number.
+// Both return `a` if it is NaN, so that a bound `b` does not turn NaN into a number.
 inline Vector larger(Vector a, Vector b) { return b > a ? b : a; }
 
 inline Vector smaller(Vector a, Vector b) { return b < a ? b : a; }
@@ -37,7 +37,7 @@ inline float largest(Vector v) {
   return top;
 }
 
-// f of each float in [begin, end), sixteen at a time; the last few as a vector filled up with zeros.
+// f of each float in [begin, end), sixteen at a time; the last vector is padded with zeros.
 template <typename Function>
 void transform(const float* from, float* to, int64_t begin, int64_t end, const Function& f) {
   int64_t i = begin;

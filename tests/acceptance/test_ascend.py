@@ -30,7 +30,7 @@ def make_acceptance() -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.ahead("acceptance.test_ascend:make_acceptance")
-def test_a_machine_without_an_npu_is_told_so_and_the_exit_code_is_2(
+def test_without_an_npu_a_line_says_so_and_the_exit_code_is_2(
     ahead: Callable[[], subprocess.CompletedProcess[str]],
 ) -> None:
     done = ahead()

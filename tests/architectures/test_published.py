@@ -53,7 +53,7 @@ def test_nemo_has_heads_smaller_than_hidden_size_over_heads() -> None:
     assert (config.head_dim, config.hidden_size // config.num_attention_heads) == (128, 160)
 
 
-def test_gemma2_scales_queries_by_a_number_of_its_own() -> None:
+def test_gemma2_scales_queries_by_the_number_in_its_config() -> None:
     assert parse("google/gemma-2-2b").attention_scale == 256**-0.5
     assert parse("google/gemma-2-27b").attention_scale == 144**-0.5
 

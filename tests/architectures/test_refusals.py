@@ -98,7 +98,7 @@ def test_a_contradictory_rope_is_refused(scaling: dict[str, Any], problem: str) 
         parse("Llama", rope_scaling=scaling)
 
 
-def test_a_length_before_scaling_that_stands_in_two_places_must_be_the_same() -> None:
+def test_a_length_before_scaling_that_is_given_twice_must_be_equal() -> None:
     scaling = {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 4096}
     parse("Llama", rope_scaling=scaling, original_max_position_embeddings=4096)
     with pytest.raises(UnsupportedError, match="'original_max_position_embeddings' is 8192"):
@@ -114,7 +114,7 @@ def test_both_spellings_of_rope_are_read_and_must_agree() -> None:
         parse("Llama", rope_scaling=linear, rope_parameters={**linear, "factor": 4.0})
 
 
-def test_null_and_absent_differ_where_transformers_tells_them_apart() -> None:
+def test_null_and_absent_differ_as_in_transformers() -> None:
     assert set(parse("Mistral", sliding_window=...).windows) == {4096}
     assert set(parse("Mistral", sliding_window=None).windows) == {None}
     assert parse("Mistral", num_attention_heads=16, num_key_value_heads=...).num_key_value_heads == 8

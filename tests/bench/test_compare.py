@@ -79,7 +79,7 @@ def test_a_change_is_for_the_better_where_rates_rise_and_times_fall() -> None:
     assert _verdicts(_compare(replace(REPORT, sessions=(fast,)), REPORT))["prefill_rate"] == "worse"
 
 
-def test_a_change_is_as_large_as_its_reverse_and_a_tiny_one_is_none() -> None:
+def test_a_change_is_as_large_as_its_reverse_and_a_tiny_one_is_noise() -> None:
     assert relative_change("load", 1.0, 2.0) == pytest.approx(-1.0)
     assert relative_change("load", 2.0, 1.0) == pytest.approx(1.0)
     assert relative_change("throughput", 2.0, 1.0) == pytest.approx(-1.0)
@@ -101,7 +101,7 @@ def test_a_machine_whose_speed_moved_excuses_no_more_than_it_moved() -> None:
     assert _compare(REPORT, REPORT).others[0].notes == ()
 
 
-def test_what_moved_within_a_run_stands_in_its_spread_and_excuses_nothing_more() -> None:
+def test_a_change_of_speed_within_a_run_counts_only_in_its_spread() -> None:
     disturbed = Limits(tuple(replace(p, best=p.best / 2) for p in LIMITS.memory), LIMITS.arithmetic)
     other = replace(REPORT, limits={"float32": LIMITS + disturbed})
     assert _compare(REPORT, other).others[0].notes == ()
@@ -153,7 +153,7 @@ def test_the_memory_of_each_length_is_compared_with_that_of_the_same_length() ->
     assert "4096 positions, starting up" in changes[1].cell
 
 
-def test_the_noise_that_is_shown_is_what_the_change_beside_it_is_judged_by() -> None:
+def test_each_change_is_judged_by_the_noise_shown_beside_it() -> None:
     times = np.ones(4)
     runs = (_run_of(0.9 * times, 0), _run_of(1.1 * times, 1))  # 20 % apart
     slow = replace(SESSION, results=(Result(SESSION.results[0].workload, runs),))
@@ -163,7 +163,7 @@ def test_the_noise_that_is_shown_is_what_the_change_beside_it_is_judged_by() -> 
     assert line.endswith("-19.0%   -16.7 to +20.0%  better")  # and not "-19.0%  20.0%  better"
 
 
-def test_runs_with_nothing_in_common_are_told_so() -> None:
+def test_runs_with_nothing_in_common_get_a_line_that_says_so() -> None:
     half = replace(SESSION, dtype="float16")
     notes = _compare(REPORT, replace(REPORT, sessions=(half,), limits={"float16": LIMITS})).others[0].notes
     assert notes[0].startswith("the two have nothing in common that was measured")
@@ -228,7 +228,7 @@ def test_runs_without_a_spread_are_not_judged_and_those_of_other_things_are_mark
         ('{"schema": "msport.bench/1"}', "measure again"),
     ],
 )
-def test_a_file_that_is_no_report_is_refused(tmp_path: Path, content: str, message: str) -> None:
+def test_a_file_that_is_not_a_report_is_refused(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(UsageError, match=message):
         compare_files([tmp_path / "a.json", tmp_path / "a.json"])

@@ -156,7 +156,7 @@ def test_a_baseline_on_the_host_is_not_set_beside_the_limits_of_an_npu() -> None
     assert set(report.limits) == {"bfloat16"}
 
 
-def test_a_device_that_does_not_tell_its_memory_is_not_judged_by_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_of_unknown_memory_is_not_judged_by_the_memory_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "available_memory", lambda: 10**3)
     npu = Device("Ascend", 0, 1, None, None, "bfloat16", {})
     group = replace(GROUP, optional=True)

@@ -55,7 +55,7 @@ def test_the_text_has_a_row_for_each_workload_in_each_table() -> None:
     assert "msport is so many times as fast" in text
 
 
-def test_the_memory_of_a_device_is_said_and_that_of_the_cpu_is_none() -> None:
+def test_the_memory_of_a_device_is_reported_and_the_cpu_has_none() -> None:
     assert "peak device memory    3.00 GB  (reserved 4.00 GB; npu-smi does not tell)" in str(ON_DEVICE)
     assert "none: the CPU computes in resident memory" in str(REPORT)
 

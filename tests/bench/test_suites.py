@@ -125,7 +125,7 @@ def test_caches_shorter_than_the_workloads_are_refused() -> None:
         _plan(None, max_length=100)
 
 
-def test_no_more_processes_are_told_of_than_there_are_runs() -> None:
+def test_no_more_processes_are_reported_than_there_are_runs() -> None:
     assert choose_shape(None, CONFIG, repeats=1).processes == 1
     with pytest.raises(UsageError, match="processes is 8, more than the 3 repeats"):
         choose_shape(None, CONFIG, repeats=3, processes=8)

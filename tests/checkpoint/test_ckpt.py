@@ -142,7 +142,7 @@ def assert_protobuf_agrees(path: Path, header: Header) -> None:
 
 @settings(max_examples=100)
 @given(specs=loadable_specs(), seed=st.integers(0, 2**32 - 1), slice_bytes=st.integers(1, 200))
-def test_what_is_written_is_read_back_whatever_the_slices(
+def test_the_written_bytes_are_read_back_for_any_slices(
     specs: TensorSpecs, seed: int, slice_bytes: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "written.ckpt"

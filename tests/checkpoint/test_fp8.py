@@ -45,7 +45,7 @@ def test_every_code_is_what_torch_reads() -> None:
 
 @pytest.mark.reference
 @pytest.mark.parametrize(("outputs", "inputs"), [(256, 384), (130, 129), (1, 1), (100, 300)])
-def test_a_layer_is_what_torch_makes_of_it(outputs: int, inputs: int) -> None:
+def test_a_layer_equals_the_result_of_torch(outputs: int, inputs: int) -> None:
     torch = pytest.importorskip("torch")
     codes, scales = random_layer(outputs, inputs)
     weight = torch.from_numpy(codes).view(torch.float8_e4m3fn).to(torch.float32)

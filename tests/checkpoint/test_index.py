@@ -107,7 +107,7 @@ def test_shards_may_be_links_out_of_the_folder_as_in_the_hub_cache(folder: Path,
         assert checkpoint.read("c").tolist() == [3, 3, 3, 3]
 
 
-def test_a_folder_in_the_place_of_a_shard_is_said_to_be_one(folder: Path) -> None:
+def test_a_folder_in_the_place_of_a_shard_is_reported_as_a_folder(folder: Path) -> None:
     (folder / B).unlink()
     (folder / B).mkdir()
     assert f"{B}: is a folder, not a file; remove it, or put the file in its place" in refusal(folder)
@@ -157,7 +157,7 @@ def test_a_shard_name_that_leaves_the_folder_is_refused_before_anything_is_opene
         (b'{"weight_map":' * 50_000, "nested too deeply"),
     ],
 )
-def test_an_index_that_is_none_is_refused(content: bytes, fault: str, folder: Path) -> None:
+def test_an_invalid_index_is_refused(content: bytes, fault: str, folder: Path) -> None:
     (folder / INDEX).write_bytes(content)
     message = refusal(folder)
     assert fault in message

@@ -110,7 +110,7 @@ def changed(path: tuple[str, ...], value: Any) -> str:
         (changed(("tensors", "w", "file"), "/x.safetensors"), "is not a plain file name"),
     ],
 )
-def test_a_manifest_that_is_not_one_is_refused(content: str, fault: str, tmp_path: Path) -> None:
+def test_an_invalid_manifest_is_refused(content: str, fault: str, tmp_path: Path) -> None:
     (tmp_path / "msport.json").write_text(content)
     with pytest.raises(CheckpointError, match=rf"msport\.json: .*{fault}.*; convert the model again$") as error:
         read_manifest(tmp_path)

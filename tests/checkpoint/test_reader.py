@@ -148,7 +148,7 @@ def test_a_sliced_tensor_cannot_be_viewed(tmp_path: Path) -> None:
         file.view("w")
 
 
-def test_a_tensor_that_is_not_there_names_the_file(path: Path) -> None:
+def test_the_error_about_a_missing_tensor_names_the_file(path: Path) -> None:
     with TensorFile(path) as file:
         for read in (file.read, file.view):
             with pytest.raises(CheckpointError, match=rf"{path.name}: holds no tensor 'v'"):

@@ -95,7 +95,7 @@ def test_a_file_is_read_whole_up_to_its_bound(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="this system has no /proc")
 @pytest.mark.parametrize("name", ["a.safetensors", "a.ckpt"])
-def test_a_file_without_a_size_is_taken_for_empty_whatever_it_would_give(tmp_path: Path, name: str) -> None:
+def test_a_file_without_a_size_counts_as_empty(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.symlink_to("/proc/self/environ")
     assert read_whole(path, 10) == b""

@@ -67,7 +67,7 @@ def test_an_attack_quoted_in_a_message_does_not_flood_it(name: str, tmp_path: Pa
     assert len(str(error.value)) < len(str(path)) + 500
 
 
-def test_what_lies_where_is_read_from_the_header(tmp_path: Path) -> None:
+def test_the_places_of_tensors_are_read_from_the_header(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     header = {
         "__metadata__": {"format": "pt"},
@@ -92,7 +92,7 @@ def test_a_file_without_tensors_is_legal(tmp_path: Path) -> None:
     assert library_accepts(content)
 
 
-def test_a_header_that_claims_100_mb_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+def test_a_header_that_claims_100_mb_is_refused_before_memory_is_allocated(tmp_path: Path) -> None:
     import tracemalloc
 
     path = tmp_path / "x.safetensors"

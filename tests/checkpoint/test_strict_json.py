@@ -62,7 +62,7 @@ def test_what_python_would_let_pass_is_refused(text: bytes, fault: str) -> None:
 
 @pytest.mark.parametrize("limit", [1000, 10_000])
 @pytest.mark.parametrize("text", [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000])
-def test_deep_nesting_is_refused_whatever_the_recursion_limit(text: bytes, limit: int) -> None:
+def test_deep_nesting_is_refused_for_any_recursion_limit(text: bytes, limit: int) -> None:
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(limit)  # importing MindSpore sets 10,000
     try:
@@ -106,7 +106,7 @@ def test_settings_out_of_bounds_are_refused_in_a_few_words(tmp_path: Path, text:
     assert len(str(error.value)) < 200
 
 
-def test_the_key_that_stands_twice_is_found_among_many() -> None:
+def test_a_duplicate_key_is_found_among_many() -> None:
     many = ",".join(f'"{number}":0' for number in range(200_000))
     with pytest.raises(ValueError, match="duplicate key '7'"):
         strict_json.parse(f'{{{many},"7":1}}'.encode())

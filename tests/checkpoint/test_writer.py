@@ -153,7 +153,7 @@ def test_a_finished_file_that_is_gone_on_with_is_unfinished_again(name: str, tmp
     assert (tmp_path / name).read_bytes() == expected
 
 
-def test_a_later_writer_goes_on_with_what_an_earlier_one_left(name: str, tmp_path: Path) -> None:
+def test_a_later_writer_continues_the_file_of_an_earlier_one(name: str, tmp_path: Path) -> None:
     expected = write_in_order(tmp_path / f"1{name}", layouts()[name])
 
     def fail() -> None:

@@ -24,7 +24,7 @@ def test_the_current_folder_comes_first(tmp_path: Path) -> None:
     assert find_folder(None, tmp_path) == tmp_path
 
 
-def test_else_the_newest_conversion_directly_below_is_taken(tmp_path: Path) -> None:
+def test_otherwise_the_newest_conversion_directly_below_is_used(tmp_path: Path) -> None:
     _converted(tmp_path / "old", modified=10)
     _converted(tmp_path / "new", modified=20)
     _converted(tmp_path / "deep" / "er", modified=30)
@@ -32,7 +32,7 @@ def test_else_the_newest_conversion_directly_below_is_taken(tmp_path: Path) -> N
     assert find_folder(None, tmp_path) == tmp_path / "new"
 
 
-def test_a_named_folder_is_taken_as_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_folder_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _converted(tmp_path)
     _converted(tmp_path / "named")
     monkeypatch.chdir(tmp_path)
@@ -45,7 +45,7 @@ def test_without_any_conversion_the_remedy_is_named(tmp_path: Path) -> None:
         find_folder(None, tmp_path)
 
 
-def test_a_named_folder_that_is_no_conversion_is_refused(tmp_path: Path) -> None:
+def test_a_named_folder_that_is_not_a_conversion_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "a model"
     folder.mkdir()
     with pytest.raises(CheckpointError, match=rf"msport\.json is missing.*: msport convert '{folder}'$"):

@@ -132,7 +132,7 @@ def test_a_raw_prompt_is_encoded_as_it_is(converted: Path, calls: dict[str, Any]
     assert calls["ids"] == tokenizer.encode("hello")
 
 
-def test_without_a_template_the_prompt_is_taken_as_it_is(
+def test_without_a_template_the_prompt_is_used_unchanged(
     converted: Path, tmp_path: Path, calls: dict[str, Any], tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for file in converted.iterdir():

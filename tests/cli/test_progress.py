@@ -72,7 +72,7 @@ def test_a_bar_is_as_wide_for_every_name(
     assert notes[1].endswith("gate_up_proj_blocks"[-10:])
 
 
-def test_the_clock_of_a_phase_that_tells_nothing_goes_on_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_of_a_phase_without_amounts_runs_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = threading.Semaphore(0)
 
     class Terminal(io.StringIO):

@@ -50,9 +50,7 @@ def test_after_the_machine_went_down_only_what_is_on_disk_counts(
     assert done_of(tmp_path / "journal") == Done({0: 100}, {}, {2})
 
 
-def test_a_machine_that_does_not_tell_its_boots_apart_trusts_what_is_on_disk_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_boot_id_only_claims_that_are_on_disk_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "_BOOT_ID", tmp_path / "none")
     write(tmp_path / "journal")
     assert done_of(tmp_path / "journal") == Done({0: 100}, {}, {2})

@@ -25,11 +25,11 @@ def kill(model: Path, folder: Path, kills: int, seed: int, file_format: str = "s
     return tally
 
 
-def test_a_conversion_that_is_killed_goes_on_to_the_same_bytes(packed_sample: Path, tmp_path: Path) -> None:
+def test_a_killed_conversion_resumes_to_the_same_bytes(packed_sample: Path, tmp_path: Path) -> None:
     kill(packed_sample, tmp_path, kills=15, seed=0)
 
 
-def test_a_model_whose_files_are_kept_goes_on_too(tmp_path: Path) -> None:
+def test_a_conversion_that_keeps_the_files_resumes_too(tmp_path: Path) -> None:
     model = write_sample("qwen3", tmp_path / "model", max_shard_size="200kB")
     (tmp_path / "work").mkdir()
     kill(model, tmp_path / "work", kills=8, seed=1)

@@ -26,7 +26,7 @@ def test_both_forms_of_one_parameter_leave_the_second_unexpected() -> None:
     assert match([EXPERTS], [], both)[2].unexpected == ["experts.up"]
 
 
-def test_half_of_a_recipe_is_reported_by_what_it_lacks() -> None:
+def test_an_incomplete_recipe_is_reported_by_its_missing_tensors() -> None:
     problems = match([EXPERTS], [], tensors((*BLOCKS, UINT8)))[2]
     assert problems.missing == ["experts.up_scales"]
     assert not problems.unexpected

@@ -194,7 +194,7 @@ def test_sources_in_float16_are_understood(packed_sample: Path, copy_of: Callabl
 
 
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT16, BFLOAT16])
-def test_auto_keeps_the_dtype_that_the_headers_say_whatever_config_json_says(tmp_path: Path, dtype: DType) -> None:
+def test_auto_keeps_the_dtype_in_the_headers_and_ignores_config_json(tmp_path: Path, dtype: DType) -> None:
     folder = write_sample("qwen3", tmp_path / "model", dtype=dtype.name)
     change_config(folder, torch_dtype="float64", dtype="int8")
     plan = plan_of(folder)

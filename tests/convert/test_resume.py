@@ -50,7 +50,7 @@ def partial(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.7, 1.0])
 @pytest.mark.parametrize("file_format", ["safetensors", "ckpt"])
-def test_the_same_call_goes_on_to_the_same_bytes(
+def test_the_same_call_resumes_to_the_same_bytes(
     packed_sample: Path, tmp_path: Path, partial: Path, share: float, file_format: str
 ) -> None:
     stop_after(packed_sample, tmp_path / "out", share, format=file_format)
@@ -90,7 +90,7 @@ def test_memory_workers_and_verify_may_change_meanwhile(packed_sample: Path, tmp
     assert manifest == resume(packed_sample, tmp_path / "straight")[0]
 
 
-def test_a_slab_size_that_does_not_divide_the_earlier_one_goes_on_too(
+def test_a_conversion_resumes_with_another_slab_size(
     packed_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slab_rows = "msport.convert.workers.slab_rows"
@@ -163,9 +163,7 @@ def test_a_config_that_changes_no_tensor_may_change(
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut", "link"])
-def test_a_shard_that_is_not_what_it_was_is_made_again(
-    packed_sample: Path, tmp_path: Path, partial: Path, damage: str
-) -> None:
+def test_a_changed_shard_is_made_again(packed_sample: Path, tmp_path: Path, partial: Path, damage: str) -> None:
     stop_after(packed_sample, tmp_path / "out", 0.6)
     shard = min((partial / "out").glob("model-*"))
     if damage == "cut":
@@ -206,9 +204,7 @@ def test_a_journal_that_cannot_be_read_means_beginning_anew(
     verify_folder(tmp_path / "out")
 
 
-def test_a_journal_that_claims_more_than_there_can_be_is_not_believed(
-    packed_sample: Path, tmp_path: Path, partial: Path
-) -> None:
+def test_a_journal_with_impossible_claims_is_ignored(packed_sample: Path, tmp_path: Path, partial: Path) -> None:
     stop_after(packed_sample, tmp_path / "out", 0.3)
     with (partial / "journal").open("ab") as file:
         for claim in (["written", 3, 10**15], ["hashed", 10**6, "0" * 64], ["closed", 10**6], ["written", 10**6, 1]):
@@ -219,7 +215,7 @@ def test_a_journal_that_claims_more_than_there_can_be_is_not_believed(
 
 @pytest.mark.parametrize("call", ["pwrite", "fdatasync", "fsync", "preadv"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-def test_after_a_fault_of_the_disk_the_same_call_goes_on(
+def test_after_a_disk_error_the_same_call_resumes(
     packed_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
 ) -> None:
     original = getattr(os, call)

@@ -47,6 +47,6 @@ def test_a_quoted_message_stands_in_the_code(quoted: str) -> None:
     assert matches(quoted)
 
 
-def test_a_message_that_nobody_prints_is_found_out() -> None:
+def test_a_message_that_is_never_printed_is_detected() -> None:
     assert not matches("the moon is in the way")
     assert not matches("no such folder, nor a ... repository")

@@ -35,7 +35,7 @@ def described(root: Path, environ: dict[str, str] | None = None) -> dict[str, st
     return {check.name: check.finding for check in checks}
 
 
-def test_a_machine_without_ascend_is_told_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_ascend_gets_no_facts_about_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     found = described(tmp_path)
     assert set(found) == {"system", "environment"}
@@ -67,7 +67,9 @@ def test_versions_are_read_from_the_installers_files(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("number", ["0", "3"])
-def test_npu_smi_tells_chips_memory_and_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+def test_chips_memory_and_versions_come_from_npu_smi(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: str
+) -> None:
     tool = tmp_path / "npu-smi"
     overview = OVERVIEW.replace("| 0     910B3", f"| {number}     910B3")
     board = f"[ \"$5\" = {number} ] && cat <<'E'\n{BOARD}E\n"
@@ -81,7 +83,7 @@ def test_npu_smi_tells_chips_memory_and_versions(tmp_path: Path, monkeypatch: py
     assert "Firmware Version 7.8.0.5.216" in found[f"NPU board {number}"]
 
 
-def test_the_environment_is_told_without_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_reported_without_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     environ = {"MSPORT_OPS": "portable", "ASCEND_HOME_PATH": "/opt/cann", "MS_TOKEN": "abc", "HOME": "/home/me"}
     told = described(tmp_path, environ)["environment"]

@@ -91,7 +91,7 @@ def test_each_dtype_that_fits_is_advised_with_a_length_and_a_batch_that_do_fit(c
     assert check.finding == expected
 
 
-def test_a_model_that_fits_a_card_in_half_precision_only_is_told_so(costs: Costs) -> None:
+def test_a_model_that_fits_only_in_half_precision_gets_that_advice(costs: Costs) -> None:
     large = replace(costs.config, vocab_size=4_000_000)
     available = int(1.2 * estimate(Costs(large, "float16"), 4096, 1, on_device=True).total)
     memory = Memory(available, ("float32", "float16"), on_device=True)
@@ -107,7 +107,7 @@ def test_packed_experts_are_advised_beside_the_dtypes(converted: Path) -> None:
     assert fit.asked.dtype == "mxfp4"
 
 
-def test_a_device_that_does_not_tell_its_memory_is_not_judged_by_the_hosts(converted: Path) -> None:
+def test_a_device_of_unknown_memory_is_not_judged_by_the_memory_of_the_host(converted: Path) -> None:
     (_, fits), fit = check_fit(converted, Run("float16", 1, 512), Memory(None, ("float16",), on_device=True))
     assert fits.status is Status.WARN
     assert "the device does not tell how much it has" in fits.finding

@@ -83,7 +83,7 @@ def test_an_existing_folder_is_left_alone(script: ModuleType, tmp_path: Path) ->
         script.fetch_model(tmp_path, script.SMOLLM2)
 
 
-def test_an_interrupted_run_leaves_no_folder_and_goes_on_without_a_second_download(
+def test_an_interrupted_run_leaves_no_folder_and_resumes_without_a_second_download(
     script: ModuleType, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = publish(script, index, b"a model")

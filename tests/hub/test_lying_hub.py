@@ -101,7 +101,7 @@ def test_a_list_that_cannot_be_is_refused(hub: HubServer, source: str, stream: b
 
 
 @pytest.mark.parametrize("commit", [7, ["main"], None, "../../main", "0" * 39, ""], ids=str)
-def test_a_commit_that_is_none_names_no_folder(
+def test_an_invalid_commit_names_no_folder(
     hub: HubServer, source: str, stream: bool, temporary: Path, commit: Any
 ) -> None:
     hub.change = set_commit(commit)
@@ -112,7 +112,7 @@ def test_a_commit_that_is_none_names_no_folder(
 
 
 @pytest.mark.parametrize("name", ["../config.json", "/etc/config.json", "a/config.json", "config.json\0", "..", ""])
-def test_a_name_that_is_no_plain_one_is_never_asked_for(
+def test_a_name_that_is_not_plain_is_never_requested(
     hub: HubServer, source: str, stream: bool, temporary: Path, name: str
 ) -> None:
     hub.change = set_name(name)

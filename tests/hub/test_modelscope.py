@@ -46,7 +46,7 @@ def test_the_id_in_a_manifest_says_which_hub_it_is_from(hub: HubServer, tmp_path
     assert (source.id, source.revision, source.folder) == ("modelscope:org/model", COMMIT, snapshot(tmp_path))
 
 
-def test_a_download_goes_on_where_it_was(hub: HubServer, tmp_path: Path) -> None:
+def test_an_interrupted_download_resumes(hub: HubServer, tmp_path: Path) -> None:
     name = max(hub.files, key=lambda name: len(hub.files[name]))
     put(snapshot(tmp_path), {f"{name}.incomplete": hub.files[name][:1000]})
     assert (download().folder / name).read_bytes() == hub.files[name]
@@ -163,13 +163,13 @@ def test_answers_that_say_no_in_other_ways(hub: HubServer, body: bytes, message:
         ("http://", "is not a plain address, .*; check the endpoint"),
     ],
 )
-def test_an_endpoint_that_is_none(monkeypatch: pytest.MonkeyPatch, address: str, message: str) -> None:
+def test_an_invalid_endpoint_is_refused(monkeypatch: pytest.MonkeyPatch, address: str, message: str) -> None:
     monkeypatch.setenv("MODELSCOPE_ENDPOINT", address)
     with pytest.raises(HubError, match=message):
         download()
 
 
-def test_a_hub_that_is_not_known_is_refused() -> None:
+def test_an_unknown_hub_is_refused() -> None:
     with pytest.raises(UsageError, match="source 'github' is not known; choose one of huggingface, modelscope"):
         resolve("org/model", hub="github")
 

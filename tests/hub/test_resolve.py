@@ -76,7 +76,7 @@ def test_the_client_finds_what_was_downloaded_and_the_other_way_round(hub: HubSe
     assert hub.requests == ["GET /api/models/org/model?blobs=true"]
 
 
-def test_a_download_goes_on_where_it_was(hub: HubServer) -> None:
+def test_an_interrupted_download_resumes(hub: HubServer) -> None:
     name = "model-00002-of-00002.safetensors"
     folder = resolve("org/model").folder
     blob = (folder / name).resolve()
@@ -99,7 +99,7 @@ def test_two_downloads_at_once_do_not_disturb_each_other(hub: HubServer) -> None
 
 
 @pytest.mark.parametrize("revision", ["v1", COMMIT])
-def test_a_revision_is_taken_and_resolved_to_its_commit(hub: HubServer, revision: str) -> None:
+def test_a_revision_is_resolved_to_its_commit(hub: HubServer, revision: str) -> None:
     assert resolve("org/model", revision).revision == COMMIT
     assert f"GET /api/models/org/model/revision/{revision}?blobs=true" in hub.requests
 

@@ -136,7 +136,7 @@ def test_a_plan_takes_headers_and_small_files_alone(hub: HubServer, cdn: HubServ
     }
 
 
-def test_the_small_files_go_when_nobody_needs_them_any_more(hub: HubServer) -> None:
+def test_the_small_files_are_removed_with_their_source(hub: HubServer) -> None:
     source = resolve("org/model", stream=True, network=FAST)
     folder = source.folder
     assert (folder / "config.json").is_file()

@@ -96,7 +96,7 @@ def test_what_passes_is_tried_again(server: HubServer, fault: str) -> None:
 
 
 @pytest.mark.parametrize("answer", [Answer(cut=700_000), Answer(stall=700_000)])
-def test_after_a_cut_it_goes_on_in_the_middle(server: HubServer, answer: Answer) -> None:
+def test_after_a_disconnect_the_read_continues_in_the_middle(server: HubServer, answer: Answer) -> None:
     server.answers[NAME] = deque([answer])
     transport = open_transport(server, replace(FAST, stall_timeout=2))
     assert read(transport, remote_file(server)) == CONTENT[BEGIN:END]
@@ -106,7 +106,7 @@ def test_after_a_cut_it_goes_on_in_the_middle(server: HubServer, answer: Answer)
     assert second[1] == END
 
 
-def test_a_whole_file_that_was_cut_goes_on_with_a_range(server: HubServer) -> None:
+def test_an_interrupted_file_continues_with_a_range(server: HubServer) -> None:
     server.answers[NAME] = deque([Answer(cut=700_000)])
     assert read(open_transport(server), remote_file(server), 0, len(CONTENT)) == CONTENT
     first, second = (request.range for request in server.gets(NAME))
@@ -197,7 +197,7 @@ def test_a_wait_beyond_all_patience_is_not_begun(server: HubServer) -> None:
         read(open_transport(server), remote_file(server))
 
 
-def test_a_server_that_is_not_there(server: HubServer) -> None:
+def test_a_missing_server_is_reported(server: HubServer) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         file = replace(remote_file(server), url=f"http://127.0.0.1:{unused.getsockname()[1]}/{NAME}")
@@ -292,7 +292,7 @@ def test_an_endpoint_with_a_password_is_refused_without_telling_it() -> None:
     assert "secret" not in str(error.value)
 
 
-def test_where_a_file_lies_is_asked_once(server: HubServer, cdn: HubServer) -> None:
+def test_the_address_of_a_file_is_requested_once(server: HubServer, cdn: HubServer) -> None:
     transport, file = open_transport(server), remote_file(server)
     for begin in range(0, 800_000, 100_000):
         assert read(transport, file, begin, begin + 100_000) == CONTENT[begin : begin + 100_000]

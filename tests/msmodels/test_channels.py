@@ -103,7 +103,7 @@ def test_a_tokenizer_that_lacks_a_control_token_has_no_channels(tmp_path: Path) 
 
 
 @given(st.lists(st.integers(0, 1023), max_size=120))
-def test_whatever_tokens_come_what_is_shown_stays_in_order(harmony: Tokenizer, tokens: list[int]) -> None:
+def test_the_shown_text_stays_in_order_for_all_tokens(harmony: Tokenizer, tokens: list[int]) -> None:
     stream = harmony.channels(harmony.encode(PROMPT))
     pieces = [*map(stream.add, tokens), stream.finish()]
     assert [piece.message for piece in pieces] == sorted(piece.message for piece in pieces)

@@ -43,7 +43,7 @@ def test_a_chat_renders_as_transformers_renders_it(kind: str, tmp_path: Path) ->
         assert ours.encode(expected, add_special_tokens=False) == ids
 
 
-def test_a_template_that_is_no_jinja_is_named_when_it_is_used(tmp_path: Path) -> None:
+def test_an_invalid_template_is_named_when_it_is_used(tmp_path: Path) -> None:
     folder = write_byte_level(tmp_path)
     (folder / "chat_template.jinja").write_text("{% if %}", encoding="utf-8")
     tokenizer = load(folder)

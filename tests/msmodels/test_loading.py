@@ -69,7 +69,7 @@ def test_sizes_must_be_positive(folder: Path, name: str) -> None:
         load_model(folder, **{name: 0})
 
 
-def test_a_folder_that_is_no_finished_conversion_is_refused(hub_folder: Path) -> None:
+def test_a_folder_that_is_not_a_finished_conversion_is_refused(hub_folder: Path) -> None:
     with pytest.raises(CheckpointError, match=r"msport\.json"):
         load_model(hub_folder)
 

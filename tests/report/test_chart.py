@@ -101,7 +101,7 @@ def test_a_drawing_of_few_bars_is_narrow_and_not_stretched() -> None:
     assert "style=" not in many
 
 
-def test_a_band_lies_on_both_sides_of_zero() -> None:
+def test_a_band_covers_both_sides_of_zero() -> None:
     rows = [ChartRow("a", [Mark(0.1, "+10.0%", "good", band=0.05)]), ChartRow("b", [Mark(-0.1, "-10.0%", "bad")])]
     chart = row_chart(rows, linear(-0.2, 0.2), across="change")
     (begin,), (width,) = _numbers(chart, "x", "bar noise"), _numbers(chart, "width", "bar noise")
@@ -111,7 +111,7 @@ def test_a_band_lies_on_both_sides_of_zero() -> None:
     assert worse < begin < middle < begin + width < better
 
 
-def test_what_has_no_place_on_a_scale_stands_apart_in_red() -> None:
+def test_values_without_a_place_on_the_scale_get_a_separate_red_bar() -> None:
     bins = [Bin(-3.0, -2.5, 0.25, "a"), Bin(-2.5, -2.0, 0.25, "b")]
     apart = Bin(0.0, 0.0, 0.5, "half of them", "not finite")
     chart = distribution(bins, places(3), across="x", up="share", apart=apart)

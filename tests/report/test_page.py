@@ -13,7 +13,7 @@ def test_a_section_without_content_is_left_out() -> None:
     assert "cards" not in page.partition("<body>")[2]
 
 
-def test_the_outcome_stands_in_the_title_and_before_everything_else() -> None:
+def test_the_outcome_is_in_the_title_and_comes_first() -> None:
     page = render("tool", "model", "what ran", [Banner("bad", "FAILED", ["why"])], [section("Setup", paragraph("a"))])
     assert "<title>FAILED: model - tool</title>" in page
     places = [page.index(text) for text in ('class="banner bad"', "<p>why</p>", "what ran", "<h2>Setup</h2>")]

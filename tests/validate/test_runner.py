@@ -111,7 +111,7 @@ def test_a_tolerance_below_one_rounding_is_refused_before_anything_runs(converte
 
 
 @pytest.mark.reference
-def test_a_verdict_stands_where_the_weights_behind_it_cannot_be_compared(
+def test_a_verdict_is_valid_even_if_the_weights_cannot_be_compared(
     converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: object, **options: object) -> None:
@@ -155,7 +155,7 @@ def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any], rea
         validate_model(converted, **arguments)
 
 
-def test_a_folder_that_is_no_conversion_is_refused(sample: Path) -> None:
+def test_a_folder_that_is_not_a_conversion_is_refused(sample: Path) -> None:
     with pytest.raises(CheckpointError, match=r"msport\.json"):
         validate_model(sample)
 

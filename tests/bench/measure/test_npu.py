@@ -71,7 +71,7 @@ def test_the_first_visible_npu_is_not_the_machines_first() -> None:
 
 
 @pytest.mark.parametrize("body", ["exit 1", "echo 'no such command'", "echo 'HBM Capacity(MB) : unknown'"])
-def test_a_tool_that_fails_or_says_something_else_tells_nothing(
+def test_a_tool_that_fails_or_prints_something_else_gives_no_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
 ) -> None:
     _tool(tmp_path, body, monkeypatch)

@@ -87,7 +87,7 @@ def test_the_environment_says_where_graphs_are_kept(monkeypatch: pytest.MonkeyPa
     assert find_store() is None
 
 
-def test_a_size_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSPORT_CACHE_SIZE", "much")
     with pytest.raises(UsageError, match="MSPORT_CACHE_SIZE: 'much' is not a size"):
         find_store()

@@ -187,7 +187,7 @@ def test_what_is_no_number_stays_none(function: str) -> None:
 
 @implementations
 @pytest.mark.parametrize("softcap", [None, 3.0])
-def test_a_query_that_is_no_number_gets_no_number_from_attention(ops: Any, softcap: float | None) -> None:
+def test_attention_returns_nan_for_a_query_that_is_nan(ops: Any, softcap: float | None) -> None:
     query, keys, values = normal(1, 5, 2, 16), normal(8, 16, seed=1), normal(8, 16, seed=2)
     query[0, 3, 1, 7] = np.nan
     positions = np.arange(5, dtype=np.int32)[None]

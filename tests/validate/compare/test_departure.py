@@ -23,7 +23,7 @@ def test_a_factor_is_named() -> None:
     assert _describe(REFERENCE * np.float32(1.25)) == "every token, 1.25 times the reference"
 
 
-def test_a_constant_offset_is_taken_for_a_bias() -> None:
+def test_a_constant_offset_is_described_as_a_bias() -> None:
     offset = np.random.default_rng(1).standard_normal(12).astype(np.float32)
     assert _describe(REFERENCE + offset) == "every token, the same offset at every token, as of a bias"
 
@@ -46,7 +46,7 @@ def test_another_operation_s_values_are_recognised() -> None:
         (slice(8, 10), "2 of 20 tokens from position 8 on"),
     ],
 )
-def test_the_tokens_that_depart_are_told(tokens: slice, said: str) -> None:
+def test_the_departing_tokens_are_reported(tokens: slice, said: str) -> None:
     ours = REFERENCE.copy()
     ours[tokens] = np.random.default_rng(4).standard_normal(ours[tokens].shape)
     assert _describe(ours).startswith(said)
@@ -71,7 +71,7 @@ def test_a_reference_that_is_not_finite_is_blamed_itself() -> None:
     assert said == "not finite in the reference itself, at 2 of 20 tokens"
 
 
-def test_a_factor_of_each_token_s_own_is_told_as_a_range() -> None:
+def test_a_different_factor_for_each_token_is_reported_as_a_range() -> None:
     factors = np.linspace(1.1, 1.5, 20, dtype=np.float32)[:, None]
     assert _describe(REFERENCE * factors) == "every token, 1.1 to 1.5 times the reference, by token"
 
@@ -88,7 +88,7 @@ def test_features_in_order_that_are_wrong_otherwise_are_not_taken_for_another_or
     assert _describe(ours) == "every token"
 
 
-def test_other_angles_are_told_from_other_values() -> None:
+def test_other_angles_are_distinguished_from_other_values() -> None:
     angles = np.arange(20, dtype=np.float32)[:, None] * np.array([0.5, 0.3, 0.1, 0.05, 0.01, 0.005], np.float32)
     first, second = REFERENCE[:, :6], REFERENCE[:, 6:]
     cos, sin = np.cos(angles), np.sin(angles)

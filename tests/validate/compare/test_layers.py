@@ -141,12 +141,12 @@ def test_states_that_are_not_finite_depart(recording: Recording) -> None:
 @pytest.mark.parametrize(
     ("thresholds", "station"), [([1e-4], 1), ([1e-1], None), ([1e-2], 2), ([1e-5, 1e-2, 1e-1], 0), ([1e-4, 1e-2], 2)]
 )
-def test_drift_alone_departs_beyond_the_threshold_of_its_station(thresholds: list[float], station: int | None) -> None:
+def test_a_drift_departs_beyond_the_threshold_of_its_station(thresholds: list[float], station: int | None) -> None:
     errors = [LayerError(n, str(n), size, size, "one", 0) for n, size in enumerate((5e-5, 5e-3, 5e-2))]
     assert first_departure(errors, thresholds) == station
 
 
-def test_an_operation_that_errs_more_than_in_any_other_layer_stands_out_though_it_does_not_depart() -> None:
+def test_an_operation_with_a_larger_error_than_in_other_layers_stands_out_without_departing() -> None:
     def layer(number: int, *sizes: float) -> LayerError:
         names = ("q_proj", "up_proj")
         operations = [OperationError(n, size, size, "one", 0) for n, size in zip(names, sizes, strict=True)]

@@ -54,7 +54,7 @@ def test_a_fault_is_located_by_streaming_too(converted: Path, tmp_path: Path) ->
     assert "as of a bias" in report.departure.first_operation.how
 
 
-def test_layers_that_differ_in_weights_alone_share_a_graph_and_kinds_share_weights(tmp_path: Path) -> None:
+def test_layers_that_differ_only_in_weights_share_a_graph_and_kinds_share_weights(tmp_path: Path) -> None:
     hub = write_sample("gpt-oss", tmp_path / "hub", overrides={"num_hidden_layers": 4})
     convert_checkpoint(hub, tmp_path / "ms")
     config = load_config(tmp_path / "ms")
@@ -84,7 +84,7 @@ def test_an_operation_of_another_size_than_the_reference_s_is_not_there(converte
     assert found.keys() == {ATTENDED, MLP_NORM, OUTPUT}
 
 
-def test_the_feed_forward_alone_reads_what_it_is_given_and_attention_what_the_layer_is(converted: Path) -> None:
+def test_the_isolated_feed_forward_reads_its_own_input_and_attention_that_of_the_layer(converted: Path) -> None:
     config = load_config(converted)
     hidden = config.hidden_size
     blocks = Streamed(choose_port(converted, "float32"), 40, 16)

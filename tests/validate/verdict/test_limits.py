@@ -28,7 +28,7 @@ def test_every_tolerance_is_some_roundings_wide_and_no_more_than_a_tenth() -> No
         (Dtypes("bfloat16", "bfloat16", "float16", "float32"), "weights: rounded from bfloat16 to float16"),
     ],
 )
-def test_rounding_of_weights_is_told_from_that_of_results(dtypes: Dtypes, said: str) -> None:
+def test_rounding_of_weights_is_distinguished_from_that_of_results(dtypes: Dtypes, said: str) -> None:
     lines = explain_rounding(dtypes, 1e-3, [1e-6, 2e-6])
     assert lines[0].startswith(said)
     assert lines[1].startswith(f"compute: every result is rounded to {dtypes.ours}")

@@ -117,7 +117,7 @@ def test_a_batch_is_judged_as_a_whole_by_the_noise_of_all_prompts() -> None:
     assert [check.statistic for check in judgement.checks].count("median of 'batch'") == 3
 
 
-def test_the_tolerance_holds_at_every_token_whatever_the_noise_is() -> None:
+def test_the_tolerance_holds_at_every_token_for_any_noise() -> None:
     loud = _noise(0.05)
     assert _judge(0.05, noise=loud, tolerance=0.2).passed
     judgement = _judge(0.05, noise=loud, tolerance=1e-2)
@@ -134,7 +134,7 @@ def test_the_rule_of_the_tolerance_asks_for_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("rule", ["rounding", "tolerance"])
-def test_a_token_that_is_not_finite_fails_whatever_is_allowed(rule: str) -> None:
+def test_a_token_that_is_not_finite_always_fails(rule: str) -> None:
     ours = _moved(0, SIZE, 20)
     ours[3, 0] = np.nan
     judgement = judge(_results({0: ours}), PROMPTS, _noise() if rule == "rounding" else None, np.inf)

@@ -91,11 +91,11 @@ def test_a_report_on_weights_fails_by_a_tensor() -> None:
     assert "is missing\n" in str(missing), "and no distance beside it"
 
 
-def test_a_fault_of_decoding_alone_is_said_to_be_one() -> None:
+def test_a_fault_only_in_decoding_is_reported_as_such() -> None:
     assert "only decoding fails" in str(make_report(make_result(), make_result(path="decode", wrong={0: 2.0})))
 
 
-def test_a_fault_of_batches_alone_is_said_to_be_one() -> None:
+def test_a_fault_only_in_batches_is_reported_as_such() -> None:
     assert "only batches fail" in str(make_report(make_result(), make_result(path="batch", wrong={0: 2.0})))
 
 
@@ -138,7 +138,7 @@ def test_level_logits_says_how_to_find_the_operation() -> None:
     assert "the fault is in the attention; --level layers names the operation" in str(report)
 
 
-def test_a_drift_that_no_block_shows_alone_is_said_to_be_one_with_the_near_ties_behind_it() -> None:
+def test_a_drift_without_a_departing_block_is_reported_with_its_near_ties() -> None:
     ties = RoutingCheck(tokens=10, agreeing=9, margin=1e-7, near_ties=0, wrong=0)
     drifting = LayerError(1, "layers.0", 0.5, 0.1, "random", 3, (), ties)
     text = str(make_report(make_result(wrong={0: 2.0}), layers=(LAYERS[0], drifting), first_departure=1))

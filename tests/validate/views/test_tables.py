@@ -16,7 +16,7 @@ def test_the_rows_of_a_batch_share_a_line_of_the_table() -> None:
     assert [line.split()[:4] for line in lines] == [["random", "5", "1.00e-05", "0"], ["batch", "of", "3", "15"]]
 
 
-def test_a_growth_that_is_no_number_is_a_dash_and_a_large_one_has_no_exponent() -> None:
+def test_a_growth_that_is_not_a_number_is_a_dash_and_a_large_one_has_no_exponent() -> None:
     drifts = (0.0, 1e-6, 2e-6, 0.0246, 1e4, np.inf, np.inf)
     layers = tuple(LayerError(n, f"layers.{n}", drift, drift, "random", 3) for n, drift in enumerate(drifts))
     table = layer_table(make_report(make_result(), layers=layers))

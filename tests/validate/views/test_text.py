@@ -22,7 +22,7 @@ def test_the_text_of_a_prompt_is_shown_shortened_and_kept_whole() -> None:
     assert json.loads(report.to_json())["prompts"][0]["text"] == text
 
 
-def test_the_date_of_the_run_stands_in_every_rendering() -> None:
+def test_every_view_shows_the_date_of_the_run() -> None:
     report = make_report(make_result())
     assert json.loads(report.to_json())["date"] == "2026-11-21T08:00:00+00:00"
     assert "2026-11-21 08:00:00 UTC" in str(report)

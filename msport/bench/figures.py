@@ -41,6 +41,7 @@ class Figure:
 
     @classmethod
     def single(cls, value: float) -> Figure:
+        """A figure with one value and no repeats."""
         return cls(value, None, value, value)
 
     @classmethod
@@ -100,6 +101,7 @@ class Cell:
 
     @property
     def title(self) -> str:
+        """A title for tables and charts."""
         length = "" if self.positions is None else f", {self.positions} positions"
         what = f"batch {self.batch}{length}, starting up" if self.workload is None else self.workload.title
         return f"{self.engine} {self.dtype}, {what}"

@@ -24,6 +24,7 @@ class Share:
 
     @property
     def of_limit(self) -> float:
+        """Achieved divided by the limit."""
         return self.achieved / self.limit
 
 

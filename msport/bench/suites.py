@@ -58,6 +58,7 @@ class Group:
 
     @property
     def batch(self) -> int:
+        """Number of sequences in a batch."""
         return self.workloads[0].batch
 
 

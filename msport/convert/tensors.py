@@ -34,6 +34,7 @@ class SourceTensor:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the tensor."""
         return nbytes_of(self.dtype, self.shape)
 
 
@@ -51,6 +52,7 @@ class OutputTensor:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the tensor."""
         return nbytes_of(self.dtype, self.shape)
 
     @property

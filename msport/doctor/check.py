@@ -31,12 +31,15 @@ class Check:
 
 
 def passed(name: str, finding: str) -> Check:
+    """A check that passed, with its finding."""
     return Check(name, Status.PASS, finding)
 
 
 def warned(name: str, finding: str, remedy: str) -> Check:
+    """A check that warns, with its finding and the remedy."""
     return Check(name, Status.WARN, finding, remedy)
 
 
 def failed(name: str, finding: str, remedy: str) -> Check:
+    """A check that failed, with its finding and the remedy."""
     return Check(name, Status.FAIL, finding, remedy)

@@ -37,6 +37,7 @@ class Memory:
 
     @property
     def name(self) -> str:
+        """The name of the memory in findings."""
         return "device memory" if self.on_device else "memory"
 
     def costs(self, config: ModelConfig, dtype: str) -> Costs:

@@ -18,6 +18,7 @@ LITTLE_DISK = 10**9
 
 
 def check_memory(available: int) -> Check:
+    """Checks the free memory, `available` bytes."""
     finding = f"{format_size(available)} free"
     if available < LITTLE_MEMORY:
         return warned("memory", finding, "end other programs, or raise the container's limit")
@@ -25,6 +26,7 @@ def check_memory(available: int) -> Check:
 
 
 def check_disk(folder: Path) -> Check:
+    """Checks the free disk space of `folder`."""
     free = free_disk(folder)
     finding = f"{format_size(free)} free in {folder.resolve()}"
     if free < LITTLE_DISK:

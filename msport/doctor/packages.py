@@ -38,12 +38,14 @@ def installed(package: str) -> str | None:
 
 
 def check_python(found: str) -> Check:
+    """Checks the version of Python."""
     if within(found, *PYTHON):
         return passed("Python", found)
     return failed("Python", f"{found} is not supported", f"use Python {PYTHON[0]} to 3.12, as MindSpore does")
 
 
 def check_mindspore(found: str | None) -> Check:
+    """Checks the version of MindSpore."""
     remedy = f"pip install 'mindspore>={MINDSPORE[0]},<{MINDSPORE[1]}'"
     if found is None:
         return failed("MindSpore", "not installed: only converting and inspecting work", remedy)
@@ -53,6 +55,7 @@ def check_mindspore(found: str | None) -> Check:
 
 
 def check_numpy(found: str | None) -> Check:
+    """Checks the version of NumPy, which must be below 2."""
     remedy = "pip install 'numpy<2'"
     if found is None:
         return failed("NumPy", "not installed", remedy)
@@ -64,10 +67,12 @@ def check_numpy(found: str | None) -> Check:
 
 
 def check_torch(found: str | None) -> Check:
+    """Checks that torch is installed, for the reference."""
     return _optional("torch") if found is None else passed("torch", found)
 
 
 def check_transformers(found: str | None) -> Check:
+    """Checks the version of Transformers, for the reference."""
     if found is None:
         return _optional("Transformers")
     if within(found, *TRANSFORMERS) or within(found, *TRANSFORMERS5):

@@ -41,6 +41,7 @@ class Part:
 
     @property
     def is_fused(self) -> bool:
+        """Whether all places of the part use a fused operator."""
         return self.found == self.wanted
 
     def __str__(self) -> str:
@@ -77,9 +78,11 @@ class AscendReport:
 
     @property
     def passed(self) -> bool:
+        """Whether no graph has a problem."""
         return not any(graph.problems for graph in self.graphs)
 
     def to_document(self) -> dict[str, Any]:
+        """The report as JSON values."""
         return {"schema": SCHEMA, "passed": self.passed, **asdict(self)}
 
 

@@ -54,6 +54,7 @@ class LanguageModel:
 
     @property
     def max_length(self) -> int:
+        """Tokens of prompt and generation together that the caches hold."""
         return self.graphs.cache.max_length
 
     @property
@@ -63,10 +64,12 @@ class LanguageModel:
 
     @property
     def batch_size(self) -> int:
+        """Number of sequences that run together."""
         return self.graphs.cache.batch
 
     @property
     def prefill_chunk(self) -> int:
+        """Number of tokens of a prompt that run together."""
         return self.graphs.cache.chunk
 
     def logits(self, ids: Prompts) -> Array:

@@ -54,6 +54,7 @@ class Tokenizer:
 
     @property
     def has_chat_template(self) -> bool:
+        """Whether the checkpoint has a chat template."""
         return self._template is not None
 
     def token_id(self, text: str) -> int | None:

@@ -33,6 +33,7 @@ class Point:
 
     @classmethod
     def single(cls, at: float, name: str, value: float) -> Point:
+        """A point without a whisker."""
         return cls(at, name, value, value, value)
 
 

@@ -20,6 +20,7 @@ def text(x: float, y: float, written: str, anchor: str = "middle", kind: str = "
 
 
 def line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    """A line of the class `kind`."""
     return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
@@ -30,11 +31,13 @@ def path(kind: str, pieces: Sequence[Sequence[tuple[float, float]]], hover: str)
 
 
 def bar(kind: str, x: float, y: float, width: float, height: float, hover: str) -> str:
+    """A bar of the class `kind`, with `hover` as its tooltip."""
     size = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
     return f'<rect class="bar {kind}" {size}>{_title(hover)}</rect>'
 
 
 def circle(kind: str, x: float, y: float, hover: str) -> str:
+    """A dot of the class `kind`, with `hover` as its tooltip."""
     return f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="4">{_title(hover)}</circle>'
 
 

@@ -60,6 +60,7 @@ class Need:
 
     @property
     def total(self) -> int:
+        """Bytes of everything together."""
         return self.weights + self.caches + self.workspace
 
 

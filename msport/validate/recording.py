@@ -127,6 +127,7 @@ def pack(recording: Recording, path: Path, metadata: Mapping[str, str]) -> None:
 
 
 def logits_name(number: int) -> str:
+    """The tensor name of the logits of prompt `number`."""
     return f"logits.{number}"
 
 

@@ -36,6 +36,7 @@ class Product:
 
     @property
     def method(self) -> str:
+        """The name of the probe."""
         several = f", {self.depth} in a row" if self.depth > 1 else ""
         return f"MindSpore, {self.rows} x {self.side} times {self.side} x {self.side}{several}"
 
@@ -46,6 +47,7 @@ class Product:
 
     @property
     def flops(self) -> int:
+        """Floating-point operations of all products."""
         return 2 * self.rows * self.elements
 
 
@@ -76,10 +78,12 @@ class Limits:
 
     @property
     def bandwidth(self) -> Probe:
+        """The fastest probe of the memory."""
         return max(self.memory, key=lambda probe: probe.best)
 
     @property
     def matmul(self) -> Probe:
+        """The fastest probe of matrix products."""
         return max(self.arithmetic, key=lambda probe: probe.best)
 
     def __add__(self, other: Limits) -> Limits:

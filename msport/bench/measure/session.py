@@ -62,6 +62,7 @@ class Compilation:
 
     @property
     def total(self) -> float:
+        """Seconds of both graphs."""
         return self.prefill + self.decode
 
 
@@ -122,6 +123,7 @@ class Session:
 
     @property
     def batch(self) -> int:
+        """Number of sequences in a batch."""
         return self.results[0].workload.batch
 
 

@@ -35,6 +35,7 @@ class Workload:
 
     @property
     def title(self) -> str:
+        """A title for tables and messages."""
         sizes = f"prompt {self.prompt_tokens}, new tokens {self.new_tokens}, batch {self.batch}"
         return f"{self.name}: {sizes}" if self.name else sizes
 

@@ -26,6 +26,7 @@ class PromptResult:
 
     @property
     def title(self) -> str:
+        """A title for tables and messages."""
         return self.prompt.name if self.path == "prefill" else f"{self.prompt.name}, {self.path}"
 
     @property

@@ -30,6 +30,7 @@ class RoutingCheck:
 
     @property
     def agreement(self) -> float:
+        """The share of tokens with the same experts."""
         return self.agreeing / self.tokens if self.tokens else 1.0
 
 

@@ -42,6 +42,7 @@ class TensorCheck:
 
     @property
     def passed(self) -> bool:
+        """Whether the tensor matches its source."""
         return self.fault is None and self.different == 0
 
 

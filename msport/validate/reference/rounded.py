@@ -87,6 +87,7 @@ class NoiseRun:
         self._errors[number].append(measure(logits[:count], moved))
 
     def result(self) -> Noise:
+        """The measured noise, after all modules have run."""
         tokens = tuple(fields_of(concatenate(errors)) for errors in self._errors)
         return Noise(self._dtype, tokens, tuple(self._drift), tuple(self._router))
 

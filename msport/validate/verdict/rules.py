@@ -78,10 +78,12 @@ class Check:
 
     @property
     def ratio(self) -> float:
+        """The error divided by the noise."""
         return self.error / self.noise if self.error > 0.0 else 0.0
 
     @property
     def passed(self) -> bool:
+        """Whether the ratio is within the factor."""
         return self.ratio <= self.factor
 
 
@@ -104,6 +106,7 @@ class Judgement:
 
     @property
     def within_rounding(self) -> bool:
+        """Whether all checks against the noise pass."""
         return all(check.passed for check in self.checks)
 
     @property
@@ -118,6 +121,7 @@ class Judgement:
 
     @property
     def passed(self) -> bool:
+        """Whether there are tokens, none fails, and all checks pass."""
         return (
             any(len(tokens) for tokens in self.failing)
             and not any(tokens.any() for tokens in self.failing)

@@ -197,7 +197,7 @@ def test_options_that_weights_would_ignore_are_refused(
     given = [str(tmp_path / option) if option.endswith(".safetensors") else option for option in options]
     assert _run(converted, "--level", "weights", *given) == 2
     flag = {"-p": "--prompt", "--no-stream": "--stream"}.get(options[0], options[0])
-    assert f"so that {flag} would have no effect" in capsys.readouterr().err
+    assert f"so {flag} would have no effect" in capsys.readouterr().err
 
 
 def test_an_unknown_level_is_a_usage_error(converted: Path) -> None:

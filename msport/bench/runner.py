@@ -19,11 +19,12 @@ from msport.bench.plan import Plan
 from msport.bench.report import BenchReport
 from msport.bench.suites import choose_shape, plan_groups
 from msport.checkpoint import Manifest, open_checkpoint, read_manifest
+from msport.checkpoint.manifest import checkpoint_hash
 from msport.device import PACKED, ask_device
 from msport.errors import UsageError
+from msport.hub import find_reference
 from msport.progress import Progress
 from msport.report.document import utc_now
-from msport.validate.runner import checkpoint_hash, find_reference
 
 
 @checked
@@ -124,4 +125,4 @@ def _baseline_folder(manifest: Manifest, baseline: str | None, reference: str | 
     if baseline not in BASELINES:
         raise UsageError(f"baseline {baseline!r} is not one of {', '.join(BASELINES)}")
     check_installed()
-    return find_reference(manifest, reference).folder
+    return find_reference(reference, manifest.source, manifest.revision).folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -124,6 +125,12 @@ def write_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
     text = json.dumps(manifest.to_document(), indent=1, ensure_ascii=False) + "\n"
     # The source may be a folder whose name is not UTF-8. The finished conversion must not fail for this.
     write_atomically(Path(folder) / FILE_NAME, text.encode("utf-8", errors="replace"))
+
+
+def checkpoint_hash(manifest: Manifest) -> str:
+    """One SHA-256 for a converted checkpoint, over the names and hashes of its tensors in sorted order."""
+    lines = (f"{name} {manifest.tensors[name].sha256}\n" for name in sorted(manifest.tensors))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _record_document(record: TensorRecord) -> dict[str, Any]:

@@ -9,7 +9,7 @@ Both fetch through ``transport``: it goes only to an ``address`` that every libr
 """
 
 from msport.hub.network import Network
-from msport.hub.resolve import DEFAULT_HUB, HUBS, resolve
+from msport.hub.resolve import DEFAULT_HUB, HUBS, find_reference, resolve
 from msport.hub.source import AnyCheckpoint, Source
 
-__all__ = ["DEFAULT_HUB", "HUBS", "AnyCheckpoint", "Network", "Source", "resolve"]
+__all__ = ["DEFAULT_HUB", "HUBS", "AnyCheckpoint", "Network", "Source", "find_reference", "resolve"]

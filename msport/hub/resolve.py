@@ -7,7 +7,7 @@ import re
 from importlib import import_module
 from pathlib import Path
 
-from msport.errors import UsageError, parameter
+from msport.errors import CheckpointError, UsageError, parameter
 from msport.hub.network import Network
 from msport.hub.source import Source
 
@@ -65,3 +65,18 @@ def resolve(
     fetch = getattr(import_module(f"msport.hub.{hub or DEFAULT_HUB}"), "stream" if stream else "download")
     source: Source = fetch(model, revision, network or Network())
     return source
+
+
+def find_reference(reference: str | Path | None, source: str, revision: str | None) -> Source:
+    """The checkpoint to compare a conversion with: `reference`, else the `source` and `revision` of its manifest.
+
+    Raises CheckpointError if that source is a folder that no longer exists, else as `resolve`.
+    """
+    if reference is not None:
+        return resolve(reference)
+    remembered = Path(source)
+    if remembered.is_absolute() and not remembered.is_dir():
+        raise CheckpointError(
+            f"{remembered}: the source of this conversion is gone; name the original by {parameter('reference')}"
+        )
+    return resolve(source, revision)

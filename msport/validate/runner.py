@@ -5,7 +5,6 @@ A run goes one way: the request, the results of the reference, the errors of our
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +12,9 @@ from pathlib import Path
 from msport.architectures import load_config
 from msport.arguments import checked
 from msport.checkpoint import Manifest, open_checkpoint, read_manifest
-from msport.errors import CheckpointError, MsportError, UsageError, parameter
-from msport.hub import Source, resolve
+from msport.checkpoint.manifest import checkpoint_hash
+from msport.errors import MsportError, UsageError, parameter
+from msport.hub import Source, find_reference
 from msport.progress import Phases, Progress
 from msport.sizing.costs import PREFILL_CHUNK
 from msport.sizing.process import peak_memory
@@ -109,7 +109,7 @@ def _judge_by_source(request: Request, manifest: Manifest, phases: Phases) -> Re
     longest = max(len(prompt.ids) for prompt in prompts)
     widest = "float32" if request.reference_dtype == "model" else request.reference_dtype
     port = choose_port(request.folder, request.dtype, request.stream, tokens=longest, reference_dtype=widest)
-    source = find_reference(manifest, request.reference)
+    source = find_reference(request.reference, manifest.source, manifest.revision)
     check_same_sizes(request.folder, source)
     setup = _setup(request, manifest, source.id, request.seed)
     source_dtype = weight_dtype(source.folder)
@@ -167,29 +167,11 @@ def _judge_by_golden(request: Request, path: Path, manifest: Manifest, phases: P
 def _judge_weights(request: Request, manifest: Manifest, phases: Phases) -> Report:
     """Compares the weights with their source without running the model."""
     check_no_effect(request, f"{parameter('level')} weights does not run the model", *_OF_PROMPTS, *_OF_RUNNING)
-    source = find_reference(manifest, request.reference)
+    source = find_reference(request.reference, manifest.source, manifest.revision)
     check_same_sizes(request.folder, source)
     setup = _setup(request, manifest, source.id, request.seed)
     weights = _compare_weights(request.folder, source, ("",), phases)
     return Report(setup, weights=weights, notes=notes_on_config(request.folder, source))
-
-
-def find_reference(manifest: Manifest, reference: str | Path | None) -> Source:
-    """The checkpoint to compare with: `reference`, else the source in the manifest."""
-    if reference is not None:
-        return resolve(reference)
-    remembered = Path(manifest.source)
-    if remembered.is_absolute() and not remembered.is_dir():
-        raise CheckpointError(
-            f"{remembered}: the source of this conversion is gone; name the original by {parameter('reference')}"
-        )
-    return resolve(manifest.source, manifest.revision)
-
-
-def checkpoint_hash(manifest: Manifest) -> str:
-    """One SHA-256 for a converted checkpoint, over the names and hashes of its tensors in sorted order."""
-    lines = (f"{name} {manifest.tensors[name].sha256}\n" for name in sorted(manifest.tensors))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _setup(request: Request, manifest: Manifest, reference: str, seed: int) -> Setup:

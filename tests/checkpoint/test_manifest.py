@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from msport.checkpoint import Manifest, TensorRecord, read_manifest, write_manifest
 from msport.checkpoint.dtypes import BFLOAT16, DTYPES, FLOAT32, UINT8
+from msport.checkpoint.manifest import checkpoint_hash
 from msport.errors import CheckpointError
 
 MANIFEST = Manifest(
@@ -137,3 +138,11 @@ def test_a_source_folder_whose_name_is_not_utf_8_costs_only_its_letters(tmp_path
 def test_a_missing_manifest_says_that_the_conversion_is_not_finished(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not a finished msport conversion, run msport convert"):
         read_manifest(tmp_path)
+
+
+def test_the_hash_of_a_checkpoint_changes_with_any_tensor() -> None:
+    for name, record in MANIFEST.tensors.items():
+        changed = replace(MANIFEST, tensors={**MANIFEST.tensors, name: replace(record, sha256="0" * 64)})
+        assert checkpoint_hash(changed) != checkpoint_hash(MANIFEST)
+    reordered = replace(MANIFEST, tensors=dict(reversed(MANIFEST.tensors.items())))
+    assert checkpoint_hash(reordered) == checkpoint_hash(MANIFEST)

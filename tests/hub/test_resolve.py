@@ -14,8 +14,8 @@ import pytest
 
 from hub.conftest import FAST, point_clients_at
 from hub.hub_server import COMMIT, Answer, HubServer, serve
-from msport.errors import HubError, UsageError
-from msport.hub import Source, resolve
+from msport.errors import CheckpointError, HubError, UsageError
+from msport.hub import Source, find_reference, resolve
 from msport.sample import write_sample
 
 NEEDED = {
@@ -55,6 +55,16 @@ def test_a_folder_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "org" / "model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert resolve("org/model") == Source(Path("org/model"), str(tmp_path / "org" / "model"), None)
+
+
+def test_the_reference_is_the_named_checkpoint_else_the_source_of_the_conversion(tmp_path: Path) -> None:
+    source, other = tmp_path / "source", tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(CheckpointError, match="the source of this conversion is gone"):
+        find_reference(None, str(source), None)
+    source.mkdir()
+    assert find_reference(None, str(source), None) == resolve(source)
+    assert find_reference(other, str(source), None) == resolve(other)
 
 
 def test_a_hub_id_becomes_a_snapshot_of_what_is_needed_and_its_commit(hub: HubServer) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msport.architectures import decoder
+from msport.architectures import shared_rows
 from msport.architectures.config import ModelConfig
 from msport.architectures.tensors import Dropped, Weight
 
@@ -27,7 +27,7 @@ class Architecture:
     title: str
     parse: Callable[[Mapping[str, Any], Path], ModelConfig]
     sample_config: Callable[[], dict[str, Any]]
-    weights: Callable[[Any], list[Weight]] = decoder.weights
-    dropped: Callable[[Any], list[Dropped]] = decoder.dropped
+    weights: Callable[[Any], list[Weight]] = shared_rows.weights
+    dropped: Callable[[Any], list[Dropped]] = shared_rows.dropped
     quantization: tuple[str, ...] = ()
-    network: str = "decoder"
+    network: str = "plain_decoder"

@@ -11,8 +11,8 @@ from typing import Any
 
 from msport.architectures.architecture import Architecture
 from msport.architectures.config import ModelConfig, layer_windows, parse_decoder
-from msport.architectures.decoder import attention, embedding_and_head, gated_mlp, norms
 from msport.architectures.fields import ConfigFields
+from msport.architectures.shared_rows import attention, embedding_and_head, gated_mlp, norms
 from msport.architectures.tensors import Weight
 from msport.architectures.tiny_config import tiny_config
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msport.architectures import decoder
+from msport.architectures import shared_rows
 from msport.architectures.architecture import Architecture
 from msport.architectures.config import ModelConfig, parse_decoder
 from msport.architectures.fields import ConfigFields
@@ -66,14 +66,14 @@ def parse(data: Mapping[str, Any], where: Path) -> GptOssConfig:
 
 
 def weights(config: GptOssConfig) -> list[Weight]:
-    return decoder.weights(config, _experts)
+    return shared_rows.weights(config, _experts)
 
 
 def _experts(config: GptOssConfig, layer: int) -> list[Weight]:
     prefix = f"model.layers.{layer}.mlp"
     experts, hidden, intermediate = config.num_local_experts, config.hidden_size, config.intermediate_size
     sizes = {"gate_up_proj": (hidden, 2 * intermediate), "down_proj": (intermediate, hidden)}
-    rows = decoder.linear(f"{prefix}.router", hidden, experts, bias=True)
+    rows = shared_rows.linear(f"{prefix}.router", hidden, experts, bias=True)
     for name, (inputs, outputs) in sizes.items():
         stack = f"{prefix}.experts.{name}"
         if config.packed_experts:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from msport.architectures import decoder
+from msport.architectures import shared_rows
 from msport.architectures.architecture import Architecture
 from msport.architectures.config import SILU, SparseConfig, parse_decoder, uniform_windows
 from msport.architectures.fields import ConfigFields
@@ -43,12 +43,12 @@ def parse(data: Mapping[str, Any], where: Path) -> SparseConfig:
 
 
 def weights(config: SparseConfig) -> list[Weight]:
-    return decoder.weights(config, _experts)
+    return shared_rows.weights(config, _experts)
 
 
 def _experts(config: SparseConfig, layer: int) -> list[Weight]:
     prefix = f"model.layers.{layer}.block_sparse_moe"
-    return decoder.routed_experts(config, prefix, gate="w1", up="w3", down="w2")
+    return shared_rows.routed_experts(config, prefix, gate="w1", up="w3", down="w2")
 
 
 def sample_config() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from msport.architectures import decoder
+from msport.architectures import shared_rows
 from msport.architectures.architecture import Architecture
 from msport.architectures.config import SILU, SparseConfig, parse_decoder, uniform_windows
 from msport.architectures.fields import ConfigFields
@@ -54,14 +54,14 @@ def _sparse_layers(fields: ConfigFields, layers: int) -> tuple[bool, ...]:
 
 
 def weights(config: SparseConfig) -> list[Weight]:
-    return decoder.weights(config, _feed_forward)
+    return shared_rows.weights(config, _feed_forward)
 
 
 def _feed_forward(config: SparseConfig, layer: int) -> list[Weight]:
     if not config.sparse_layers[layer]:
-        return decoder.gated_mlp(config, layer)
+        return shared_rows.gated_mlp(config, layer)
     prefix = f"model.layers.{layer}.mlp"
-    return decoder.routed_experts(config, prefix, gate="gate_proj", up="up_proj", down="down_proj")
+    return shared_rows.routed_experts(config, prefix, gate="gate_proj", up="up_proj", down="down_proj")
 
 
 def sample_config() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from msport.architectures import ModelConfig
 from msport.bench.measure.workload import Workload, check_workload
 from msport.bench.prompts import TEXTS
 from msport.errors import UsageError, parameter
-from msport.msmodels.tokenizer import encode, load_tokenizer
+from msport.msmodels.tokenizer import encode_for_model, load_tokenizer
 
 SUITES = ("mixed", "grid", "prefill-decode", "memory")
 
@@ -158,5 +158,5 @@ def _text_workloads(shape: Shape, batch: int, folder: Path, config: ModelConfig)
             " and convert again, or run another suite"
         )
     room = max(0, config.max_position_embeddings - shape.new_tokens)
-    prompts = {name: tuple(encode(tokenizer, text, config)[:room]) for name, text in TEXTS.items()}
+    prompts = {name: tuple(encode_for_model(tokenizer, text, config)[:room]) for name, text in TEXTS.items()}
     return tuple(Workload(len(ids), shape.new_tokens, batch, name, ids) for name, ids in prompts.items())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msport.architectures import ModelConfig
 from msport.errors import UsageError
-from msport.msmodels.tokenizer import Tokenizer, encode
+from msport.msmodels.tokenizer import Tokenizer, encode_for_model
 
 # At most this many characters are read from stdin. A context of a million tokens is a third of that.
 _LONGEST_PROMPT = 16_000_000
@@ -57,14 +57,14 @@ def _encode_bounded(text: str, tokenizer: Tokenizer, config: ModelConfig, **opti
     """The ids of `text`. Of a text that is much too long, only the beginning is encoded: a megabyte takes seconds."""
     limit = config.max_position_embeddings
     beginning = text[: _CHARACTERS_PER_TOKEN * limit]
-    ids = encode(tokenizer, beginning, config, **options)
+    ids = encode_for_model(tokenizer, beginning, config, **options)
     if len(beginning) < len(text):
         if len(ids) > limit + _UNSETTLED:
             raise UsageError(
                 f"the prompt of {len(text)} characters has more than {limit} tokens; the model was made for no more:"
                 " shorten the prompt"
             )
-        ids = encode(tokenizer, text, config, **options)
+        ids = encode_for_model(tokenizer, text, config, **options)
     if not ids:
         raise UsageError(
             "the prompt is empty: template and tokenizer make no token of it; give some text, or use --raw"

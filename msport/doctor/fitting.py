@@ -24,7 +24,7 @@ _TIGHT = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class AvailableMemory:
     """The memory for a model: `nbytes` bytes are free on the device or on the host (None: unknown).
 
     `dtypes` are the possible dtypes, the device's best first. `portable`: only portable operators are used.
@@ -57,15 +57,15 @@ class Memory:
         return most_that_fits(lambda batch: self.need(costs, length, batch).total, most, room)
 
 
-def choose_memory(device: Device | None, available: int, *, compiled: bool) -> Memory:
+def choose_memory(device: Device | None, available: int, *, compiled: bool) -> AvailableMemory:
     """The memory of `device`; on the CPU or without a device, the host's, of which `available` bytes are free.
 
     `compiled`: the C++ kernels for the CPU exist.
     """
     if device is None or device.on_host:
-        return Memory(available, ("float32", "float16"), portable=only_portable() or not compiled)
+        return AvailableMemory(available, ("float32", "float16"), portable=only_portable() or not compiled)
     dtypes = tuple(dict.fromkeys((device.dtype, "float16")))
-    return Memory(device.free, dtypes, on_device=True, portable=only_portable(on_device=True))
+    return AvailableMemory(device.free, dtypes, on_device=True, portable=only_portable(on_device=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Fit:
 
     asked: Run
     need: Need
-    memory: Memory
+    memory: AvailableMemory
     choices: tuple[Run, ...]
 
     def to_document(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class Fit:
 
 
 def check_fit(
-    folder: Path, asked: Run, memory: Memory, *, may_be_packed: bool = False
+    folder: Path, asked: Run, memory: AvailableMemory, *, may_be_packed: bool = False
 ) -> tuple[list[Check], Fit | None]:
     """Checks that config.json is supported and the model fits `memory`; also returns the `Fit` (None without a config).
 
@@ -121,7 +121,7 @@ def check_fit(
     return [model, _check(fit, costs, memory.nbytes), advise(choices, config, memory.nbytes)], fit
 
 
-def choose(config: ModelConfig, batch: int, memory: Memory, *, packed: bool = False) -> tuple[Run, ...]:
+def choose(config: ModelConfig, batch: int, memory: AvailableMemory, *, packed: bool = False) -> tuple[Run, ...]:
     """The choices that fit: for each dtype the longest context of `batch` sequences, and the largest batch at a
     common length.
     """

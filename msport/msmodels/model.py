@@ -171,7 +171,7 @@ class LanguageModel:
         sequences = self.graphs.begin("generate", 1)
         logits = self._start(prompt, sequences)
         for remaining in range(count - 1, -1, -1):
-            token = int(sampler(logits)[0])
+            token = int(sampler.choose(logits)[0])
             yield token
             if token in self.stop_ids or remaining == 0:
                 return

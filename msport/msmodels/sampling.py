@@ -48,7 +48,7 @@ class Sampler:
         self.config = config
         self._generator = np.random.default_rng(seed)
 
-    def __call__(self, logits: FloatArray) -> npt.NDArray[np.int64]:
+    def choose(self, logits: FloatArray) -> npt.NDArray[np.int64]:
         """One token id for each row of `logits` [batch, vocab]. Raises `MsportError` if a row is not finite."""
         if not np.isfinite(logits.max(axis=-1)).all():
             raise MsportError("the model's logits are not finite; run in float32, or check it with 'msport validate'")

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-_LONGEST_PARTIAL = (
-    3  # bytes, and so tokens, of an incomplete character; a decoder may show each as a replacement character
-)
+# Bytes, and so tokens, of an incomplete character; a decoder may show each as a replacement character.
+_LONGEST_PARTIAL = 3
 _MAX_WINDOW = 32
 _CONTEXT = 8
 

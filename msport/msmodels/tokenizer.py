@@ -147,7 +147,7 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
     )
 
 
-def encode(tokenizer: Tokenizer, text: str, config: ModelConfig, **options: bool) -> list[int]:
+def encode_for_model(tokenizer: Tokenizer, text: str, config: ModelConfig, **options: bool) -> list[int]:
     """`tokenizer.encode`; raises `ConfigError` if the model has no row for one of the ids."""
     ids = tokenizer.encode(text, **options)
     if ids and max(ids) >= config.vocab_size:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from msport.architectures import ModelConfig
 from msport.architectures.stated_ids import read_special_ids
 from msport.errors import UsageError, parameter
-from msport.msmodels.tokenizer import Tokenizer, encode, load_tokenizer
+from msport.msmodels.tokenizer import Tokenizer, encode_for_model, load_tokenizer
 
 # More than a chunk of 128 and, in the longest default prompt, from before to after a window's ring buffer wraps.
 DECODED = 162
@@ -94,7 +94,7 @@ def default_prompts(
     if special:
         prompts.append(_prompt("special", _mixed(generator, ordinary, special)[:longest]))
     if tokenizer is not None:
-        prompts += [_prompt(name, encode(tokenizer, text, config)[:longest]) for name, text in TEXTS.items()]
+        prompts += [_prompt(name, encode_for_model(tokenizer, text, config)[:longest]) for name, text in TEXTS.items()]
     return tuple(prompts)
 
 
@@ -125,7 +125,7 @@ def _given_prompt(
     if isinstance(prompt, str):
         if tokenizer is None:
             raise UsageError(f"{name} is text, but the checkpoint has no tokenizer.json; give token ids (--ids 1,2,3)")
-        ids = encode(tokenizer, prompt, config)
+        ids = encode_for_model(tokenizer, prompt, config)
         if not ids:
             raise UsageError(f"{name} is empty: the tokenizer makes no token of '{prompt}'")
     else:

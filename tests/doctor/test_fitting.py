@@ -11,7 +11,7 @@ import pytest
 from msport.architectures import load_config
 from msport.device import Device
 from msport.doctor.check import Check, Status
-from msport.doctor.fitting import Memory, Run, advise, check_fit, choose, choose_memory
+from msport.doctor.fitting import AvailableMemory, Run, advise, check_fit, choose, choose_memory
 from msport.sizing.costs import Costs
 from msport.sizing.fit import estimate
 
@@ -22,7 +22,7 @@ def costs(converted: Path) -> Costs:
 
 
 def _fits(folder: Path, max_length: int, batch: int, available: int) -> Check:
-    memory = Memory(available, ("float32", "float16"))
+    memory = AvailableMemory(available, ("float32", "float16"))
     (model, fits, _), _ = check_fit(folder, Run("float32", batch, max_length), memory)
     assert model.status is Status.PASS
     return fits
@@ -34,7 +34,7 @@ def _needed(costs: Costs, max_length: int, batch: int) -> int:
 
 def test_an_architecture_that_is_not_supported_fails(copied: Path) -> None:
     (copied / "config.json").write_text(json.dumps({"architectures": ["NovelForCausalLM"]}))
-    (check,), fit = check_fit(copied, Run("float32", 1, 4096), Memory(10**12, ("float32",)))
+    (check,), fit = check_fit(copied, Run("float32", 1, 4096), AvailableMemory(10**12, ("float32",)))
     assert fit is None
     assert check.status is Status.FAIL
     assert "NovelForCausalLM" in check.finding
@@ -50,7 +50,7 @@ def test_enough_memory_passes_and_one_byte_too_little_fails(converted: Path, cos
 def test_the_remedy_is_a_length_that_does_fit(converted: Path, costs: Costs) -> None:
     available = _needed(costs, 1000, 1)
     check = _fits(converted, 100_000, 1, available)
-    shorter = Memory(available, ()).longest(costs, 100_000, 1, available)
+    shorter = AvailableMemory(available, ()).longest(costs, 100_000, 1, available)
     assert check.remedy == f"--max-length {shorter} fits"
     assert _needed(costs, shorter, 1) <= available < _needed(costs, shorter + 1, 1)
     assert _fits(converted, shorter, 1, available).status is not Status.FAIL
@@ -80,7 +80,7 @@ def test_every_part_of_what_is_needed_is_said(converted: Path) -> None:
 
 def test_each_dtype_that_fits_is_advised_with_a_length_and_a_batch_that_do_fit(costs: Costs) -> None:
     room = estimate(costs, 4096, 5).total
-    memory = Memory(-(-10 * room // 9), ("float32", "float16"))  # float16 takes more on the CPU
+    memory = AvailableMemory(-(-10 * room // 9), ("float32", "float16"))  # float16 takes more on the CPU
     single, several = choose(costs.config, 1, memory)
     assert (single.dtype, single.batch) == ("float32", 1)
     assert _needed(costs, single.max_length, 1) <= room < _needed(costs, single.max_length + 1, 1)
@@ -94,13 +94,13 @@ def test_each_dtype_that_fits_is_advised_with_a_length_and_a_batch_that_do_fit(c
 def test_a_model_that_fits_only_in_half_precision_gets_that_advice(costs: Costs) -> None:
     large = replace(costs.config, vocab_size=4_000_000)
     available = int(1.2 * estimate(Costs(large, "float16"), 4096, 1, on_device=True).total)
-    memory = Memory(available, ("float32", "float16"), on_device=True)
+    memory = AvailableMemory(available, ("float32", "float16"), on_device=True)
     assert {choice.dtype for choice in choose(large, 1, memory)} == {"float16"}
     assert advise((), large, 10**8).status is Status.FAIL
 
 
 def test_packed_experts_are_advised_beside_the_dtypes(converted: Path) -> None:
-    (*_, advice), fit = check_fit(converted, Run("mxfp4", 1, 512), Memory(10**10, ("float32",)))
+    (*_, advice), fit = check_fit(converted, Run("mxfp4", 1, 512), AvailableMemory(10**10, ("float32",)))
     assert advice.finding.startswith("--dtype mxfp4 ")
     assert "; --dtype float32 " in advice.finding
     assert fit is not None
@@ -108,7 +108,7 @@ def test_packed_experts_are_advised_beside_the_dtypes(converted: Path) -> None:
 
 
 def test_a_device_of_unknown_memory_is_not_judged_by_the_memory_of_the_host(converted: Path) -> None:
-    (_, fits), fit = check_fit(converted, Run("float16", 1, 512), Memory(None, ("float16",), on_device=True))
+    (_, fits), fit = check_fit(converted, Run("float16", 1, 512), AvailableMemory(None, ("float16",), on_device=True))
     assert fits.status is Status.WARN
     assert "the device does not tell how much it has" in fits.finding
     assert fit is not None
@@ -121,4 +121,6 @@ def test_without_the_cpus_kernels_portable_operators_are_counted(monkeypatch: py
     assert not choose_memory(None, 10**9, compiled=True).portable
     assert choose_memory(None, 10**9, compiled=False).portable
     npu = Device("Ascend", 0, 1, 64 << 30, 60 << 30, "bfloat16", {})
-    assert choose_memory(npu, 10**9, compiled=False) == Memory(60 << 30, ("bfloat16", "float16"), on_device=True)
+    assert choose_memory(npu, 10**9, compiled=False) == AvailableMemory(
+        60 << 30, ("bfloat16", "float16"), on_device=True
+    )

@@ -17,13 +17,13 @@ def _logits(seed: int, vocab: int = 500, scale: float = 3.0) -> np.ndarray:
 
 def test_temperature_zero_takes_the_highest_logit_of_each_row() -> None:
     logits = np.stack([_logits(0), _logits(1)])
-    assert Sampler(SamplingConfig())(logits).tolist() == logits.argmax(-1).tolist()
+    assert Sampler(SamplingConfig()).choose(logits).tolist() == logits.argmax(-1).tolist()
 
 
 def test_equal_seeds_draw_equal_tokens_and_other_seeds_others() -> None:
     rows = np.stack([_logits(0, scale=0.1)] * 64)
     config = SamplingConfig(temperature=1.0)
-    first, second, other = (Sampler(config, seed)(rows).tolist() for seed in (5, 5, 6))
+    first, second, other = (Sampler(config, seed).choose(rows).tolist() for seed in (5, 5, 6))
     assert first == second
     assert first != other
 
@@ -50,7 +50,7 @@ def test_temperature_applies_before_top_p() -> None:
 
 def test_a_masked_token_is_never_drawn() -> None:
     logits = np.array([[0.0, -np.inf, 0.0]] * 2000, np.float32)
-    drawn = Sampler(SamplingConfig(temperature=1.0), seed=3)(logits)
+    drawn = Sampler(SamplingConfig(temperature=1.0), seed=3).choose(logits)
     assert set(drawn.tolist()) == {0, 2}
 
 
@@ -59,7 +59,7 @@ def test_frequencies_are_those_of_the_kept_distribution(temperature: float, top_
     config = SamplingConfig(temperature=temperature, top_p=top_p, top_k=top_k)
     logits, draws = _logits(7, vocab=40, scale=1.0), 20_000
     tokens, probabilities = candidates(logits, config)
-    drawn = Sampler(config, seed=11)(np.broadcast_to(logits, (draws, logits.size)))
+    drawn = Sampler(config, seed=11).choose(np.broadcast_to(logits, (draws, logits.size)))
     counts = np.array([(drawn == token).sum() for token in tokens])
     assert counts.sum() == draws, "a token outside the kept set was drawn"
     chi_square = float(((counts - probabilities * draws) ** 2 / (probabilities * draws)).sum())
@@ -121,4 +121,4 @@ def test_logits_that_are_not_finite_are_refused(bad: float, temperature: float) 
     logits = _logits(0)[None]
     logits[0, 3] = bad
     with pytest.raises(MsportError, match="not finite"):
-        Sampler(SamplingConfig(temperature=temperature))(logits)
+        Sampler(SamplingConfig(temperature=temperature)).choose(logits)

@@ -13,7 +13,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, ops
 
 from msport.checkpoint.dtypes import Array
-from msport.msmodels.ops.mxfp4 import packed_experts
+from msport.msmodels.ops.mxfp4_experts import packed_experts
 
 # Every operator that layers call. A device's module may have its own forms.
 __all__ = [

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from acceptance import contracts
 
-from msport.msmodels.ops import ascend, mxfp4, portable
+from msport.msmodels.ops import ascend, mxfp4_experts, portable
 from msport.msmodels.ops.ascend import signatures
 
 _INTEGERS = (ms.int32, ms.int64)
@@ -108,13 +108,13 @@ _FUSED = [
 
 def put_arrays_in_place(patch: pytest.MonkeyPatch) -> None:
     """Both forms compute with `OPERATORS`, and the fused one with the operators' contracts."""
-    for module in (portable, mxfp4, *_FUSED):
+    for module in (portable, mxfp4_experts, *_FUSED):
         if hasattr(module, "ops"):
             patch.setattr(module, "ops", OPERATORS)
     for contract in contracts.CONTRACTS:
         patch.setattr(signatures, contract.function, _on_arrays(contracts, contract.function))
     patch.setattr(signatures, "grouped_bias_dtype", lambda dtype: dtype)
-    patch.setattr(mxfp4, "_SCALES", array(np.ldexp(1.0, np.minimum(np.arange(256), 254) - 127)))
+    patch.setattr(mxfp4_experts, "_SCALES", array(np.ldexp(1.0, np.minimum(np.arange(256), 254) - 127)))
     for module in _FUSED:
         if hasattr(module, "HALF_DTYPES"):
             patch.setattr(module, "HALF_DTYPES", (np.dtype(np.float64),))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from msmodels.ops.ascend.arrays import Array, array, ascend, portable, put_arrays_in_place
 from msport.checkpoint import mxfp4
 from msport.checkpoint.dtypes import FLOAT32
-from msport.msmodels.ops import mxfp4 as packed
+from msport.msmodels.ops import mxfp4_experts as packed
 from msport.msmodels.ops.ascend import signatures
 
 # Of values around 1, in float64.

@@ -104,7 +104,7 @@ def test_own_prompts_are_text_or_ids() -> None:
 @pytest.mark.parametrize(
     ("prompts", "reason"),
     [
-        ([], "no prompts"),
+        ([], "list of prompts is empty"),
         ([[]], "at least one"),
         ([[1024]], "0 to 1023"),
         ([[-1]], "0 to 1023"),

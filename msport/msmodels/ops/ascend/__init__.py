@@ -15,28 +15,11 @@ from typing import Any
 
 import mindspore as ms
 
-from msport.msmodels.ops.ascend.activation import arrange_gate_up, clamped_swiglu, swiglu
-from msport.msmodels.ops.ascend.attention import attention, attention_mask
-from msport.msmodels.ops.ascend.cache import update_cache
-from msport.msmodels.ops.ascend.experts import experts, softmax_top_k
-from msport.msmodels.ops.ascend.norm import add_rms_norm, rms_norm
-from msport.msmodels.ops.ascend.rotary import apply_rotary
-
-__all__ = [
-    "add_rms_norm",
-    "apply_rotary",
-    "arrange_gate_up",
-    "attention",
-    "attention_mask",
-    "clamped_swiglu",
-    "experts",
-    "rms_norm",
-    "softmax_top_k",
-    "swiglu",
-    "update_cache",
-]
+from msport.msmodels.ops import portable
+from msport.msmodels.ops.ascend import attention, operators
 
 
 def fused(dtype: ms.Type) -> Mapping[str, Callable[..., Any]]:
-    """The operators of this module, by name; each handles `dtype` itself."""
-    return {name: globals()[name] for name in __all__}
+    """The operators of this folder, by name; each handles `dtype` itself."""
+    found = {**vars(operators), **vars(attention)}
+    return {name: found[name] for name in portable.__all__ if name in found}

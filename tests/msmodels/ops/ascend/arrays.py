@@ -6,7 +6,6 @@ arrays in which float32, too, is float64.
 
 from __future__ import annotations
 
-from importlib import import_module
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -15,8 +14,8 @@ import numpy as np
 import pytest
 from acceptance import contracts
 
-from msport.msmodels.ops import ascend, mxfp4_experts, portable
-from msport.msmodels.ops.ascend import signatures
+from msport.msmodels.ops import mxfp4_experts, portable
+from msport.msmodels.ops.ascend import attention, fused, operators, signatures
 
 _INTEGERS = (ms.int32, ms.int64)
 
@@ -99,25 +98,19 @@ OPERATORS = SimpleNamespace(
     zeros=lambda shape, dtype: array(np.zeros(shape)),
 )
 
-# By name: the package holds functions that are called as their modules are.
-_FUSED = [
-    import_module(f"{ascend.__name__}.{name}")
-    for name in ("activation", "attention", "cache", "experts", "norm", "rotary")
-]
+# The fused operators.
+ascend = SimpleNamespace(**fused(ms.bfloat16))
 
 
 def put_arrays_in_place(patch: pytest.MonkeyPatch) -> None:
     """Both forms compute with `OPERATORS`, and the fused one with the operators' contracts."""
-    for module in (portable, mxfp4_experts, *_FUSED):
-        if hasattr(module, "ops"):
-            patch.setattr(module, "ops", OPERATORS)
+    for module in (portable, mxfp4_experts, attention, operators):
+        patch.setattr(module, "ops", OPERATORS)
     for contract in contracts.CONTRACTS:
         patch.setattr(signatures, contract.function, _on_arrays(contracts, contract.function))
     patch.setattr(signatures, "grouped_bias_dtype", lambda dtype: dtype)
     patch.setattr(mxfp4_experts, "_SCALES", array(np.ldexp(1.0, np.minimum(np.arange(256), 254) - 127)))
-    for module in _FUSED:
-        if hasattr(module, "HALF_DTYPES"):
-            patch.setattr(module, "HALF_DTYPES", (np.dtype(np.float64),))
+    patch.setattr(attention, "HALF_DTYPES", (np.dtype(np.float64),))
 
 
 def _on_arrays(module: ModuleType, name: str) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from mindspore import Parameter, Tensor, ops
 
 from msport import convert_checkpoint, load_model
 from msport.msmodels.ops import portable
-from msport.msmodels.ops.ascend import signatures
+from msport.msmodels.ops.ascend import attention, signatures
 from msport.progress import Progress
 from msport.sample import write_sample
 
@@ -54,8 +53,7 @@ def _logits(folder: Path, operators: str, dtype: str) -> np.ndarray:
 
 
 def _emulate() -> None:
-    # By name: the package holds a function that is called as the module is.
-    import_module("msport.msmodels.ops.ascend.attention").HALF_DTYPES = (ms.float32,)  # type: ignore[attr-defined]
+    attention.HALF_DTYPES = (ms.float32,)
     for function in (
         rotary,
         index_copy,

@@ -1,0 +1,110 @@
+"""The fused operators other than attention: norms, rotary embedding, activations, caches and experts.
+
+Each takes and gives what the function of the same name in ``ops.portable`` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, ops
+
+from msport.checkpoint.dtypes import Array
+from msport.msmodels.ops import portable
+from msport.msmodels.ops.ascend import signatures
+
+
+def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """As ``portable.rms_norm``. If the weight has a wider dtype (Gemma's 1 + w, float32), the sum uses it."""
+    if x.dtype == weight.dtype:
+        return signatures.rms_norm(x, weight, epsilon)
+    return signatures.rms_norm(x.astype(weight.dtype), weight, epsilon).astype(x.dtype)
+
+
+def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """As ``portable.add_rms_norm``."""
+    if x.dtype == weight.dtype:
+        return signatures.add_rms_norm(x, residual, weight, epsilon)
+    # The sum is rounded to the dtype of the residual stream before it is normalised, as in the reference.
+    total = x + residual
+    return rms_norm(total, weight, epsilon), total
+
+
+def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """As ``portable.apply_rotary``, computed in the dtype of `x` as the reference implementations do.
+
+    The operator needs cos and sin with the length of a head and in the dtype of `x`. The graph compiler prepares this
+    once for all layers.
+    """
+    if not signatures.HAS_ROTARY:
+        return portable.apply_rotary(x, cos, sin)
+    return signatures.rotary(x, _widen(cos, x), _widen(sin, x))
+
+
+def _widen(table: Tensor, x: Tensor) -> Tensor:
+    return ops.concat((table, table), -1).astype(x.dtype)
+
+
+def swiglu(x: Tensor) -> Tensor:
+    """As ``portable.swiglu``."""
+    return signatures.swiglu(x)
+
+
+def arrange_gate_up(array: Array, axis: int) -> Array:
+    """Puts all gates first along `axis`, then all up projections, so that `clamped_swiglu` reads two halves.
+
+    Reading every second element would cost a strided pass over the activations of every layer and token on an NPU. This
+    costs only one copy when the weights are loaded.
+    """
+    even, odd = (np.take(array, np.arange(first, array.shape[axis], 2), axis) for first in (0, 1))
+    return np.concatenate((even, odd), axis)
+
+
+def clamped_swiglu(x: Tensor, limit: float, alpha: float) -> Tensor:
+    """As ``portable.clamped_swiglu``, in plain operators, for ``x [..., 2 * size]`` arranged by `arrange_gate_up`."""
+    gate, up = ops.split(x, x.shape[-1] // 2, -1)
+    gate = ops.minimum(gate, limit)
+    return gate * ops.sigmoid(gate * alpha) * (ops.clamp(up, -limit, limit) + 1)
+
+
+def update_cache(
+    key_cache: Parameter, value_cache: Parameter, slots: Tensor, key: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor]:
+    """As ``portable.update_cache``, with the same layout, which the attention operators read directly."""
+    rows = (-1, key.shape[-1])
+    keys = signatures.index_copy(key_cache, slots, key.reshape(rows))
+    values = signatures.index_copy(value_cache, slots, value.reshape(rows))
+    return ops.depend(key_cache, keys), ops.depend(value_cache, values)
+
+
+def softmax_top_k(logits: Tensor, k: int, normalize: bool) -> tuple[Tensor, Tensor]:
+    """As ``portable.softmax_top_k``."""
+    shares, indices = signatures.gating_top_k_softmax(logits.astype(ms.float32), k)
+    if normalize:
+        shares = shares / ops.sum(shares, -1, True)
+    return shares, indices
+
+
+def experts(
+    x: Tensor,
+    indices: Tensor,
+    weights: Tensor,
+    gate_up: Tensor,
+    gate_up_bias: Tensor | None,
+    down: Tensor,
+    down_bias: Tensor | None,
+    activation: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """As ``portable.experts``: tokens sorted by expert, each expert's weights read once and only if it has tokens."""
+    rows, destinations, counts = signatures.init_routing(x, indices.astype(ms.int32), gate_up.shape[0])
+    counts = counts.astype(ms.int64)
+    projected = signatures.grouped_matmul(rows, gate_up, _bias(gate_up_bias, x), counts)
+    y = signatures.grouped_matmul(activation(projected), down, _bias(down_bias, x), counts)
+    # The routing weights are rounded to the dtype of the activations, as in the reference implementations.
+    return signatures.token_unpermute(y, destinations, weights.astype(x.dtype))
+
+
+def _bias(bias: Tensor | None, x: Tensor) -> Tensor | None:
+    return None if bias is None else bias.astype(signatures.grouped_bias_dtype(x.dtype))

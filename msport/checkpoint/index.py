@@ -63,6 +63,9 @@ class Checkpoint:
         """Release the memory pages that views have read, as ``TensorFile.release``."""
         self._pool.release()
 
+    def abandon(self) -> None:
+        """Does nothing, because no read from a file takes long; a checkpoint read over a network ends its reads."""
+
     def close(self) -> None:
         """Close every file."""
         self._pool.close()

@@ -41,7 +41,7 @@ def make_table(values: Array, exponent_bit: int) -> Table:
     """The table of ``values`` whose exponent field begins at ``exponent_bit``."""
     bits = values.view(f"u{values.itemsize}")
     steps = (np.arange(256) - _UNIT_SCALE)[:, None] << exponent_bit
-    zero = bits[_UNIT_SCALE] << 1 == 0  # of either sign, beyond which the integer of the table's width ends
+    zero = bits[_UNIT_SCALE] << 1 == 0  # of either sign; the shift drops the sign bit
     moved = bits[_UNIT_SCALE].astype(np.int64) + np.where(zero, 0, steps)
     regular = (moved == bits).all(axis=1).astype(np.uint8)
     return Table(np.ascontiguousarray(bits), regular, exponent_bit - 8 * (values.itemsize - 2))

@@ -15,8 +15,9 @@ from msport.cli.progress import bytes_on_stderr
 from msport.cli.resuming import resumable
 from msport.convert import Options, prepare, run
 from msport.convert.budget import MAX_MEMORY
-from msport.convert.conversion import check_disk, resumable_nbytes
+from msport.convert.conversion import check_disk, find_unfinished
 from msport.convert.plan import AUTO, DTYPES, MAX_SHARD_SIZE
+from msport.convert.resume import done_nbytes
 from msport.convert.shards import FORMATS
 from msport.hub import DEFAULT_HUB, HUBS
 
@@ -109,7 +110,7 @@ def command(
     if dry_run:
         refuse_given("--dry-run writes nothing", "verify", "keep_source")
     conversion = prepare(model, output, Options(**options))
-    resumed = 0 if restart else resumable_nbytes(conversion)
+    resumed = 0 if restart else done_nbytes(find_unfinished(conversion), conversion.plan)
     if dry_run:
         plan = plan_document(conversion, resumed) if as_json else None
         click.echo(json.dumps(plan, indent=2) if plan else plan_text(conversion, resumed))

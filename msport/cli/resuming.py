@@ -9,7 +9,7 @@ from pathlib import Path
 from msport.cli import describe
 from msport.cli.interruption import telling
 from msport.convert import Conversion
-from msport.convert.conversion import done_tensors
+from msport.convert.conversion import find_unfinished
 from msport.convert.resume import kept_after
 from msport.errors import OutputError
 from msport.report.formatting import counted
@@ -37,8 +37,8 @@ def resumable(conversion: Conversion) -> Iterator[None]:
 def _said(conversion: Conversion, kept: list[Path]) -> str:
     if not kept:
         return ""
-    whole = counted(len(conversion.plan.tensors), "tensor")
-    return f"; {done_tensors(conversion)} of {whole} are done: {_how_to_go_on(kept[0])}"
+    done, whole = len(find_unfinished(conversion).hashes), counted(len(conversion.plan.tensors), "tensor")
+    return f"; {done} of {whole} are done: {_how_to_go_on(kept[0])}"
 
 
 def _how_to_go_on(kept: Path) -> str:

@@ -12,6 +12,8 @@ A conversion passes through these modules in this order, and none calls back:
   slab by slab to ``shard_sink``, which writes them and the journal.
 - ``verify`` reads the result back. The manifest is written last.
 
+``inspection`` is used by ``msport inspect`` alone.
+
 Neither MindSpore nor torch is imported, so a checkpoint can be converted on any machine.
 """
 

@@ -70,7 +70,7 @@ def make_budget(
             f" {format_size(least)} beside {format_size(max_memory - room)} for the process; allow at least"
             f" {-(-(max_memory - room + least) // 10**6)}MB"
         )
-    whole = WORKER_NBYTES + max(map(_period_scratch, tensors))
+    whole = WORKER_NBYTES + max(map(_expert_scratch, tensors))
     fitting = min(wanted, room // (max(least, whole) if remote and whole <= room else least))
     arena_nbytes = room // fitting - WORKER_NBYTES
     arena_nbytes = max(_scratch(tensor, slab_rows(tensor, arena_nbytes)) for tensor in tensors)
@@ -80,9 +80,9 @@ def make_budget(
 def slab_rows(tensor: OutputTensor, arena_nbytes: int) -> int:
     """Rows of the largest useful slab of `tensor` that fits in an arena; at least the grid's step."""
     grid = TRANSFORMS[tensor.transform].grid(tensor)
-    most = max(min(grid.period, _MAX_SLAB_NBYTES // grid.row_nbytes) // grid.step, 1)
+    most = max(min(grid.rows_per_expert, _MAX_SLAB_NBYTES // grid.row_nbytes) // grid.step, 1)
     if _is_made_by_expert(grid):
-        most = _steps_of_period(grid)
+        most = _steps_of_expert(grid)
     steps = bisect_right(range(1, most + 1), arena_nbytes, key=lambda steps: _scratch(tensor, steps * grid.step))
     return max(steps, 1) * grid.step
 
@@ -92,21 +92,21 @@ def least_scratch(tensor: OutputTensor) -> int:
     return _scratch(tensor, TRANSFORMS[tensor.transform].grid(tensor).step)
 
 
-def _period_scratch(tensor: OutputTensor) -> int:
+def _expert_scratch(tensor: OutputTensor) -> int:
     """Bytes of arena for a whole expert of `tensor`; 0 if it is not made expert by expert."""
     grid = TRANSFORMS[tensor.transform].grid(tensor)
-    return _scratch(tensor, _steps_of_period(grid) * grid.step) if _is_made_by_expert(grid) else 0
+    return _scratch(tensor, _steps_of_expert(grid) * grid.step) if _is_made_by_expert(grid) else 0
 
 
-def _steps_of_period(grid: Grid) -> int:
-    return -(-grid.period // grid.step)
+def _steps_of_expert(grid: Grid) -> int:
+    return -(-grid.rows_per_expert // grid.step)
 
 
 def _is_made_by_expert(grid: Grid) -> bool:
-    """Whether `tensor` has several periods. Each slab then reads all sources of its period, so it should be the
-    whole period.
+    """Whether the output is made expert by expert. A slab reads all sources of its expert, so it should be the whole
+    expert.
     """
-    return grid.period < grid.rows
+    return grid.rows_per_expert < grid.rows
 
 
 def _scratch(tensor: OutputTensor, rows: int) -> int:

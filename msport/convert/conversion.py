@@ -20,12 +20,13 @@ from msport.checkpoint.index import INDEX_NAME, NAME_MAP_NAME
 from msport.checkpoint.manifest import FILE_NAME as MANIFEST_NAME
 from msport.convert.budget import MAX_MEMORY, Budget, make_budget
 from msport.convert.execute import execute
-from msport.convert.journal import Journal
+from msport.convert.journal import Done
 from msport.convert.output_folder import Staging, check_space, occupied_space, resolve_output
 from msport.convert.plan import AUTO, MAX_SHARD_SIZE, Plan, make_plan
-from msport.convert.resume import done_nbytes, find_done, journalled, make_fingerprint
+from msport.convert.resume import find_done, journalled, make_fingerprint
 from msport.convert.small_files import copy_small_files, find_small_files
-from msport.convert.verify import verify_folder, verify_source
+from msport.convert.verify import check_folder, check_source
+from msport.convert.workers import Workers
 from msport.errors import CheckpointError, UsageError
 from msport.hub import AnyCheckpoint, Network, Source, resolve
 from msport.progress import Progress
@@ -59,7 +60,6 @@ class Conversion:
     output: Path
     plan: Plan
     budget: Budget
-    max_memory: int
     small_files: tuple[Path, ...]
 
     @property
@@ -118,9 +118,9 @@ def prepare(model: str | Path, output: str | Path | None = None, options: Option
         raise UsageError(f"{model}: is a folder, of which no copy is downloaded; leave keep_source (--keep-source) out")
     checkpoint = found.open()
     plan = make_plan(checkpoint, dtype=options.dtype, format=options.format, max_shard_size=options.max_shard_size)
-    limit = parse_size(options.max_memory)
-    budget = make_budget(plan.tensors, limit, options.workers, remote=found.stream is not None)
-    return Conversion(found, checkpoint, destination, plan, budget, limit, find_small_files(found.folder))
+    remote = found.stream is not None
+    budget = make_budget(plan.tensors, parse_size(options.max_memory), options.workers, remote=remote)
+    return Conversion(found, checkpoint, destination, plan, budget, find_small_files(found.folder))
 
 
 def run(
@@ -129,37 +129,31 @@ def run(
     """Carry out `conversion`, or the rest of it after an interrupted run; returns the manifest of the finished
     folder.
     """
-    plan, budget = conversion.plan, conversion.budget
+    plan, workers = conversion.plan, Workers(conversion.budget, progress)
     with (
-        conversion.checkpoint as source,
+        conversion.checkpoint as checkpoint,
         Staging(conversion.output) as staging,
-        journalled(staging, plan, _fingerprint(conversion), budget, progress, restart=restart) as journal,
+        journalled(staging, plan, _fingerprint(conversion), workers, restart=restart) as journal,
     ):
         check_disk(conversion)
         survey = conversion.source.stream is None  # over a network this would cost a second download
-        hashes = execute(plan, source, staging.folder, budget, journal, progress, survey=survey)
+        hashes = execute(plan, checkpoint, staging.folder, workers, journal, survey=survey)
         copy_small_files(conversion.small_files, staging.folder)
         _write_index(plan, staging.folder)
         manifest = _manifest(conversion, hashes)
         if verify:
-            _verify(conversion, staging.folder, manifest, journal, progress)
+            _verify(conversion, staging, manifest, workers)
         write_manifest(staging.folder, manifest)
         staging.commit()
     return manifest
 
 
-def resumable_nbytes(conversion: Conversion) -> int:
-    """Bytes of tensors that an interrupted run of `conversion` has written. Raises OutputError if that was another
-    conversion.
+def find_unfinished(conversion: Conversion) -> Done:
+    """What an interrupted run of `conversion` has done; empty if there was none.
+
+    Raises OutputError if that was another conversion.
     """
-    done = find_done(conversion.output, conversion.plan, _fingerprint(conversion))
-    return done_nbytes(done, conversion.plan) if done else 0
-
-
-def done_tensors(conversion: Conversion) -> int:
-    """Number of tensors that an interrupted run of `conversion` has finished."""
-    done = find_done(conversion.output, conversion.plan, _fingerprint(conversion))
-    return len(done.hashes) if done else 0
+    return find_done(conversion.output, conversion.plan, _fingerprint(conversion)) or Done()
 
 
 def check_disk(conversion: Conversion) -> None:
@@ -184,16 +178,13 @@ def default_output(model: str | Path) -> Path:
     return Path(f"{name}-ms")
 
 
-def _verify(
-    conversion: Conversion, folder: Path, manifest: Manifest, journal: Journal, progress: Progress | None
-) -> None:
-    plan, budget = conversion.plan, conversion.budget
+def _verify(conversion: Conversion, staging: Staging, manifest: Manifest, workers: Workers) -> None:
     hashes = {name: record.sha256 for name, record in manifest.tensors.items()}
     try:
-        verify_folder(folder, progress, max_memory=conversion.max_memory, workers=budget.workers, manifest=manifest)
-        verify_source(plan, conversion.checkpoint, hashes, budget, progress)
+        check_folder(staging.folder, manifest, workers)
+        check_source(conversion.plan, conversion.checkpoint, hashes, workers)
     except CheckpointError:
-        journal.worth_keeping = False
+        staging.forget()
         raise
 
 

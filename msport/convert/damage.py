@@ -9,19 +9,17 @@ from pathlib import Path
 from msport.checkpoint import Checkpoint, Header
 from msport.checkpoint.layout import version_on_disk
 from msport.checkpoint.regular_files import open_regular
-from msport.convert.budget import Budget
 from msport.convert.journal import Done
 from msport.convert.plan import Plan
 from msport.convert.shards import Shard
 from msport.convert.tensors import as_it_is
-from msport.convert.workers import Sink, Workers
-from msport.progress import Counter, Progress
+from msport.convert.workers import Workers
 
 _MAX_OPEN_FILES = 16
 _log = logging.getLogger(__name__)
 
 
-def undamaged(done: Done, plan: Plan, folder: Path, budget: Budget, progress: Progress | None = None) -> Done:
+def undamaged(done: Done, plan: Plan, folder: Path, workers: Workers) -> Done:
     """`done` without damaged tensors: reads every finished tensor in `folder` and compares its SHA-256.
 
     For an unfinished tensor the journal has no hash to compare with. Damaged tensors are made again, and a warning
@@ -41,8 +39,7 @@ def undamaged(done: Done, plan: Plan, folder: Path, budget: Budget, progress: Pr
     # The plan gives the headers, because an unfinished shard does not yet begin with its own.
     headers = {folder / shard.file: _header(shard, folder) for shard in shards}
     with Checkpoint(folder, headers, _MAX_OPEN_FILES) as written:
-        counter = Counter("check what is there", sum(tensor.nbytes for tensor in tensors), progress)
-        hashes = Workers(tensors, written, budget, Sink(), counter).run()
+        hashes = workers.run("check what is there", tensors, written)
     damaged = {number for name, number in finished.items() if hashes[name] != done.hashes[number]}
     for number in sorted(damaged):
         _log.warning("%s: %s was damaged after it was written: it is made again", folder, plan.tensors[number].name)

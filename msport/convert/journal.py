@@ -66,14 +66,14 @@ class Replay:
 class Journal:
     """A journal being written. Each method appends one claim immediately and may be called from any thread.
 
-    The journal begins as a new file that claims what is in `done`, which must be on disk. Every OSError has the file's
-    name.
+    The journal begins as a new file that claims what is in `done`, which must be on disk. It is `empty` until something
+    is claimed. Every OSError has the file's name.
     """
 
     def __init__(self, path: Path, fingerprint: dict[str, Any], done: Done) -> None:
         self.path = path
         self.done = done
-        self.worth_keeping = bool(done)
+        self.empty = not done
         self._lock = threading.Lock()
         lines = [["journal", VERSION, boot_id(), fingerprint], *_claims(done), ["mark"], ["synced"]]
         write_atomically(path, b"".join(map(_line, lines)))
@@ -81,7 +81,7 @@ class Journal:
 
     def written(self, tensor: int, end: int) -> None:
         """The first `end` bytes of tensor number `tensor` have been written."""
-        self.worth_keeping = True
+        self.empty = False
         self._append(["written", tensor, end])
 
     def hashed(self, tensor: int, sha256: str) -> None:

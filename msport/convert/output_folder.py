@@ -77,7 +77,7 @@ class Staging:
     """The hidden folder in which `output` is written; it is locked during the context.
 
     Entering the context changes no files; `clear` starts over, and `commit` moves `folder` into place. Leaving the
-    context removes everything unless `keep` is set; it is set from the beginning if there is a journal. Raises
+    context removes everything unless there is a journal, from which the work can go on; `forget` removes that. Raises
     OutputError if another process is writing the same output.
     """
 
@@ -86,7 +86,6 @@ class Staging:
         self.partial = partial_folder(output)
         self.folder = self.partial / output.name
         self.journal = self.partial / JOURNAL_NAME
-        self.keep = False
         self._lock = -1
 
     def __enter__(self) -> Staging:
@@ -94,14 +93,17 @@ class Staging:
             with contextlib.suppress(FileExistsError):
                 self.partial.mkdir(parents=True)
             self._lock = _lock(self.partial)
-        self.keep = os.path.lexists(self.journal)
         return self
+
+    @property
+    def kept(self) -> bool:
+        """Whether leaving the context keeps the work."""
+        return os.path.lexists(self.journal)
 
     def clear(self) -> None:
         """Remove the files of an earlier run, and make an empty `folder`."""
         for entry in self.partial.iterdir():
             remove(entry)
-        self.keep = False
         self.folder.mkdir()
 
     def commit(self) -> None:
@@ -115,13 +117,18 @@ class Staging:
                     f"{self.output}: appeared while it was written; name another folder with {OUTPUT}"
                 ) from error
             raise
-        self.keep = False
+        self.forget()
         sync_folder(self.output.parent)
+
+    def forget(self) -> None:
+        """Remove the journal, so that nothing is kept."""
+        with contextlib.suppress(OSError):
+            self.journal.unlink()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self.keep:
+        if not self.kept:
             shutil.rmtree(self.partial, ignore_errors=True)
         os.close(self._lock)
 

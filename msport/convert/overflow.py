@@ -8,12 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8
-from msport.convert.budget import Budget, least_scratch
 from msport.convert.tensors import OutputTensor
 from msport.convert.transforms import Array, Reader
 from msport.convert.workers import Sink, Workers
 from msport.errors import UsageError, enumerate_some, parameter, quote
-from msport.progress import Counter, Progress
 
 # The smallest magnitudes that round to infinity: halfway from the largest finite value to the next one.
 _LIMITS = {FLOAT16: 65520.0, BFLOAT16: float(np.uint32(0x7F7F8000).view(np.float32))}
@@ -21,18 +19,14 @@ _LIMITS = {FLOAT16: 65520.0, BFLOAT16: float(np.uint32(0x7F7F8000).view(np.float
 _CHUNK = 1 << 16
 
 
-def overflowing(
-    tensors: Sequence[OutputTensor], reader: Reader, budget: Budget, progress: Progress | None = None
-) -> list[tuple[OutputTensor, float]]:
+def overflowing(tensors: Sequence[OutputTensor], reader: Reader, workers: Workers) -> list[tuple[OutputTensor, float]]:
     """The `tensors` that their dtype cannot hold, with their largest finite magnitudes, in descending order.
 
     Reads every source that would be rounded, and writes nothing.
     """
     exact = [replace(tensor, dtype=FLOAT32) for tensor in tensors if tensor.dtype != UINT8 and tensor.rounded]
     largest = _Largest()
-    arena_nbytes = max(budget.arena_nbytes, *map(least_scratch, exact))
-    counter = Counter("find what overflows", sum(tensor.nbytes for tensor in exact), progress)
-    Workers(exact, reader, Budget(budget.workers, arena_nbytes), largest, counter).run()
+    workers.run("find what overflows", exact, reader, largest)
     found = [(tensor, largest.magnitudes.get(tensor.name, 0.0)) for tensor in tensors]
     affected = [(tensor, value) for tensor, value in found if value >= _LIMITS.get(tensor.dtype, np.inf)]
     return sorted(affected, key=lambda pair: -pair[1])

@@ -12,17 +12,17 @@ from typing import Any
 from msport import __version__
 from msport.checkpoint.atomic import sync_file, sync_folder
 from msport.checkpoint.manifest import FILE_NAME as MANIFEST_NAME
-from msport.convert.budget import Budget
 from msport.convert.damage import undamaged
 from msport.convert.journal import Done, Journal, read_journal
 from msport.convert.output_folder import JOURNAL_NAME, OUTPUT, Staging, partial_folder, remove
 from msport.convert.plan import Plan
+from msport.convert.workers import Workers
 from msport.errors import OutputError, UsageError, enumerate_some, parameter
-from msport.progress import Progress
 
 _KEPT = "msport_kept"
 
-# The parts of a fingerprint in the user's terms. A part that depends on others is named only if those are equal.
+# The parts of a fingerprint in the user's terms. dtype and format explain other shards and tensors, so those are named
+# only if nothing above differs.
 _PARTS = {
     "msport": "msport's version",
     "source": "the source",
@@ -54,14 +54,13 @@ def journalled(
     staging: Staging,
     plan: Plan,
     fingerprint: Mapping[str, Any],
-    budget: Budget,
-    progress: Progress | None = None,
+    workers: Workers,
     *,
     restart: bool = False,
 ) -> Iterator[Journal]:
     """The journal of a conversion in `staging`; it continues that of an interrupted run or begins a new one.
 
-    Finished tensors are first read back, within `budget`; damaged ones are made again.
+    Finished tensors are first read back by `workers`; damaged ones are made again.
 
     If the context ends with an error, the work is kept, except after a UsageError, because the same command would fail
     again. Raises OutputError with the difference if `staging` holds another conversion, unless `restart` discards it.
@@ -71,9 +70,9 @@ def journalled(
         staging.clear()
         done = Done()
     else:
-        _settle(done, plan, staging.folder)
+        _clean_up(done, plan, staging.folder)
         try:
-            done = undamaged(done, plan, staging.folder, budget, progress)
+            done = undamaged(done, plan, staging.folder, workers)
         except BaseException as error:
             setattr(error, _KEPT, staging.partial)
             raise
@@ -81,8 +80,9 @@ def journalled(
     try:
         yield journal
     except BaseException as error:
-        staging.keep = journal.worth_keeping and not isinstance(error, UsageError)
-        if staging.keep:
+        if journal.empty or isinstance(error, UsageError):
+            staging.forget()
+        if staging.kept:
             setattr(error, _KEPT, staging.partial)
         raise
     finally:
@@ -110,7 +110,7 @@ def find_done(output: Path, plan: Plan, fingerprint: Mapping[str, Any]) -> Done 
             f"{partial}: holds an unfinished conversion, and {different}; to begin anew, add"
             f" {parameter('restart')}, or name another folder with {OUTPUT}"
         )
-    return _of_files(replay.done, plan, folder)
+    return _still_on_disk(replay.done, plan, folder)
 
 
 def done_nbytes(done: Done, plan: Plan) -> int:
@@ -143,7 +143,7 @@ def _shown(value: Any) -> str:
     return "none" if value is None else repr(value)
 
 
-def _of_files(done: Done, plan: Plan, folder: Path) -> Done:
+def _still_on_disk(done: Done, plan: Plan, folder: Path) -> Done:
     """`done` without the tensors of shards that are missing or were replaced."""
     sizes = {shard.file: shard.layout.file_size for shard in plan.shards}
     there = {file for file, size in sizes.items() if _is_file_of(folder / file, size)}
@@ -165,7 +165,7 @@ def _is_file_of(path: Path, size: int) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_size == size
 
 
-def _settle(done: Done, plan: Plan, folder: Path) -> None:
+def _clean_up(done: Done, plan: Plan, folder: Path) -> None:
     """Make everything in `done` durable, and remove all else from `folder`."""
     touched = {plan.tensors[number].file for number in (*done.written, *done.hashes)}
     complete = {plan.shards[number].file for number in done.shards}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 
 from msport.checkpoint import Header, ShardWriter, TensorFile
 from msport.checkpoint.atomic import sync_file
@@ -22,20 +23,19 @@ SYNC_NBYTES = 1_000_000_000
 
 
 class ShardSink(Sink):
-    """Writes shards into `folder`. A shard is open from its first slab until its last tensor is finished.
+    """Writes shards into `folder`. A shard is open from its first slab until its last tensor is finished, at most
+    until the context ends.
 
     Each written slab is recorded in `journal`, and made durable from time to time. `headers` are those of the source's
     files; shards that the plan keeps are copied from these files.
     """
 
-    def __init__(
-        self, plan: Plan, folder: Path, journal: Journal, headers: Mapping[Path, Header], stack: ExitStack
-    ) -> None:
+    def __init__(self, plan: Plan, folder: Path, journal: Journal, headers: Mapping[Path, Header]) -> None:
         self._folder = folder
         self._done = done = journal.done
         self._journal = journal
         self._headers = {path.name: header for path, header in headers.items()}
-        self._stack = stack
+        self._stack = ExitStack()
         self._numbers = {tensor.name: number for number, tensor in enumerate(plan.tensors)}
         self._shards = {shard.file: shard for shard in plan.shards}
         self._shard_numbers = {shard.file: number for number, shard in enumerate(plan.shards)}
@@ -46,10 +46,21 @@ class ShardSink(Sink):
         self._originals: dict[str, TensorFile] = {}
         self._cloned: set[str] = set()
         self._lock = threading.Lock()
-        self._durability = _Durability(folder, journal, stack)
-        for number, shard in enumerate(plan.shards):
-            if not self._unfinished[shard.file] and number not in done.shards:
-                self._close(shard.file)
+        self._durability = _Durability(folder, journal, self._stack)
+
+    def __enter__(self) -> ShardSink:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def close_finished(self) -> None:
+        """Closes shards whose tensors were all finished by an earlier run that ended before it closed them."""
+        for file, number in self._shard_numbers.items():
+            if not self._unfinished[file] and number not in self._done.shards:
+                self._close(file)
 
     def begin(self, tensor: OutputTensor) -> int:
         return self._done.written.get(self._numbers[tensor.name], 0)

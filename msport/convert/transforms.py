@@ -41,26 +41,35 @@ class Reader(Protocol):
     def read_into(self, name: str, offset: int, buffer: Array) -> None:
         """Fill `buffer` with the bytes of tensor `name` from its byte `offset` on. Called from several threads."""
 
+    def abandon(self) -> None:
+        """End running reads in other threads, if they can take long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """An output of `rows` rows of `row_nbytes` bytes. Slabs stay within a `period` and begin at multiples of `step`."""
+    """An output of `rows` rows of `row_nbytes` bytes.
+
+    Slabs stay within an expert and begin at multiples of `step` rows in it. An output that is not made expert by expert
+    counts as one expert.
+    """
 
     rows: int
     row_nbytes: int
-    period: int
+    rows_per_expert: int
     step: int = 1
 
     def slabs(self, rows: int, first: int = 0) -> Iterator[tuple[int, int]]:
         """Ranges of at most `rows` rows, a multiple of `step`, that cover the output in order from row `first` on."""
-        for start in range(0, self.rows, self.period or 1):
-            for begin in range(max(start, first), start + self.period, rows):
-                yield begin, min(begin + rows, start + self.period)
+        for start in range(0, self.rows, self.rows_per_expert or 1):
+            for begin in range(max(start, first), start + self.rows_per_expert, rows):
+                yield begin, min(begin + rows, start + self.rows_per_expert)
 
     def whole_rows(self, nbytes: int) -> int:
-        """The number of complete rows in the first `nbytes` bytes from which the rest can be continued."""
+        """How many of the complete rows in the first `nbytes` bytes to keep: the rest must begin at a row that the grid
+        allows.
+        """
         rows = nbytes // self.row_nbytes
-        return rows - rows % self.period % self.step
+        return rows - rows % self.rows_per_expert % self.step
 
 
 class Transform(Protocol):
@@ -84,7 +93,7 @@ class Copy:
 
     def grid(self, tensor: OutputTensor) -> Grid:
         elements = math.prod(tensor.shape)
-        return Grid(elements, tensor.dtype.itemsize, elements, min(elements, _LEAST_ELEMENTS))
+        return Grid(elements, tensor.dtype.itemsize, elements, max(min(elements, _LEAST_ELEMENTS), 1))
 
     def scratch(self, tensor: OutputTensor, rows: int) -> int:
         return _scratch_of_read(tensor, tensor.sources[0], rows)

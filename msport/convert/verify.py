@@ -11,9 +11,9 @@ from msport.convert.budget import MAX_MEMORY, Budget, make_budget
 from msport.convert.plan import Plan
 from msport.convert.tensors import as_it_is
 from msport.convert.transforms import Reader
-from msport.convert.workers import Sink, Workers
+from msport.convert.workers import Workers
 from msport.errors import CheckpointError, enumerate_some
-from msport.progress import Counter, Progress
+from msport.progress import Progress
 from msport.sizing.units import parse_size
 
 
@@ -23,40 +23,38 @@ def verify_folder(
     *,
     max_memory: int | str = MAX_MEMORY,
     workers: int | None = None,
-    manifest: Manifest | None = None,
 ) -> Manifest:
-    """Read a converted folder back, compare all of it with the manifest, and return the manifest.
+    """Read a converted folder back, compare all of it with its manifest, and return the manifest.
 
-    Compares every tensor's place and SHA-256, and both indices. `manifest` defaults to the folder's own. Raises
-    CheckpointError that names everything damaged, missing or not in the manifest.
+    Raises CheckpointError that names everything damaged, missing or not in the manifest.
     """
-    folder = Path(folder)
-    manifest = manifest or read_manifest(folder)
+    manifest = read_manifest(folder)
+    tensors = [as_it_is(record.info(name), record.file) for name, record in manifest.tensors.items()]
+    budget = make_budget(tensors, parse_size(max_memory), workers) if tensors else Budget(1, 0)
+    check_folder(Path(folder), manifest, Workers(budget, progress))
+    return manifest
+
+
+def check_folder(folder: Path, manifest: Manifest, workers: Workers) -> None:
+    """Compares every tensor's place and SHA-256, and both indices, with `manifest`; raises as `verify_folder`."""
     with open_checkpoint(folder) as checkpoint:
         problems = _compare(manifest, checkpoint.tensors, checkpoint.files) | _compare_indices(manifest, folder)
         intact = [name for name in manifest.tensors if name not in problems]
         tensors = [as_it_is(checkpoint.tensors[name], manifest.tensors[name].file) for name in intact]
-        if tensors:
-            budget = make_budget(tensors, parse_size(max_memory), workers)
-            counter = Counter("read back", sum(tensor.nbytes for tensor in tensors), progress)
-            hashes = Workers(tensors, checkpoint, budget, Sink(), counter).run()
-            problems |= {
-                name: f"{name} (in {manifest.tensors[name].file}) is damaged"
-                for name in intact
-                if hashes[name] != manifest.tensors[name].sha256
-            }
+        hashes = workers.run("read back", tensors, checkpoint)
+        problems |= {
+            name: f"{name} (in {manifest.tensors[name].file}) is damaged"
+            for name in intact
+            if hashes[name] != manifest.tensors[name].sha256
+        }
     if problems:
         faults = enumerate_some(sorted(problems.values()))
         raise CheckpointError(f"{folder}: does not match msport.json: {faults}; convert the model again")
-    return manifest
 
 
-def verify_source(
-    plan: Plan, reader: Reader, hashes: Mapping[str, str], budget: Budget, progress: Progress | None = None
-) -> None:
+def check_source(plan: Plan, reader: Reader, hashes: Mapping[str, str], workers: Workers) -> None:
     """Compute every tensor of `plan` again. Raises CheckpointError that names those whose SHA-256 differs."""
-    counter = Counter("recompute", plan.nbytes, progress)
-    again = Workers(plan.tensors, reader, budget, Sink(), counter).run()
+    again = workers.run("recompute", plan.tensors, reader)
     differing = [name for name, digest in again.items() if digest != hashes[name]]
     if differing:
         raise CheckpointError(

@@ -6,16 +6,17 @@ import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Protocol
 
 import numpy as np
 
 from msport.convert.arena import Arena
-from msport.convert.budget import Budget, slab_rows
+from msport.convert.budget import Budget, least_scratch, slab_rows
 from msport.convert.tensors import OutputTensor
 from msport.convert.transforms import TRANSFORMS, Array, Reader
-from msport.progress import Counter
+from msport.progress import Counter, Progress
 
 # Small enough to be hashed while it is in the CPU cache.
 _READ_BACK_NBYTES = 1_000_000
@@ -51,38 +52,64 @@ class Sink:
         """All of `tensor` has been written; its hash is given."""
 
 
-class Workers:
-    """Makes tensors slab by slab, in parallel over tensors, and passes the slabs to a sink."""
+class TensorOverflowError(Exception):
+    """The dtype of `tensor` cannot hold one of its values."""
 
-    def __init__(
+    def __init__(self, tensor: OutputTensor) -> None:
+        super().__init__(tensor.name)
+        self.tensor = tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Threads that make tensors within `budget` and report to `progress`."""
+
+    budget: Budget
+    progress: Progress | None = None
+
+    def run(
         self,
+        phase: str,
         tensors: Sequence[OutputTensor],
         reader: Reader,
-        budget: Budget,
-        sink: Sink,
-        counter: Counter,
-    ) -> None:
-        self._tensors = tensors
+        sink: Sink | None = None,
+        total: int | None = None,
+        done: int = 0,
+    ) -> dict[str, str]:
+        """Makes `tensors` from `reader` slab by slab, in parallel over tensors; returns the SHA-256 of each.
+
+        Passes the slabs to `sink`; without one, nothing is kept. Progress is reported in `phase`: `total` bytes, by
+        default those of `tensors`, of which an earlier run has done `done`. An arena smaller than the smallest slab of
+        a tensor is enlarged to it. Raises the first error when all workers have stopped; if the dtype cannot hold a
+        value, this is a TensorOverflowError.
+        """
+        total = sum(tensor.nbytes for tensor in tensors) if total is None else total
+        arena_nbytes = max([self.budget.arena_nbytes, *map(least_scratch, tensors)])
+        arenas = [Arena(arena_nbytes) for _ in range(self.budget.workers)]
+        return _Run(reader, sink or Sink(), arenas, Counter(phase, total, self.progress, done)).make(tensors)
+
+
+class _Run:
+    """Makes tensors with one thread for each of `arenas`."""
+
+    def __init__(self, reader: Reader, sink: Sink, arenas: Sequence[Arena], counter: Counter) -> None:
         self._reader = reader
         self._sink = sink
-        self._workers = budget.workers
+        self._workers = len(arenas)
         self._counter = counter
         self._stop = threading.Event()
         self._arenas: SimpleQueue[Arena] = SimpleQueue()
-        for _ in range(budget.workers):
-            self._arenas.put(Arena(budget.arena_nbytes))
+        for arena in arenas:
+            self._arenas.put(arena)
 
-    def run(self) -> dict[str, str]:
-        """The SHA-256 of each tensor. Raises the first error when all workers have stopped.
-
-        If the dtype cannot hold a value, this is an OverflowError with the OutputTensor.
-        """
+    def make(self, tensors: Sequence[OutputTensor]) -> dict[str, str]:
+        """The SHA-256 of each tensor; raises as `Workers.run`."""
         pool = ThreadPoolExecutor(self._workers, "msport-convert")
         try:
-            futures = {tensor.name: pool.submit(self._convert, tensor) for tensor in self._tensors}
+            futures = {tensor.name: pool.submit(self._convert, tensor) for tensor in tensors}
             finished, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
         except BaseException:  # Ctrl-C and SIGTERM, which arrive while waiting
-            getattr(self._reader, "abandon", int)()  # a slab over a slow network can take minutes
+            self._reader.abandon()  # a slab over a slow network can take minutes
             raise
         finally:
             self._stop.set()
@@ -95,7 +122,7 @@ class Workers:
         try:
             return self._carry(tensor, arena)
         except OverflowError:
-            raise OverflowError(tensor) from None
+            raise TensorOverflowError(tensor) from None
         finally:
             self._arenas.put(arena)
 

@@ -79,3 +79,6 @@ class MemoryCatalog:
         content = self.arrays[name][1].tobytes()[offset : offset + buffer.nbytes]
         assert len(content) == buffer.nbytes
         buffer.reshape(-1).view(np.uint8)[:] = np.frombuffer(content, np.uint8)
+
+    def abandon(self) -> None:
+        pass

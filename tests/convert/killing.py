@@ -27,7 +27,8 @@ from msport.checkpoint.reader import read_header
 from msport.cli.folders import find_folder
 from msport.convert import Options, inspect_path, prepare, run, shard_sink, verify_folder
 from msport.convert.budget import Budget, least_scratch
-from msport.convert.conversion import Conversion, resumable_nbytes
+from msport.convert.conversion import Conversion, find_unfinished
+from msport.convert.resume import done_nbytes
 from msport.errors import MsportError
 
 CALLS = ("open", "write", "pwrite", "fsync", "fdatasync", "posix_fallocate", "copy_file_range")
@@ -65,7 +66,8 @@ def main(model: Path, folder: Path, kills: int, seed: int) -> None:
         else:
             assert killed
             check_unfinished(output, expected)
-            now = resumable_nbytes(prepared(model, output))
+            again = prepared(model, output)
+            now = done_nbytes(find_unfinished(again), again.plan)
             assert now >= done, "work was forgotten"
             tally["resumed with work done"] += bool(now)
             done = now

@@ -43,7 +43,7 @@ def test_a_slab_fits_the_arena_and_starts_at_a_step(tensor: OutputTensor, extra:
     grid = transform.grid(tensor)
     assert rows % grid.step == 0
     assert transform.scratch(tensor, rows) <= arena_nbytes
-    enough = rows >= grid.period or rows * grid.row_nbytes > 40_000_000
+    enough = rows >= grid.rows_per_expert or rows * grid.row_nbytes > 40_000_000
     assert enough or transform.scratch(tensor, rows + grid.step) > arena_nbytes
 
 

@@ -21,8 +21,9 @@ from msport.convert import Plan, make_plan
 from msport.convert.budget import Budget, least_scratch, make_budget
 from msport.convert.execute import execute
 from msport.convert.journal import Done, Journal
+from msport.convert.workers import Workers
 from msport.errors import CheckpointError, UsageError
-from msport.progress import Step
+from msport.progress import Progress, Step
 
 
 def plan_of(folder: Path, **options: str) -> Plan:
@@ -30,14 +31,17 @@ def plan_of(folder: Path, **options: str) -> Plan:
         return make_plan(checkpoint, **options)  # type: ignore[arg-type]
 
 
-def execute_anew(plan: Plan, reader: object, folder: Path, budget: Budget, **options: object) -> dict[str, str]:
+def execute_anew(
+    plan: Plan, reader: object, folder: Path, budget: Budget, progress: Progress | None = None, *, survey: bool = True
+) -> dict[str, str]:
     with closing(Journal(folder / "journal", {}, Done())) as journal:
-        return execute(plan, reader, folder, budget, journal, **options)  # type: ignore[arg-type]
+        workers = Workers(budget, progress)
+        return execute(plan, reader, folder, workers, journal, survey=survey)  # type: ignore[arg-type]
 
 
-def run(plan: Plan, source: Path, folder: Path, budget: Budget, **options: object) -> dict[str, str]:
+def run(plan: Plan, source: Path, folder: Path, budget: Budget, progress: Progress | None = None) -> dict[str, str]:
     with open_checkpoint(source) as checkpoint:
-        return execute_anew(plan, checkpoint, folder, budget, **options)
+        return execute_anew(plan, checkpoint, folder, budget, progress)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 7])

@@ -13,8 +13,8 @@ import pytest
 from convert.hub_folder import change_config
 from msport.checkpoint import Manifest
 from msport.convert import Options, convert_checkpoint, inspect_path, journal, prepare, verify_folder
-from msport.convert.conversion import resumable_nbytes
-from msport.convert.resume import kept_after
+from msport.convert.conversion import find_unfinished
+from msport.convert.resume import done_nbytes, kept_after
 from msport.errors import CheckpointError, OutputError, UsageError
 from msport.progress import Step
 
@@ -54,9 +54,8 @@ def test_the_same_call_resumes_to_the_same_bytes(
     packed_sample: Path, tmp_path: Path, partial: Path, share: float, file_format: str
 ) -> None:
     stop_after(packed_sample, tmp_path / "out", share, format=file_format)
-    done = resumable_nbytes(
-        prepare(packed_sample, tmp_path / "out", Options(format=file_format, max_shard_size="300kB"))
-    )
+    conversion = prepare(packed_sample, tmp_path / "out", Options(format=file_format, max_shard_size="300kB"))
+    done = done_nbytes(find_unfinished(conversion), conversion.plan)
     _, steps = resume(packed_sample, tmp_path / "out", format=file_format)
     assert steps[0].done == steps[0].resumed == done >= share * steps[0].total * 0.99
     assert steps[-1].done == steps[-1].total
@@ -185,9 +184,9 @@ def test_after_a_power_failure_only_what_was_on_disk_is_kept(
 ) -> None:
     stop_after(packed_sample, tmp_path / "out", 0.6)
     conversion = prepare(packed_sample, tmp_path / "out", Options(max_shard_size="300kB"))
-    killed = resumable_nbytes(conversion)
+    killed = done_nbytes(find_unfinished(conversion), conversion.plan)
     monkeypatch.setattr(journal, "boot_id", lambda: "another")
-    down = resumable_nbytes(conversion)
+    down = done_nbytes(find_unfinished(conversion), conversion.plan)
     assert 0 < down < killed
     manifest, _ = resume(packed_sample, tmp_path / "out", verify=True)
     assert manifest == resume(packed_sample, tmp_path / "straight")[0]

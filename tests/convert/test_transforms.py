@@ -37,7 +37,7 @@ def make(tensor: OutputTensor, sources: dict[str, tuple[DType, Array]], begin: i
 def check_every_grid_range(tensor: OutputTensor, sources: dict[str, tuple[DType, Array]], whole: Array) -> None:
     grid = TRANSFORMS[tensor.transform].grid(tensor)
     assert grid.rows * grid.row_nbytes == tensor.nbytes == whole.nbytes
-    for rows in {grid.step, 2 * grid.step, grid.period + grid.step}:
+    for rows in {grid.step, 2 * grid.step, grid.rows_per_expert + grid.step}:
         made = [make(tensor, sources, begin, end) for begin, end in grid.slabs(rows)]
         np.testing.assert_array_equal(np.concatenate(made), whole.reshape(-1))
 

@@ -20,7 +20,7 @@ from msport.errors import HubError
 from msport.hub.listing import Hub, Listing, RemoteFile, hexadecimal, listed_nbytes, needed_entries, with_weights
 from msport.hub.local_files import download_files, is_complete, missing
 from msport.hub.network import GaveUpError, Network
-from msport.hub.source import Source
+from msport.hub.source import Source, streamed
 from msport.hub.streaming import open_stream
 from msport.hub.transport import Transport
 
@@ -33,7 +33,7 @@ def stream(repository: str, revision: str | None, network: Network) -> Source:
     found = _find(repository, revision, network)
     if isinstance(found, Source):
         return found
-    return open_stream(found, network)
+    return streamed(open_stream(found, network))
 
 
 def download(repository: str, revision: str | None, network: Network) -> Source:

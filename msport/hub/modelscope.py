@@ -18,7 +18,7 @@ from msport.errors import quote as quoted
 from msport.hub.listing import Hub, Listing, RemoteFile, hexadecimal, listed_nbytes, needed_entries, with_weights
 from msport.hub.local_files import download_files, is_same
 from msport.hub.network import Network
-from msport.hub.source import Source
+from msport.hub.source import Source, streamed
 from msport.hub.streaming import open_stream
 from msport.hub.transport import Transport
 
@@ -34,7 +34,7 @@ def stream(model: str, revision: str | None, network: Network) -> Source:
     Raises HubError with the reason if ModelScope refuses.
     """
     listing = _list(model, revision, network)
-    return _from_cache(model, revision, listing) or open_stream(listing, network)
+    return _from_cache(model, revision, listing) or streamed(open_stream(listing, network))
 
 
 def download(model: str, revision: str | None, network: Network) -> Source:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 
 from msport.checkpoint import Checkpoint, open_checkpoint
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imports an HTTP library, which a folder does not need
     from msport.hub.streaming import RemoteCheckpoint, Stream
 
 # A source opens as files on disk, or as ranges over the network with the same methods.
@@ -40,8 +40,9 @@ class Source:
         """Opens the checkpoint: reads and checks its headers. Raises CheckpointError, and HubError if it is
         streamed.
         """
-        if self.stream is None:
-            return open_checkpoint(self.folder)
-        from msport.hub.streaming import RemoteCheckpoint  # imports an HTTP library, which a folder does not need
+        return open_checkpoint(self.folder) if self.stream is None else self.stream.open()
 
-        return RemoteCheckpoint(self.stream)
+
+def streamed(stream: Stream) -> Source:
+    """The source that reads its weights from `stream`."""
+    return Source(stream.folder, stream.listing.id, stream.listing.revision, stream, stream.small_files)

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import threading
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -18,7 +19,6 @@ from msport.errors import CheckpointError, quote
 from msport.hub.listing import Checker, Listing, RemoteFile, warn_of_unchecked
 from msport.hub.network import Network
 from msport.hub.read_ahead import ReadAhead
-from msport.hub.source import Source
 from msport.hub.transport import Transport
 
 # Most headers are smaller, so opening a shard takes one request.
@@ -28,15 +28,24 @@ _HEADER_GUESS = 1 << 17
 class Stream:
     """A model on a Hub whose weights are read when needed; its small files are in `folder`.
 
-    `folder` is temporary: it is removed with the object, at the latest when the process ends. `checks` hash what is
-    read of each shard.
+    `folder` is temporary: it is removed with `root` and the object, at the latest when the process ends. `small_files`
+    says how each small file was checked; `checks` hash what is read of each shard.
     """
 
-    def __init__(self, listing: Listing, transport: Transport, network: Network, root: Path, folder: Path) -> None:
+    def __init__(
+        self,
+        listing: Listing,
+        transport: Transport,
+        network: Network,
+        root: Path,
+        folder: Path,
+        small_files: Mapping[str, str],
+    ) -> None:
         self.listing = listing
         self.transport = transport
         self.network = network
         self.folder = folder
+        self.small_files = small_files
         self.checks = {file.name: InOrder(file) for file in listing.files if file.is_weights}
         weakref.finalize(self, shutil.rmtree, root, ignore_errors=True)
 
@@ -45,9 +54,13 @@ class Stream:
         """How each shard was checked: ``sha256`` if all of it was read in order, else ``length``."""
         return {name: check.result for name, check in self.checks.items() if check.begun}
 
+    def open(self) -> RemoteCheckpoint:
+        """Opens the checkpoint: fetches and checks its headers. Raises CheckpointError and HubError."""
+        return RemoteCheckpoint(self)
 
-def open_stream(listing: Listing, network: Network) -> Source:
-    """The streamed source for `listing`. Fetches everything except the weights into a temporary folder.
+
+def open_stream(listing: Listing, network: Network) -> Stream:
+    """The stream for `listing`. Fetches everything except the weights into a temporary folder.
 
     Raises HubError, and OSError if the folder cannot be written.
     """
@@ -65,7 +78,7 @@ def open_stream(listing: Listing, network: Network) -> Source:
         shutil.rmtree(root, ignore_errors=True)
         raise
     checked = {file.name: kind for file, kind in zip(small, kinds, strict=True)}
-    return Source(folder, listing.id, listing.revision, Stream(listing, transport, network, root, folder), checked)
+    return Stream(listing, transport, network, root, folder, checked)
 
 
 def _fetch_small(transport: Transport, file: RemoteFile, folder: Path) -> str:

@@ -5,10 +5,10 @@ manifest. ``huggingface`` and ``modelscope`` get the ``listing`` of a model's fi
 downloads them, or ``streaming`` reads the weights over the network during the conversion and never stores them.
 
 Both fetch through ``transport``: it goes only to an ``address`` that every library reads alike, checks each
-``response``, and retries within the limits of ``network``. ``read_ahead`` makes few requests of many small reads.
+``response``, and retries within ``limits``. ``read_ahead`` makes few requests of many small reads.
 """
 
-from msport.hub.network import Network
+from msport.hub.limits import Network
 from msport.hub.resolve import DEFAULT_HUB, HUBS, find_reference, resolve
 from msport.hub.source import AnyCheckpoint, Source
 

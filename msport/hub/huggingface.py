@@ -17,9 +17,9 @@ from typing import Any
 from urllib.parse import quote
 
 from msport.errors import HubError
+from msport.hub.limits import GaveUpError, Network
 from msport.hub.listing import Hub, Listing, RemoteFile, hexadecimal, listed_nbytes, needed_entries, with_weights
 from msport.hub.local_files import download_files, is_complete, missing
-from msport.hub.network import GaveUpError, Network
 from msport.hub.source import Source, streamed
 from msport.hub.streaming import open_stream
 from msport.hub.transport import Transport

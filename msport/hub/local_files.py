@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from msport.checkpoint.index import INDEX_NAME, SINGLE_NAMES, read_weight_map
 from msport.errors import CheckpointError, HubError
+from msport.hub.limits import Network
 from msport.hub.listing import Checker, Listing, RemoteFile, warn_of_unchecked
-from msport.hub.network import Network
 from msport.hub.transport import Transport
 
 _CHUNK = 1 << 22

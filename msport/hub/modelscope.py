@@ -15,9 +15,9 @@ from urllib.parse import quote, urlencode
 
 from msport.errors import HubError
 from msport.errors import quote as quoted
+from msport.hub.limits import Network
 from msport.hub.listing import Hub, Listing, RemoteFile, hexadecimal, listed_nbytes, needed_entries, with_weights
 from msport.hub.local_files import download_files, is_same
-from msport.hub.network import Network
 from msport.hub.source import Source, streamed
 from msport.hub.streaming import open_stream
 from msport.hub.transport import Transport

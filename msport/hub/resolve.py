@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from msport.errors import CheckpointError, UsageError, parameter
-from msport.hub.network import Network
+from msport.hub.limits import Network
 from msport.hub.source import Source
 
 # Each is a module here. It imports an HTTP library, which a folder does not need.

@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from msport.errors import HubError, parameter, quote
+from msport.hub.limits import Network, TransientError
 from msport.hub.listing import RemoteFile, hexadecimal
-from msport.hub.network import Network, TransientError
 
 _CHUNK = 1 << 18
 _LENGTH = re.compile(r"\d{1,19}", re.ASCII)

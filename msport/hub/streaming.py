@@ -16,8 +16,8 @@ from msport.checkpoint import Header, safetensors
 from msport.checkpoint.index import INDEX_NAME, SINGLE_NAMES, read_headers, read_weight_map
 from msport.checkpoint.reader import Array
 from msport.errors import CheckpointError, quote
+from msport.hub.limits import Network
 from msport.hub.listing import Checker, Listing, RemoteFile, warn_of_unchecked
-from msport.hub.network import Network
 from msport.hub.read_ahead import ReadAhead
 from msport.hub.transport import Transport
 

@@ -20,8 +20,8 @@ from msport import __version__
 from msport.checkpoint import strict_json
 from msport.errors import HubError, quote
 from msport.hub.address import origin_of, redirect_target
+from msport.hub.limits import PASSING_STATUSES, Attempts, Network, TransientError, parse_retry_after
 from msport.hub.listing import Hub, RemoteFile
-from msport.hub.network import PASSING_STATUSES, Attempts, Network, TransientError, parse_retry_after
 from msport.hub.response import Body, changed, check_encoding, check_linked, check_range
 
 _MAX_REDIRECTS = 5

@@ -21,7 +21,7 @@ from msport.convert.shards import cut, shard_names
 from msport.errors import UsageError, quote
 from msport.progress import Counter, Progress
 from msport.sample.chat import ChatFormat, chat_format
-from msport.sample.distributions import Normal, distribution, random_pieces
+from msport.sample.random_weights import Normal, distribution, random_pieces
 from msport.sample.tokenizers import tokenizer_files
 from msport.sizing.units import parse_size
 

@@ -16,8 +16,8 @@ from hub.conftest import FAST, HURRIED
 from hub.hub_server import Answer, HubServer, serve
 from msport.errors import HubError
 from msport.hub import Network
+from msport.hub.limits import Attempts, TransientError, parse_retry_after
 from msport.hub.listing import Hub, RemoteFile
-from msport.hub.network import Attempts, TransientError, parse_retry_after
 from msport.hub.transport import Transport
 
 NAME = "model.safetensors"

@@ -28,6 +28,7 @@ def measure(folder: Path, with_noise: bool) -> float:
     from msport.validate.recording import RecordingWriter
     from msport.validate.reference.loading import load_reference
     from msport.validate.reference.noise import NoisePlan, noise_lengths
+    from msport.validate.reference.run import record
 
     config = load_config(folder)
     prompts = choose_prompts(folder, config, None, PREFILL_CHUNK, None, 0)
@@ -37,7 +38,7 @@ def measure(folder: Path, with_noise: bool) -> float:
         tempfile.TemporaryDirectory() as scratch,
         RecordingWriter(Path(scratch), prompts, config.vocab_size) as writer,
     ):
-        load_reference(folder).record(prompts, writer, noise=plan)
+        record(load_reference(folder), prompts, writer, noise=plan)
     return time.perf_counter() - began
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from msport.architectures import load_config
+from msport.architectures import ModelConfig, load_config
 from msport.errors import ConfigError, UsageError, parameter
 from msport.hub import Source
 from msport.report.document import utc_now
-from msport.validate.golden import is_golden, sizes_of
+from msport.validate.golden import is_golden
 from msport.validate.precision import SIGNIFICAND
 from msport.validate.verdict.rules import RULES
 
@@ -20,6 +20,8 @@ Rule = Literal["rounding", "tolerance"]
 
 LEVELS = get_args(Level)
 REFERENCE_DTYPES = (*SIGNIFICAND, "model")
+# Fields of the config that must be equal in two models that are compared.
+_SIZES = ("architecture", "vocab_size", "hidden_size", "num_hidden_layers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +88,8 @@ def check_same_sizes(folder: Path, source: Source) -> None:
                 f"{source.folder}: not the model that {folder} was converted from: {name} is"
                 f" {theirs[name]}, not {size}; give the original by {parameter('reference')}"
             )
+
+
+def sizes_of(config: ModelConfig) -> dict[str, Any]:
+    """The fields of `config` that must be equal in two models that are compared."""
+    return {name: getattr(config, name) for name in _SIZES}

@@ -20,21 +20,20 @@ from msport.sizing.costs import PREFILL_CHUNK
 from msport.sizing.process import peak_memory
 from msport.validate.compare.weights import TensorCheck, compare_weights
 from msport.validate.findings import Setup, own_versions
-from msport.validate.golden import check_new, is_golden, read_golden, save_golden, sizes_of
-from msport.validate.judging import judge_port
-from msport.validate.memory import narrowed_to, weight_dtype
+from msport.validate.golden import check_new, is_golden, read_golden, save_golden
 from msport.validate.operations import tensors_of
 from msport.validate.port.choice import choose_port
-from msport.validate.precision import SIGNIFICAND
+from msport.validate.precision import SIGNIFICAND, narrowed_to, weight_dtype
 from msport.validate.prompts import choose_prompts
 from msport.validate.recording import Recording
 from msport.validate.reference.loading import check_reference_installed, reference_versions
 from msport.validate.reference.noise import read_noise
 from msport.validate.reference.run import ReferenceRun, ReferenceValues, run_reference
 from msport.validate.report import Report
-from msport.validate.request import Level, Request, Rule, check_no_effect, check_request, check_same_sizes
+from msport.validate.request import Level, Request, Rule, check_no_effect, check_request, check_same_sizes, sizes_of
+from msport.validate.stages import run_and_judge
 from msport.validate.verdict.limits import check_reachable
-from msport.validate.verdict.notes import notes_on_config
+from msport.validate.views.notes import notes_on_config
 
 _OF_PROMPTS = ("prompts", "max_length", "save_reference")
 _OF_RUNNING = ("dtype", "stream", "reference_dtype", "seed", "tol", "rule")
@@ -135,7 +134,7 @@ def _judge_by_source(request: Request, manifest: Manifest, phases: Phases) -> Re
             with phases.phase("save reference"):
                 save_golden(recording, request.save_reference, run)
         noise = next((each for each in noises if each.dtype == port.dtype), None)
-        report = judge_port(request, setup, port, ReferenceValues(run, recording, noise), phases)
+        report = run_and_judge(request, setup, port, ReferenceValues(run, recording, noise), phases)
     report = replace(report, notes=(*notes_on_config(request.folder, source), *report.notes))
     return _with_weights(report, source, phases)
 
@@ -157,7 +156,7 @@ def _judge_by_golden(request: Request, path: Path, manifest: Manifest, phases: P
         raise UsageError(f"{path}: was saved without operations; save it again with {parameter('level')} layers")
     with Recording(path) as recording:
         noise = read_noise(recording, port.dtype, len(run.prompts))
-        report = judge_port(request, setup, port, ReferenceValues(run, recording, noise), phases)
+        report = run_and_judge(request, setup, port, ReferenceValues(run, recording, noise), phases)
     notes = ["weights were not compared: golden values hold none; see --level weights"]
     if run.checkpoint != setup.checkpoint:
         notes.append("the golden values were saved beside another conversion: weights may be rounded otherwise")

@@ -256,7 +256,7 @@ def test_a_signal_in_the_middle_of_a_graph_does_too(place: Place, converted: Pat
 
 STOPPED_IN_VALIDATE = {
     "load reference": "from msport.validate.reference import run; at(run, 'load_reference', {number})",
-    "run reference": "from msport.validate.reference.loading import Reference; at(Reference, 'record', {number})",
+    "run reference": "from msport.validate.reference import run; at(run, 'record', {number})",
     "run model": "from mindspore.graph._parse import parser; at(parser.Parser, 'parse', {number}, 9)",
 }
 

@@ -30,10 +30,11 @@ Failures = Callable[[Path, float], dict[str, int]]
 
 def _record(sample: Path, folder: Path, prompts: Sequence[Prompt]) -> None:
     from msport.validate.reference.loading import load_reference
+    from msport.validate.reference.run import record
 
     folder.mkdir()
     with RecordingWriter(folder, prompts, load_config(sample).vocab_size) as writer:
-        load_reference(sample).record(prompts, writer)
+        record(load_reference(sample), prompts, writer)
 
 
 def _errors(folder: Path, recording: Recording, prompts: Sequence[Prompt]) -> list[TokenErrors]:

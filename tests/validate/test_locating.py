@@ -188,6 +188,7 @@ def locate(hub: Path, scratch: Path, model: Any, tokens: int) -> list[Any]:
     from msport.validate.prompts import Prompt
     from msport.validate.recording import Recording, RecordingWriter
     from msport.validate.reference.loading import load_reference
+    from msport.validate.reference.run import record
     from msport.validate.verdict.limits import Limits
 
     generator = np.random.default_rng(0)
@@ -196,7 +197,7 @@ def locate(hub: Path, scratch: Path, model: Any, tokens: int) -> list[Any]:
     recorded = scratch / "recorded"
     recorded.mkdir()
     with RecordingWriter(recorded, prompts, model.config.vocab_size) as writer:
-        load_reference(hub).record(prompts, writer, every_operation=True)
+        record(load_reference(hub), prompts, writer, every_operation=True)
     layers = model.config.num_hidden_layers
     with Recording(recorded) as recording:
         blocks = InMemory(model.graphs.network, model.graphs.cache, model.config.hidden_size)

@@ -14,7 +14,7 @@ from msport.doctor.fitting import Memory, Run, check_fit
 from msport.sizing.costs import Costs
 from msport.sizing.fit import estimate, estimate_reference, estimate_verdict, make_costs
 from msport.validate import memory
-from msport.validate.memory import must_stream, weight_dtype
+from msport.validate.memory import must_stream
 
 LARGE = replace(CONFIG, vocab_size=200_000, hidden_size=4096)
 
@@ -62,7 +62,3 @@ def test_a_containers_limit_counts_as_memory(monkeypatch: pytest.MonkeyPatch) ->
     for available, streams in ((10**9, True), (10**11, False)):
         monkeypatch.setattr(memory, "available_memory", lambda available=available: available)
         assert must_stream(LARGE, "float32", 300, "float32") is streams
-
-
-def test_the_dtype_of_weights_is_that_of_most_of_them(sample: Path) -> None:
-    assert weight_dtype(sample) == "bfloat16"

@@ -20,7 +20,7 @@ from msport.errors import CheckpointError, ConfigError, MissingDependencyError, 
 from msport.sample import write_sample
 from msport.validate import request, runner, validate_model
 from msport.validate.reference import loading
-from msport.validate.verdict.notes import notes_on
+from msport.validate.views.notes import notes_on
 from validate.tampering import change_config, change_tensor
 
 

@@ -7,7 +7,7 @@ RoPE frequencies, which are buffers. Nothing is unpickled, downloaded, or initia
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -18,12 +18,7 @@ from msport.architectures import read_config
 from msport.checkpoint import read_manifest
 from msport.checkpoint.manifest import FILE_NAME
 from msport.errors import CheckpointError, MissingDependencyError, parameter
-from msport.validate.operations import FINAL_NORM
-from msport.validate.prompts import Prompt
-from msport.validate.recording import RecordingWriter
-from msport.validate.reference.noise import Noise, NoisePlan
-from msport.validate.reference.rounded import noise_runs
-from msport.validate.reference.walk import Provide, head_logits, walk
+from msport.validate.reference.walk import Provide
 
 PACKAGES = ("torch", "transformers")
 
@@ -31,54 +26,18 @@ _VECTOR_MATH = ("cos", "erf", "erfc", "exp", "expm1", "log", "log1p", "rsqrt", "
 
 
 class Reference:
-    """A Transformers model that runs layer by layer; made by `load_reference` or `stream_reference`."""
+    """A Transformers `model`; `provide` makes the weights of a module available. Made by `load_reference` or
+    `stream_reference`.
+    """
 
     def __init__(self, model: Any, provide: Provide) -> None:
-        self._model = model
-        self._provide = provide
-
-    def record(
-        self,
-        prompts: Sequence[Prompt],
-        writer: RecordingWriter,
-        *,
-        every_operation: bool = False,
-        chunk: int | None = None,
-        noise: NoisePlan | None = None,
-        advance: Callable[[int], None] = lambda steps: None,
-    ) -> tuple[Noise, ...]:
-        """Writes the residual stream, optionally the operations, and the logits of `prompts`; see `walk` for `chunk`.
-
-        With `noise`, a second run measures how much rounding changes the reference, once for each dtype of the plan;
-        this modifies the model's weights. `advance` is called once for the embedding, each layer, the final norm and
-        the head.
-        """
-        normed: dict[int, Any] = {}
-        ids = [prompt.ids for prompt in prompts]
-        runs = [] if noise is None else noise_runs(noise, self._model, ids)
-        for passed in walk(self._model, ids, self._provide, every_operation=every_operation, chunk=chunk):
-            writer.add(passed.part, passed.tensors)
-            if passed.part == FINAL_NORM:
-                normed = dict(enumerate(passed.tensors.values()))
-            for run in runs:
-                run.follow(passed)
-            advance(1)
-        for number, start, logits in head_logits(self._model, normed, self._provide):
-            writer.add_logits(number, start, logits)
-            for run in runs:
-                run.measure(number, start, logits)
-        advance(1)
-        return tuple(run.result() for run in runs)
+        self.model = model
+        self.provide = provide
 
     def close(self) -> None:
         """Frees the memory of the weights."""
-        del self._model, self._provide
+        del self.model, self.provide
         gc.collect()
-
-
-def steps_of(layers: int) -> int:
-    """Number of steps that `Reference.record` reports for a model with this many layers."""
-    return layers + 3
 
 
 def check_reference_installed() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from msport.progress import Phases
+from msport.validate.operations import FINAL_NORM
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording, RecordingWriter
-from msport.validate.reference.loading import Reference, load_reference, memory_errors, steps_of
+from msport.validate.reference.loading import Reference, load_reference, memory_errors
 from msport.validate.reference.noise import Noise, NoisePlan, noise_lengths, noise_name, noise_tensors
+from msport.validate.reference.rounded import noise_runs
+from msport.validate.reference.walk import head_logits, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def run_reference(
                 reference = _load(source, run.dtype, streamed=streamed)
             with phases.phase("run reference", steps_of(run.sizes["num_hidden_layers"])) as advance:
                 every = run.level == "layers"
-                noise = reference.record(run.prompts, writer, every_operation=every, noise=plan, advance=advance)
+                noise = record(reference, run.prompts, writer, every_operation=every, noise=plan, advance=advance)
                 for each in noise:
                     writer.add(noise_name(each.dtype), noise_tensors(each))
             reference.close()
@@ -85,3 +88,42 @@ def _load(source: Path, dtype: str, *, streamed: bool) -> Reference:
     from msport.validate.reference.streaming import stream_reference
 
     return stream_reference(source, dtype)
+
+
+def record(
+    reference: Reference,
+    prompts: Sequence[Prompt],
+    writer: RecordingWriter,
+    *,
+    every_operation: bool = False,
+    chunk: int | None = None,
+    noise: NoisePlan | None = None,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> tuple[Noise, ...]:
+    """Writes the residual stream, optionally the operations, and the logits of `prompts`; see `walk` for `chunk`.
+
+    With `noise`, a second run measures how much rounding changes the reference, once for each dtype of the plan; this
+    modifies the model's weights. `advance` is called once for the embedding, each layer, the final norm and the head.
+    """
+    model, provide = reference.model, reference.provide
+    normed: dict[int, Any] = {}
+    ids = [prompt.ids for prompt in prompts]
+    runs = [] if noise is None else noise_runs(noise, model, ids)
+    for passed in walk(model, ids, provide, every_operation=every_operation, chunk=chunk):
+        writer.add(passed.part, passed.tensors)
+        if passed.part == FINAL_NORM:
+            normed = dict(enumerate(passed.tensors.values()))
+        for run in runs:
+            run.follow(passed)
+        advance(1)
+    for number, start, logits in head_logits(model, normed, provide):
+        writer.add_logits(number, start, logits)
+        for run in runs:
+            run.measure(number, start, logits)
+    advance(1)
+    return tuple(run.result() for run in runs)
+
+
+def steps_of(layers: int) -> int:
+    """Number of steps that `record` reports for a model with this many layers."""
+    return layers + 3

@@ -1,1 +1,1 @@
-"""The decision: the rules, the tolerances, and the sentences that explain it."""
+"""The decision: the rules, and the limits of errors."""

@@ -1,1 +1,1 @@
-"""Views of a report: text, HTML page and JSON."""
+"""Views of a report: text, HTML page and JSON, and the sentences in them."""

@@ -8,8 +8,8 @@ from msport.report.formatting import scientific, times, utc
 from msport.report.page import Banner, cards, heading, paragraph, remarks, render, section, settings
 from msport.sizing.units import format_size
 from msport.validate.findings import Findings
-from msport.validate.verdict.sentences import describe_comparison, verdict
 from msport.validate.views.charts import difference_chart, layer_chart, operation_chart, position_chart, routing_chart
+from msport.validate.views.sentences import describe_comparison, verdict
 from msport.validate.views.tables import layer_table, operation_table, result_table, text_table, weight_table
 
 _TEXT_WIDTH = 110

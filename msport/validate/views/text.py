@@ -8,7 +8,7 @@ from msport.report.formatting import utc
 from msport.report.table import columns
 from msport.sizing.units import format_size
 from msport.validate.findings import Findings
-from msport.validate.verdict.sentences import describe_comparison, verdict
+from msport.validate.views.sentences import describe_comparison, verdict
 from msport.validate.views.tables import layer_table, operation_table, result_table, text_table, weight_table
 
 # Columns that only the page and JSON have, so that the table of results fits 80 columns.

@@ -22,7 +22,8 @@ from msport.validate.operations import OPERATIONS, OUTPUT
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording, RecordingWriter, layer_name
 from msport.validate.reference import loading, walk
-from msport.validate.reference.loading import Reference, load_reference, memory_errors, reference_versions, steps_of
+from msport.validate.reference.loading import Reference, load_reference, memory_errors, reference_versions
+from msport.validate.reference.run import record, steps_of
 from msport.validate.reference.streaming import stream_reference
 
 # Transformers 5 has modules that it fills from several tensors, and buffers that it computes; the error says so.
@@ -46,8 +47,8 @@ def loaded(sample: Path) -> Reference:
 def _record(reference: Reference, folder: Path, *prompts: list[int], **options: Any) -> Recording:
     folder.mkdir()
     named = [Prompt(str(number), tuple(ids)) for number, ids in enumerate(prompts)]
-    with RecordingWriter(folder, named, reference._model.config.vocab_size) as writer:
-        reference.record(named, writer, **options)
+    with RecordingWriter(folder, named, reference.model.config.vocab_size) as writer:
+        record(reference, named, writer, **options)
     return Recording(folder)
 
 
@@ -56,12 +57,12 @@ def _forward(loaded: Reference, ids: list[int]) -> np.ndarray:
     import torch
 
     with torch.inference_mode():
-        logits: np.ndarray = loaded._model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].numpy()
+        logits: np.ndarray = loaded.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].numpy()
     return logits
 
 
 def _parameters(loaded: Reference) -> dict[str, Any]:
-    return dict(loaded._model.named_parameters())
+    return dict(loaded.model.named_parameters())
 
 
 @pytest.mark.reference
@@ -69,7 +70,7 @@ def test_everything_is_float32_after_loading_mxfp4(loaded: Reference) -> None:
     import torch
 
     assert {parameter.dtype for parameter in _parameters(loaded).values()} == {torch.float32}
-    assert {buffer.dtype for buffer in loaded._model.buffers()} == {torch.float32}
+    assert {buffer.dtype for buffer in loaded.model.buffers()} == {torch.float32}
 
 
 @pytest.mark.reference
@@ -79,9 +80,7 @@ def test_experts_decoded_from_mxfp4_have_the_dtype_that_was_asked_for(dtype: str
     pytest.importorskip("transformers")
     reference = load_reference(sample, dtype)
     assert {parameter.dtype for parameter in _parameters(reference).values()} == {getattr(torch, dtype)}
-    assert not any(buffer.dtype == getattr(torch, dtype) for buffer in reference._model.buffers()), (
-        "no table is rounded"
-    )
+    assert not any(buffer.dtype == getattr(torch, dtype) for buffer in reference.model.buffers()), "no table is rounded"
 
 
 def test_an_allocation_that_fails_in_torch_is_a_memory_error() -> None:
@@ -105,7 +104,7 @@ def test_decoded_experts_are_exact(loaded: Reference, sample: Path) -> None:
 def test_the_rotary_frequencies_are_not_rounded(loaded: Reference) -> None:
     import torch
 
-    (frequencies,) = [buffer for name, buffer in loaded._model.named_buffers() if name.endswith(".inv_freq")]
+    (frequencies,) = [buffer for name, buffer in loaded.model.named_buffers() if name.endswith(".inv_freq")]
     assert (frequencies != frequencies.to(torch.bfloat16).float()).any()
 
 
@@ -157,13 +156,13 @@ def test_a_streamed_reference_holds_no_parameters_before_or_after(sample: Path, 
     pytest.importorskip("transformers")
     streamed = stream_reference(sample)
     _record(streamed, tmp_path / "recorded", IDS[:9])
-    assert all(parameter.is_meta for parameter in streamed._model.parameters())
+    assert all(parameter.is_meta for parameter in streamed.model.parameters())
 
 
 @pytest.mark.reference
 def test_chunks_with_a_cache_agree_with_one_pass(loaded: Reference, tmp_path: Path) -> None:
     passes: list[int] = []
-    layer = loaded._model.model.layers[0]
+    layer = loaded.model.model.layers[0]
     hook = layer.register_forward_hook(lambda module, arguments, output: passes.append(arguments[0].shape[1]))
     with (
         _record(loaded, tmp_path / "whole", IDS) as whole,
@@ -188,7 +187,7 @@ def test_long_prompts_run_in_chunks_of_bounded_scores(monkeypatch: pytest.Monkey
 def test_the_residual_stream_is_that_before_the_final_norm(loaded: Reference, tmp_path: Path) -> None:
     import torch
 
-    model = loaded._model
+    model = loaded.model
     with _record(loaded, tmp_path / "recorded", IDS) as recording, torch.inference_mode():
         embedded = model.model.embed_tokens(torch.tensor(IDS)).numpy()
         last = torch.tensor(recording.read(layer_name(1, OUTPUT, 0)))
@@ -201,7 +200,7 @@ def test_the_residual_stream_is_that_before_the_final_norm(loaded: Reference, tm
 def test_a_reference_in_bfloat16_keeps_its_rotary_frequencies(sample: Path, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     rounded = load_reference(sample, "bfloat16")
-    assert {buffer.dtype for buffer in rounded._model.buffers()} == {torch.float32}
+    assert {buffer.dtype for buffer in rounded.model.buffers()} == {torch.float32}
     with (
         _record(rounded, tmp_path / "rounded", IDS) as ours,
         _record(load_reference(sample), tmp_path / "exact", IDS) as exact,

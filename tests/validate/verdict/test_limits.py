@@ -1,12 +1,9 @@
-"""Tolerances follow the mantissa, and a report says where values were rounded."""
+"""Tolerances follow the mantissa."""
 
 from __future__ import annotations
 
-import pytest
-
-from msport.validate.precision import holds, unit
+from msport.validate.precision import unit
 from msport.validate.verdict.limits import default_tolerance, rounding
-from msport.validate.verdict.rounding import Dtypes, explain_rounding
 
 
 def test_a_shorter_mantissa_allows_more_on_either_side() -> None:
@@ -18,37 +15,3 @@ def test_a_shorter_mantissa_allows_more_on_either_side() -> None:
 def test_every_tolerance_is_some_roundings_wide_and_no_more_than_a_tenth() -> None:
     for dtype in ("float32", "float16", "bfloat16"):
         assert 10 * unit(dtype) < default_tolerance(dtype) <= 0.1
-
-
-@pytest.mark.parametrize(
-    ("dtypes", "said"),
-    [
-        (Dtypes("bfloat16", "bfloat16", "float32", "float32"), "weights: exact, float32 holds every value of bfloat16"),
-        (Dtypes("float32", "bfloat16", "float32", "float32"), "weights: rounded from float32 to bfloat16"),
-        (Dtypes("bfloat16", "bfloat16", "float16", "float32"), "weights: rounded from bfloat16 to float16"),
-    ],
-)
-def test_rounding_of_weights_is_distinguished_from_that_of_results(dtypes: Dtypes, said: str) -> None:
-    lines = explain_rounding(dtypes, 1e-3, [1e-6, 2e-6])
-    assert lines[0].startswith(said)
-    assert lines[1].startswith(f"compute: every result is rounded to {dtypes.ours}")
-
-
-def test_what_rounding_does_not_explain_is_said() -> None:
-    dtypes = Dtypes("bfloat16", "bfloat16", "float32", "float32")
-    assert "should" not in explain_rounding(dtypes, 1e-3, [])[-1]
-    assert explain_rounding(dtypes, 0.5, [])[-1].endswith("rounding should keep them below 0.01")
-    assert "0.25 times the coarsest" in explain_rounding(Dtypes(*["bfloat16"] * 4), 2.0**-10, [])[-1]
-    assert "not finite" in explain_rounding(dtypes, float("inf"), [])[-1]
-
-
-def test_a_rounded_reference_is_named() -> None:
-    lines = explain_rounding(Dtypes("bfloat16", "bfloat16", "float32", "bfloat16"), 1e-3, [])
-    assert any("reference: it computes in bfloat16" in line for line in lines)
-
-
-def test_float16_holds_no_bfloat16_and_float32_holds_both() -> None:
-    assert holds("float32", "bfloat16")
-    assert holds("float32", "float16")
-    assert not holds("float16", "bfloat16")
-    assert not holds("bfloat16", "float16")

@@ -9,7 +9,7 @@ from math import isfinite
 
 import numpy as np
 
-from msport.validate.precision import SIGNIFICAND, holds, unit
+from msport.validate.precision import SIGNIFICAND, holds_every_value, unit
 from msport.validate.reference.noise import Noise
 from msport.validate.verdict.limits import default_tolerance
 
@@ -58,7 +58,7 @@ def _of_noise(noise: Noise, dtypes: Dtypes) -> str:
     errors = noise.of("relative_l2")
     if noise.dtype != dtypes.reference:
         how = f"run again in {noise.dtype}"
-    elif not holds(dtypes.stored, dtypes.source):
+    elif not holds_every_value(dtypes.stored, dtypes.source):
         how = f"with its weights rounded to {dtypes.stored}"
     else:
         how = "with its weights moved by half a unit in the last place"
@@ -75,7 +75,7 @@ def _times(value: float, unit: float) -> str:
 
 def _of_weights(dtypes: Dtypes) -> str:
     steps = [dtypes.source, dtypes.stored, dtypes.ours]
-    narrowed = [after for before, after in pairwise(steps) if not holds(after, before)]
+    narrowed = [after for before, after in pairwise(steps) if not holds_every_value(after, before)]
     if not narrowed:
         return f"exact, {dtypes.ours} holds every value of {dtypes.source}"
     coarsest = min(narrowed, key=lambda dtype: SIGNIFICAND[dtype])
@@ -84,6 +84,6 @@ def _of_weights(dtypes: Dtypes) -> str:
 
 def _coarsest(dtypes: Dtypes) -> float:
     used = [dtypes.ours, dtypes.reference]
-    if not holds(dtypes.ours, dtypes.source) or not holds(dtypes.stored, dtypes.source):
+    if not holds_every_value(dtypes.ours, dtypes.source) or not holds_every_value(dtypes.stored, dtypes.source):
         used.append(dtypes.stored if dtypes.stored in SIGNIFICAND else dtypes.ours)
     return max(unit(dtype) for dtype in used)

@@ -23,12 +23,12 @@ from msport.validate.reference.run import ReferenceRun, ReferenceValues
 from msport.validate.report import Report
 from msport.validate.request import Request
 from msport.validate.verdict.limits import Limits, set_limits
-from msport.validate.verdict.notes import notes_on
-from msport.validate.verdict.rounding import Dtypes, explain_rounding
 from msport.validate.verdict.rules import Judgement, judge
+from msport.validate.views.notes import notes_on
+from msport.validate.views.rounding import Dtypes, explain_rounding
 
 
-def judge_port(request: Request, setup: Setup, port: Port, reference: ReferenceValues, phases: Phases) -> Report:
+def run_and_judge(request: Request, setup: Setup, port: Port, reference: ReferenceValues, phases: Phases) -> Report:
     """Runs `port`, compares it with the `reference` and decides; `setup` is what was known before the run."""
     run = reference.run
     limits = set_limits(request.tol, reference.noise, request.rule, port.dtype, run.dtype, run.stored or run.dtype)

@@ -102,20 +102,11 @@ Exit status: 0 passed, 1 failed, 2 could not be judged.
 )
 def command(
     folder: str | None,
-    reference: str | None,
-    tol: float | None,
-    rule: Any,
-    level: Any,
-    stream: bool | None,
-    max_length: int | None,
     prompts: tuple[str, ...],
     ids: list[list[int]],
-    dtype: str | None,
-    reference_dtype: str,
-    save_reference: str | None,
-    seed: int,
     json_file: str | None,
     html_file: str | None,
+    **options: Any,
 ) -> int:
     """Compare the converted checkpoint in DIR with PyTorch, and say where they differ.
 
@@ -125,23 +116,9 @@ def command(
     from msport.validate.views.page import render_page
 
     checkpoint = find_folder(folder)
-    check_outputs({"--json": json_file, "--html": html_file, "--save-reference": save_reference})
+    check_outputs({"--json": json_file, "--html": html_file, "--save-reference": options["save_reference"]})
     with ProgressBar() as progress, telling(progress.where):
-        report = validate_model(
-            checkpoint,
-            reference,
-            tol,
-            level=level,
-            rule=rule,
-            dtype=dtype,
-            reference_dtype=reference_dtype,
-            stream=stream,
-            prompts=[*prompts, *ids] or None,
-            max_length=max_length,
-            seed=seed,
-            save_reference=save_reference,
-            progress=progress,
-        )
+        report = validate_model(checkpoint, **options, prompts=[*prompts, *ids] or None, progress=progress)
     write_report(
         lambda: f"{report}\n", (json_file, lambda: f"{report.to_json()}\n"), (html_file, lambda: render_page(report))
     )

@@ -12,7 +12,7 @@ from msport.validate.compare.layers import LayerError, OperationError, stands_ou
 from msport.validate.compare.results import PromptResult
 from msport.validate.compare.weights import TensorCheck
 from msport.validate.reference.noise import Noise
-from msport.validate.verdict.rules import Judgement
+from msport.validate.verdict.rules import Judgement, passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ class Findings:
     """Everything on which a verdict is based.
 
     `judgement` compares the errors of the logits with the `noise` of the reference; None if no logits were compared.
-    `first_departure` is the index of the first station (0: the embedding, i: after i layers) that departs by more than
-    rounding explains, or else stands out; None if none does or none was compared. An isolated operation departs if its
-    error exceeds `threshold`. `rounding` holds sentences on where values were rounded, `notes` the faults that this run
-    cannot show. `seconds` holds the time of each phase, `peak_bytes` the peak memory of the process.
+    `first_departure`: number of the station to blame (0: embedding, i: layer i-1); None: none. An isolated operation
+    departs if its error exceeds `threshold`. `rounding` holds sentences on where values were rounded, `notes` the
+    faults that this run cannot show. `seconds` holds the time of each phase, `peak_bytes` the peak memory of the
+    process.
     """
 
     setup: Setup
@@ -77,16 +77,8 @@ class Findings:
 
     @property
     def passed(self) -> bool:
-        """Whether everything that the level judges passes. An empty report does not pass."""
-        if self.judgement is None and not self.weights:
-            return False
-        if self.setup.level == "layers" and not self._layers_pass():
-            return False
-        logits = self.judgement is None or self.judgement.passed
-        return logits and all(check.passed for check in self.weights)
-
-    def _layers_pass(self) -> bool:
-        return bool(self.layers) and all(error.first_operation is None for error in self.layers)
+        """Whether everything that the level judges passes; see `rules.passes`."""
+        return passes(self.setup.level, self.judgement, self.layers, self.weights)
 
     @property
     def departure(self) -> LayerError | None:

@@ -48,18 +48,13 @@ class Measured:
     layers: tuple[LayerError, ...] = ()
     undecided: Mapping[int, Bools] = field(default_factory=dict)
 
-    @property
-    def departs(self) -> bool:
-        """Whether an isolated operation departs."""
-        return any(error.first_operation for error in self.layers)
-
 
 @dataclass(frozen=True, slots=True)
 class Stream:
     """Our own residual stream of prompt `number`, ``states [tokens, hidden]``.
 
-    `tail` ``[decoded, hidden]`` holds the last tokens, run one at a time as in generation, with a cache of the others;
-    None if they are not decoded.
+    `tail`: the last tokens again, run one at a time over a cache of those before them, ``[decoded, hidden]``; None if
+    they are not decoded.
     """
 
     number: int

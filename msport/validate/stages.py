@@ -23,7 +23,7 @@ from msport.validate.reference.run import ReferenceRun, ReferenceValues
 from msport.validate.report import Report
 from msport.validate.request import Request
 from msport.validate.verdict.limits import Limits, set_limits
-from msport.validate.verdict.rules import Judgement, judge
+from msport.validate.verdict.rules import Judgement, departs, judge
 from msport.validate.views.notes import notes_on
 from msport.validate.views.rounding import Dtypes, explain_rounding
 
@@ -74,7 +74,7 @@ def _measure_and_judge(
         recording = reference.recording
         if chosen := _to_locate(measured.results, prompts, judgement, level, mixture=recording.has_operation(ROUTER)):
             measured = measure_layers(model, measured, recording, chosen, limits, phases)
-    if not judgement.passed and measured.undecided and not measured.departs:
+    if not judgement.passed and measured.undecided and not departs(measured.layers):
         judgement = judge(measured.results, prompts, limits.noise, limits.tolerance, measured.undecided)
     return measured, judgement
 

@@ -53,7 +53,7 @@ LAYERS = (
         3,
         (
             OperationError("o_proj", 1e-6, 5e-7, "random", 3),
-            OperationError("experts", np.inf, 0.25, "random", 3, "every token, 2 times the reference"),
+            OperationError("experts", np.inf, 0.25, "random", 3, True, "every token, 2 times the reference"),
         ),
         RoutingCheck(tokens=10, agreeing=9, margin=1e-7, near_ties=1, wrong=0),
     ),

@@ -44,7 +44,7 @@ _EARLIER = 5.0
 class OperationError:
     """Relative L2 error of one operation of an isolated block, over all tokens; the largest is at `prompt`, `position`.
 
-    `how` describes the departure in words; it is empty if the error is within rounding.
+    It `departs` if the largest error exceeds the threshold of operations; `how` then describes the departure in words.
     """
 
     name: str
@@ -52,11 +52,8 @@ class OperationError:
     mean: float
     prompt: str
     position: int
+    departs: bool = False
     how: str = ""
-
-    @property
-    def departs(self) -> bool:
-        return bool(self.how)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +127,7 @@ def compare_embedding(values: Sequence[tuple[Prompt, Array, Array]], threshold: 
         for (_, reference, ours), error in zip(values, errors, strict=True)
     )
     prompts = [prompt for prompt, _, _ in values]
-    found = _operation(EMBEDDING, errors, prompts, next(filter(None, described), ""))
+    found = _operation(EMBEDDING, errors, prompts, threshold, next(filter(None, described), ""))
     return _station(0, EMBEDDING, errors, prompts, (found,))
 
 
@@ -180,7 +177,7 @@ def compare_head(
         for name in names:
             errors[name].append(np.concatenate(pieces[name]))
     of = [prompt for _, prompt, _ in prompts]
-    found = tuple(_operation(name, errors[name], of, how[name]) for name in names)
+    found = tuple(_operation(name, errors[name], of, threshold, how[name]) for name in names)
     return _station(station, HEAD, drift, of, found)
 
 
@@ -223,17 +220,18 @@ def _judged(name: str, values: Sequence[LayerValues], errors: Sequence[Floats], 
     worst = values[_worst(errors)]
     others = {other: array for other, array in worst.reference.items() if other != name and other in worst.alone}
     how = describe_departure(worst.reference[name], worst.alone[name], errors[_worst(errors)], threshold, others=others)
-    return _operation(name, errors, [each.prompt for each in values], how)
+    return _operation(name, errors, [each.prompt for each in values], threshold, how)
 
 
 def _missing(name: str, prompt: Prompt) -> OperationError:
-    return OperationError(name, np.inf, np.inf, prompt.name, 0, "missing or of another size in our model")
+    return OperationError(name, np.inf, np.inf, prompt.name, 0, True, "missing or of another size in our model")
 
 
-def _operation(name: str, errors: Sequence[Floats], prompts: Sequence[Prompt], how: str) -> OperationError:
-    worst = _worst(errors)
-    largest, mean = float(errors[worst].max()), float(np.concatenate(errors).mean())
-    return OperationError(name, largest, mean, prompts[worst].name, int(errors[worst].argmax()), how)
+def _operation(
+    name: str, errors: Sequence[Floats], prompts: Sequence[Prompt], threshold: float, how: str
+) -> OperationError:
+    largest, mean, prompt, position = _extent(errors, prompts)
+    return OperationError(name, largest, mean, prompt, position, not largest <= threshold, how)
 
 
 def _station(
@@ -244,8 +242,14 @@ def _station(
     found: tuple[OperationError, ...],
     routing: RoutingCheck | None = None,
 ) -> LayerError:
-    worst = _operation("", drift, prompts, "")
-    return LayerError(layer, name, worst.largest, worst.mean, worst.prompt, worst.position, found, routing)
+    return LayerError(layer, name, *_extent(drift, prompts), found, routing)
+
+
+def _extent(errors: Sequence[Floats], prompts: Sequence[Prompt]) -> tuple[float, float, str, int]:
+    """The largest and the mean error, and the prompt and the position of the largest."""
+    worst = _worst(errors)
+    largest, mean = float(errors[worst].max()), float(np.concatenate(errors).mean())
+    return largest, mean, prompts[worst].name, int(errors[worst].argmax())
 
 
 def _worst(errors: Sequence[Floats]) -> int:

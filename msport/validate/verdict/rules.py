@@ -1,4 +1,6 @@
-"""The pass rule: which errors of the logits rounding explains.
+"""The pass rule. `passes` decides: the logits, the weights and, at level ``layers``, every operation must pass.
+
+`judge` decides which errors of the logits rounding explains:
 
 1. *Within rounding*: three errors are compared with the reference's own noise (see ``noise``): relative L2, the square
    root of KL, and the largest difference of a logit. For each, the median over all tokens, the largest, and the median
@@ -7,9 +9,9 @@
 3. *Tolerance*: relative L2 is at most the tolerance at every token.
 4. Every logit of either side is finite.
 
-The rule ``tolerance`` checks only 3 and 4. If two experts of a mixture nearly tie, rounding may choose the other one.
-Such a token is excused from 1 to 3, and so are the later tokens of its prompt, which see its keys. The median over all
-tokens still counts them, because the noise counts such tokens too.
+The rule ``tolerance`` checks only 3 and 4. Excused from 1 to 3: a token whose experts nearly tie. Also the later tokens
+of its prompt, because they see its keys. The median over all tokens counts these later ones, as the noise
+does.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from msport.validate.compare.layers import LayerError
 from msport.validate.compare.logits import BATCHED
 from msport.validate.compare.metrics import Bools, Floats
 from msport.validate.compare.results import PromptResult
+from msport.validate.compare.weights import TensorCheck
 from msport.validate.precision import unit
 from msport.validate.prompts import Prompt
 from msport.validate.reference.noise import Noise
@@ -127,6 +131,26 @@ class Judgement:
             and not any(tokens.any() for tokens in self.failing)
             and self.within_rounding
         )
+
+
+def passes(
+    level: str, judgement: Judgement | None, layers: Sequence[LayerError], weights: Sequence[TensorCheck]
+) -> bool:
+    """Whether everything that was judged passes: the logits, the weights and, at level ``layers``, every operation.
+
+    A run that compared neither logits nor weights fails, and so does level ``layers`` without layers.
+    """
+    if judgement is None and not weights:
+        return False
+    if level == "layers" and (not layers or departs(layers)):
+        return False
+    logits = judgement is None or judgement.passed
+    return logits and all(check.passed for check in weights)
+
+
+def departs(layers: Sequence[LayerError]) -> bool:
+    """Whether an isolated operation of a layer departs."""
+    return any(error.first_operation for error in layers)
 
 
 def judge(

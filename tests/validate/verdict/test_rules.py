@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from msport.validate.compare.layers import LayerError, OperationError
 from msport.validate.compare.metrics import concatenate, measure
 from msport.validate.compare.results import PromptResult
+from msport.validate.compare.weights import TensorCheck
 from msport.validate.prompts import Prompt
 from msport.validate.reference.noise import FIELDS, Noise, fields_of, noise_lengths
-from msport.validate.verdict.rules import FLOAT32, HALF, HALF_MIXTURE, LARGEST_FACTOR, Judgement, judge
+from msport.validate.verdict.rules import FLOAT32, HALF, HALF_MIXTURE, LARGEST_FACTOR, Judgement, judge, passes
 
 TOKENS, VOCAB = 40, 2000
 PROMPTS = tuple(Prompt(name, tuple(range(TOKENS))) for name in ("first", "second"))
@@ -268,3 +270,22 @@ def test_pieces_of_measured_errors_are_chosen_by_slices_and_masks() -> None:
     errors = measure(_reference(0), _moved(0, SIZE, 1))
     assert len(errors[3:7]) == 4
     assert concatenate([errors[:5], errors[5:]]).relative_l2.tolist() == errors.relative_l2.tolist()
+
+
+def test_an_operation_beyond_its_threshold_fails_level_layers_alone() -> None:
+    def layers(departs: bool) -> list[LayerError]:
+        return [LayerError(0, "", 0.0, 0.0, "first", 0, (OperationError("", 0.5, 0.5, "first", 0, departs),))]
+
+    judgement = _judge(SIZE)
+    assert passes("layers", judgement, layers(departs=False), ())
+    assert not passes("layers", judgement, layers(departs=True), ())
+    assert passes("logits", judgement, layers(departs=True), ())
+    assert not passes("layers", judgement, (), ()), "no layer was compared"
+
+
+def test_one_wrong_tensor_fails_any_level() -> None:
+    right, wrong = TensorCheck("x", "copy", 10), TensorCheck("y", "copy", 10, 3)
+    assert passes("weights", None, (), [right])
+    assert not passes("weights", None, (), [right, wrong])
+    assert not passes("logits", _judge(SIZE), (), [right, wrong])
+    assert not passes("weights", None, (), ()), "nothing was compared"

@@ -122,7 +122,7 @@ def test_weights_of_the_layer_that_departs_are_cleared_or_blamed() -> None:
 
 def test_an_original_that_is_not_finite_is_blamed_and_not_the_port() -> None:
     there = OperationError(
-        "q_proj", np.inf, np.inf, "random", 3, "not finite in the reference itself, at 5 of 5 tokens"
+        "q_proj", np.inf, np.inf, "random", 3, True, "not finite in the reference itself, at 5 of 5 tokens"
     )
     error = LayerError(1, "layers.0", np.inf, np.inf, "random", 3, (there,))
     weights = (TensorCheck("x", "copy", 10),)
@@ -132,7 +132,7 @@ def test_an_original_that_is_not_finite_is_blamed_and_not_the_port() -> None:
 
 
 def test_level_logits_says_how_to_find_the_operation() -> None:
-    stream = (OperationError("attention residual", 0.5, 0.25, "random", 3, "every token"),)
+    stream = (OperationError("attention residual", 0.5, 0.25, "random", 3, True, "every token"),)
     halves = LayerError(1, "layers.0", 0.5, 0.5, "random", 3, stream)
     report = make_report(make_result(wrong={0: 2.0}), layers=(LAYERS[0], halves), first_departure=1)
     assert "the fault is in the attention; --level layers names the operation" in str(report)

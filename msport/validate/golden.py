@@ -48,6 +48,8 @@ def save_golden(recording: Recording, path: Path, run: ReferenceRun) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)
     document = {**asdict(run), "format": FORMAT}
+    for prompt in document["prompts"]:
+        del prompt["number"]  # its position in the list
     try:
         pack(recording, partial, {_KEY: json.dumps(document, ensure_ascii=False)})
         partial.rename(path)
@@ -69,7 +71,7 @@ def read_golden(path: Path, config: ModelConfig) -> ReferenceRun:
         if document["format"] != FORMAT:
             raise ValueError(f"format {document['format']}")
         del document["format"]
-        document["prompts"] = tuple(_prompt(prompt) for prompt in document["prompts"])
+        document["prompts"] = tuple(_prompt(number, each) for number, each in enumerate(document["prompts"]))
         run = ReferenceRun(**document)
     except (TypeError, ValueError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{path}: holds no golden values of {FORMAT} ({error}); {_MAKE}") from None
@@ -127,5 +129,5 @@ def _faults_of_noise(run: ReferenceRun, shapes: Mapping[str, tuple[int, ...]]) -
                 yield f"{name}.{number} is {shape}, not the noise of prompt '{prompt.name}'"
 
 
-def _prompt(document: dict[str, Any]) -> Prompt:
-    return Prompt(document["name"], tuple(document["ids"]), document["decoded"], document.get("text"))
+def _prompt(number: int, document: dict[str, Any]) -> Prompt:
+    return Prompt(document["name"], tuple(document["ids"]), document["decoded"], document.get("text"), number)

@@ -5,7 +5,7 @@ text.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,15 @@ TEXTS = {
 class Prompt:
     """Token ids with a name. The last `decoded` of them also run one at a time, as in generation.
 
-    `text` is what the user wrote; None for default prompts and prompts given as ids.
+    `text` is what the user wrote; None for default prompts and prompts given as ids. `number` is that of its tensors in
+    a recording: its position among the prompts of the run, from 0.
     """
 
     name: str
     ids: tuple[int, ...]
     decoded: int = 0
     text: str | None = None
+    number: int = 0
 
 
 def choose_prompts(
@@ -61,9 +63,15 @@ def choose_prompts(
         )
     tokenizer = load_tokenizer(folder)
     if prompts is not None:
-        return given_prompts(prompts, config, tokenizer, max_length)
+        return _numbered(given_prompts(prompts, config, tokenizer, max_length))
     special = read_special_ids(folder) | (tokenizer.special_ids if tokenizer else frozenset())
-    return default_prompts(config, tokenizer, special, prefill_chunk=prefill_chunk, max_length=max_length, seed=seed)
+    return _numbered(
+        default_prompts(config, tokenizer, special, prefill_chunk=prefill_chunk, max_length=max_length, seed=seed)
+    )
+
+
+def _numbered(prompts: Iterable[Prompt]) -> tuple[Prompt, ...]:
+    return tuple(replace(prompt, number=number) for number, prompt in enumerate(prompts))
 
 
 def default_prompts(

@@ -15,7 +15,7 @@ from msport.sizing.costs import PREFILL_CHUNK
 from msport.validate.compare.layers import first_departure, first_outlier
 from msport.validate.compare.results import PromptResult
 from msport.validate.findings import Setup
-from msport.validate.measurement import Measured, Numbered, measure_layers, measure_logits, measure_streamed
+from msport.validate.measurement import Comparison, Measured, measure_layers, measure_logits, measure_streamed
 from msport.validate.operations import ROUTER
 from msport.validate.port.choice import Port
 from msport.validate.prompts import Prompt
@@ -58,24 +58,24 @@ def _measure_and_judge(
 
     Near ties of experts excuse the tokens that they explain, unless an isolated operation departs.
     """
-    prompts = reference.run.prompts
+    run, recording, noise = reference.run, reference.recording, limits.noise
+    layers = port.config.num_hidden_layers
+    comparison = Comparison(recording, run.prompts, layers, limits.operation, limits.router)
     if port.streamed:
-        measured = measure_streamed(port, reference, limits, phases)
-        judgement = judge(measured.results, prompts, limits.noise, limits.tolerance)
+        measured = measure_streamed(port, comparison, phases)
+        judgement = judge(measured.results, noise, limits.tolerance)
     else:
         from msport.msmodels.loading import load_model
 
         with phases.phase("load model"):
-            model = load_model(
-                port.folder, port.load_dtype, max_length=reference.run.longest, prefill_chunk=PREFILL_CHUNK
-            )
+            model = load_model(port.folder, port.load_dtype, max_length=run.longest, prefill_chunk=PREFILL_CHUNK)
         measured = measure_logits(model, reference, phases)
-        judgement = judge(measured.results, prompts, limits.noise, limits.tolerance)
-        recording = reference.recording
-        if chosen := _to_locate(measured.results, prompts, judgement, level, mixture=recording.has_operation(ROUTER)):
-            measured = measure_layers(model, measured, recording, chosen, limits, phases)
+        judgement = judge(measured.results, noise, limits.tolerance)
+        mixture = recording.has_operation(ROUTER)
+        if chosen := _to_locate(measured.results, run.prompts, judgement, level, mixture=mixture):
+            measured = measure_layers(model, measured, replace(comparison, prompts=chosen), phases)
     if not judgement.passed and measured.undecided and not departs(measured.layers):
-        judgement = judge(measured.results, prompts, limits.noise, limits.tolerance, measured.undecided)
+        judgement = judge(measured.results, noise, limits.tolerance, measured.undecided)
     return measured, judgement
 
 
@@ -110,20 +110,19 @@ def _explain(port: Port, run: ReferenceRun, limits: Limits, measured: Measured) 
 
 def _to_locate(
     results: Sequence[PromptResult], prompts: Sequence[Prompt], judgement: Judgement, level: str, *, mixture: bool
-) -> Numbered:
+) -> Sequence[Prompt]:
     """The prompts whose layers are compared: all for level ``layers``, none if the logits pass.
 
     Otherwise the worst one, to locate the fault; for a mixture of experts all prompts, because a near tie may explain
     the failure.
     """
-    numbered = list(enumerate(prompts))
     if level == "layers":
-        return numbered
+        return prompts
     if judgement.passed:
-        return []
+        return ()
     if mixture:
-        return numbered
+        return prompts
     pairs = list(zip(results, judgement.failing, strict=True))
     failed = [result for result, tokens in pairs if tokens.any()] or list(results)
     worst = max(failed, key=lambda result: result.errors.relative_l2.max())
-    return [numbered[prompts.index(worst.prompt)]]
+    return [worst.prompt]

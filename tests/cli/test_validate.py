@@ -61,7 +61,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             "CPU",
             "float32",
         )
-        judgement = judge_logits([result], [result.prompt], None, tolerance)
+        judgement = judge_logits([result], None, tolerance)
         return Report(setup, (dataclasses.replace(result, failing=judgement.failing[0]),), judgement)
 
     monkeypatch.setattr(validate, "validate_model", fake)

@@ -70,8 +70,7 @@ def make_result(name: str = "random", path: str = "prefill", *, wrong: dict[int,
 
 def make_report(*results: PromptResult, level: str = "logits", noise: Noise | None = None, **parts: Any) -> Report:
     """Judged by `noise`, or by the tolerance alone."""
-    prompts = list(dict.fromkeys(result.prompt for result in results))
-    judgement = judge(results, prompts, noise, SETUP.tolerance) if results else None
+    judgement = judge(results, noise, SETUP.tolerance) if results else None
     failing = () if judgement is None else judgement.failing
     judged = tuple(dataclasses.replace(r, failing=f) for r, f in zip(results, failing, strict=True))
     return Report(dataclasses.replace(SETUP, level=level), judged, judgement, noise, **parts)

@@ -23,7 +23,11 @@ pytestmark = pytest.mark.reference
 
 WINDOW = 24
 _ids = [int(token) for token in np.random.default_rng(3).integers(0, 1000, 200)]
-PROMPTS = (Prompt("short", tuple(_ids[:20])), Prompt("past the window", tuple(_ids[:40])), Prompt("long", tuple(_ids)))
+PROMPTS = (
+    Prompt("short", tuple(_ids[:20])),
+    Prompt("past the window", tuple(_ids[:40]), number=1),
+    Prompt("long", tuple(_ids), number=2),
+)
 
 Failures = Callable[[Path, float], dict[str, int]]
 

@@ -85,6 +85,7 @@ def test_golden_values_say_how_they_were_made(golden: Path, converted: Path, sam
     assert made.source == str(sample.resolve())
     assert {"torch", "transformers", "msport"} <= made.versions.keys()
     assert [list(prompt.ids) for prompt in made.prompts] == PROMPTS
+    assert [prompt.number for prompt in made.prompts] == [0, 1]
 
 
 @pytest.mark.reference

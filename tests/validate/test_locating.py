@@ -183,17 +183,16 @@ def test_without_a_fault_no_operation_departs_and_every_expert_is_the_reference_
 def locate(hub: Path, scratch: Path, model: Any, tokens: int) -> list[Any]:
     """What is found at the stations of `model`, given the reference in `hub`."""
     from msport.validate.compare.layers import compare_head
-    from msport.validate.measurement import walk_layers
+    from msport.validate.measurement import Comparison, walk_layers
     from msport.validate.port.blocks import InMemory
     from msport.validate.prompts import Prompt
     from msport.validate.recording import Recording, RecordingWriter
     from msport.validate.reference.loading import load_reference
     from msport.validate.reference.run import record
-    from msport.validate.verdict.limits import Limits
 
     generator = np.random.default_rng(0)
     ids = tuple(int(token) for token in generator.integers(0, model.config.vocab_size, tokens))
-    prompts = (Prompt("random", ids), Prompt("short", ids[:9]))
+    prompts = (Prompt("random", ids), Prompt("short", ids[:9], number=1))
     recorded = scratch / "recorded"
     recorded.mkdir()
     with RecordingWriter(recorded, prompts, model.config.vocab_size) as writer:
@@ -201,10 +200,9 @@ def locate(hub: Path, scratch: Path, model: Any, tokens: int) -> list[Any]:
     layers = model.config.num_hidden_layers
     with Recording(recorded) as recording:
         blocks = InMemory(model.graphs.network, model.graphs.cache, model.config.hidden_size)
-        limits = Limits(noise=None, tolerance=1e-2, operation=1e-4, drift=(1e-4,), router=())
-        walk = walk_layers(blocks, recording, list(enumerate(prompts)), layers, limits)
+        walk = walk_layers(blocks, Comparison(recording, prompts, layers, operation=1e-4))
         drift = [np.zeros(1) for _ in prompts]
         with blocks.head() as head:
-            chunks = [(n, prompt, head(recording.hidden_states(n, layers))) for n, prompt in enumerate(prompts)]
-            last = compare_head(layers + 1, chunks, recording, drift, limits.operation)
+            chunks = [(prompt, head(recording.hidden_states(prompt.number, layers))) for prompt in prompts]
+            last = compare_head(layers + 1, chunks, recording, drift, 1e-4)
     return [*walk.stations, last]

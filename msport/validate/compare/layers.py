@@ -149,26 +149,26 @@ def compare_layer(index: int, values: Sequence[LayerValues], threshold: float) -
 
 def compare_head(
     station: int,
-    prompts: Sequence[tuple[int, Prompt, HeadChunks]],
+    prompts: Sequence[tuple[Prompt, HeadChunks]],
     recording: Recording,
     drift: Sequence[Floats],
     threshold: float,
 ) -> LayerError:
     """The error of the final norm and the head, fed with the reference's residual stream.
 
-    `prompts` have their numbers in the recording and the results for them. `drift` holds the relative L2 errors of our
+    `prompts` come with their results. `drift` holds the relative L2 errors of our
     own logits of each prompt; `threshold` as in `compare_embedding`.
     """
     names = FINAL_NORM, HEAD
     errors: dict[str, list[Floats]] = {name: [] for name in names}
     how = dict.fromkeys(names, "")
-    for number, _, chunks in prompts:
+    for prompt, chunks in prompts:
         pieces: dict[str, list[Floats]] = {name: [] for name in names}
         for start, normed, logits in chunks:
             end = start + len(logits)
             pairs = {
-                FINAL_NORM: (recording.read(f"{FINAL_NORM}.{number}", start, end), normed),
-                HEAD: (recording.logits(number, start, end), logits),
+                FINAL_NORM: (recording.read(f"{FINAL_NORM}.{prompt.number}", start, end), normed),
+                HEAD: (recording.logits(prompt.number, start, end), logits),
             }
             for name, (reference, ours) in pairs.items():
                 error = relative_l2(reference, ours)
@@ -176,7 +176,7 @@ def compare_head(
                 how[name] = how[name] or describe_departure(reference, ours, error, threshold, start)
         for name in names:
             errors[name].append(np.concatenate(pieces[name]))
-    of = [prompt for _, prompt, _ in prompts]
+    of = [prompt for prompt, _ in prompts]
     found = tuple(_operation(name, errors[name], of, threshold, how[name]) for name in names)
     return _station(station, HEAD, drift, of, found)
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,30 +40,29 @@ def compare_logits(
 ) -> tuple[PromptResult, ...]:
     """The errors of `model` at every token of every prompt; for each prompt first its prefill, then its decode."""
     results = []
-    for number, prompt in enumerate(prompts):
-        results.append(compare_path(recording, number, prompt, "prefill", 0, _prefilled(model, prompt), advance))
+    for prompt in prompts:
+        results.append(compare_path(recording, prompt, "prefill", 0, _prefilled(model, prompt), advance))
         if prompt.decoded:
             start = len(prompt.ids) - prompt.decoded - 1
-            results.append(compare_path(recording, number, prompt, "decode", start, _decoded(model, prompt), advance))
+            results.append(compare_path(recording, prompt, "decode", start, _decoded(model, prompt), advance))
     return tuple(results)
 
 
 def compare_path(
     recording: Recording,
-    number: int,
     prompt: Prompt,
     path: str,
     start: int,
     pieces: Iterable[tuple[int, Floats]],
     advance: Callable[[int], None] = lambda tokens: None,
 ) -> PromptResult:
-    """The errors of prompt `number` of the recording from token `start` on.
+    """The errors of `prompt` from token `start` on.
 
     `pieces` are consecutive logits ``[n, vocab]``, each with the position of its first token.
     """
     errors = []
     for begin, logits in pieces:
-        errors.append(measure(recording.logits(number, begin, begin + len(logits)), logits))
+        errors.append(measure(recording.logits(prompt.number, begin, begin + len(logits)), logits))
         advance(len(logits))
     result = PromptResult(prompt, path, start, concatenate(errors))
     if len(result.errors) != len(prompt.ids) - start:
@@ -75,13 +74,13 @@ def compare_batch(
     model: LanguageModel,
     recording: Recording,
     prompts: Sequence[Prompt],
+    rows: Sequence[Prompt],
     advance: Callable[[int], None] = lambda tokens: None,
 ) -> tuple[PromptResult, ...]:
-    """The errors of the sequences of `batched_rows` that run in one batch, the shorter ones padded.
+    """The errors of `rows`, the beginnings of `prompts` in `batched_rows`, run in one batch, the shorter ones padded.
 
-    Measures the last token of the prefill and each token decoded after it.
+    Measures the last token of the prefill and each token decoded after it. `prompts` are in the order of their numbers.
     """
-    rows = batched_rows(prompts)
     steps = [model.prefill([list(row.ids[:-BATCH_DECODED]) for row in rows])]
     advance(len(rows))
     for step in range(BATCH_DECODED):
@@ -96,32 +95,25 @@ def compare_batch(
     return tuple(results)
 
 
-@dataclass(frozen=True, slots=True)
-class BatchRow:
-    """One sequence of a batch: the beginning `ids` of prompt `number`."""
-
-    number: int
-    ids: tuple[int, ...]
-
-
-def batched_rows(prompts: Sequence[Prompt]) -> list[BatchRow]:
+def batched_rows(prompts: Sequence[Prompt]) -> list[Prompt]:
     """The sequences for `compare_batch`: `BATCH` beginnings of prompts with different lengths, the short ones first."""
-    rows: list[BatchRow] = []
+    rows: list[Prompt] = []
     lengths: set[int] = set()
-    shortest = sorted(enumerate(prompts), key=lambda numbered: len(numbered[1].ids))
+    shortest = sorted(prompts, key=lambda prompt: len(prompt.ids))
     for cut in range(0, _SHORTER * BATCH, _SHORTER):
-        for number, prompt in shortest:
+        for prompt in shortest:
             length = len(prompt.ids) - cut
             if length > BATCH_DECODED and length not in lengths and len(rows) < BATCH:
-                rows.append(BatchRow(number, prompt.ids[:length]))
+                rows.append(replace(prompt, ids=prompt.ids[:length]))
                 lengths.add(length)
     return rows if len(rows) > 1 else []
 
 
-def tokens_to_compare(prompts: Sequence[Prompt]) -> int:
-    """Number of tokens that `compare_logits` and `compare_batch` measure."""
-    batched = len(batched_rows(prompts)) * (BATCH_DECODED + 1)
-    return batched + sum(len(prompt.ids) + (prompt.decoded + 1 if prompt.decoded else 0) for prompt in prompts)
+def tokens_to_compare(prompts: Sequence[Prompt], rows: Sequence[Prompt]) -> int:
+    """Number of tokens that `compare_logits` of `prompts` and `compare_batch` of `rows` measure."""
+    return len(rows) * (BATCH_DECODED + 1) + sum(
+        len(prompt.ids) + (prompt.decoded + 1 if prompt.decoded else 0) for prompt in prompts
+    )
 
 
 def _prefilled(model: LanguageModel, prompt: Prompt) -> Iterator[tuple[int, Floats]]:

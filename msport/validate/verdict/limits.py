@@ -35,17 +35,20 @@ class Limits:
     router: tuple[float, ...]
 
 
-def set_limits(tolerance: float | None, noise: Noise | None, rule: str, ours: str, *reference: str) -> Limits:
+def set_limits(
+    tolerance: float | None, noise: Noise | None, rule: str, ours: str, reference: str, stored: str
+) -> Limits:
     """The limits by `rule` if our side computes in the dtype `ours`.
 
-    `reference` are the dtype of the reference and the one to which the conversion rounded weights, if it did. If
-    `tolerance` is None, the dtypes and the noise decide; it is then never below rounding.
+    The reference computes in `reference`. `stored` is the dtype to which the conversion rounded weights; that of the
+    reference if it kept every value. If `tolerance` is None, the dtypes and the noise decide; it is then never below
+    rounding.
     """
     if tolerance is None:
-        tolerance = default_tolerance(ours, reference[0])
+        tolerance = default_tolerance(ours, reference)
         if noise is not None:
             tolerance = max(tolerance, LARGEST_FACTOR * float(noise.of("relative_l2").max(initial=0.0)))
-    operation = rounding(ours, *reference)
+    operation = rounding(ours, reference, stored)
     drift = min(operation, tolerance)
     if noise is None or rule != "rounding":
         return Limits(None, tolerance, operation, (drift,), ())

@@ -27,7 +27,6 @@ from msport.validate.compare.metrics import Bools, Floats
 from msport.validate.compare.results import PromptResult
 from msport.validate.compare.weights import TensorCheck
 from msport.validate.precision import unit
-from msport.validate.prompts import Prompt
 from msport.validate.reference.noise import Noise
 
 RULES = ("rounding", "tolerance")
@@ -155,18 +154,16 @@ def departs(layers: Sequence[LayerError]) -> bool:
 
 def judge(
     results: Sequence[PromptResult],
-    prompts: Sequence[Prompt],
     noise: Noise | None,
     tolerance: float,
     undecided: Mapping[int, Bools] | None = None,
 ) -> Judgement:
     """Judges the errors of `results` by `noise` and the tolerance, or only by the tolerance if `noise` is None.
 
-    `noise` was measured on the beginnings of `prompts`, in their order. `undecided` maps the number of a prompt to bool
-    ``[tokens]``, which marks the tokens whose experts nearly tie in some layer.
+    `noise` was measured on the beginnings of the prompts, in the order of their numbers. `undecided` maps the number of
+    a prompt to bool ``[tokens]``, which marks the tokens whose experts nearly tie in some layer.
     """
-    numbers = {prompt: number for number, prompt in enumerate(prompts)}
-    entries = [_Entry(result, numbers[result.prompt], undecided or {}) for result in results]
+    entries = [_Entry(result, undecided or {}) for result in results]
     bounds = None if noise is None else _Bounds(noise)
     failing, excused, swapped = [], 0, 0
     for entry in entries:
@@ -195,13 +192,13 @@ def judge(
 class _Entry:
     """One result, and the tokens that near ties excuse."""
 
-    def __init__(self, result: PromptResult, number: int, undecided: Mapping[int, Bools]) -> None:
+    def __init__(self, result: PromptResult, undecided: Mapping[int, Bools]) -> None:
         tokens = slice(result.start, result.start + len(result.errors))
-        marked = undecided.get(number)
+        marked = undecided.get(result.prompt.number)
         empty = np.zeros(len(result.errors), bool)
         self.result = result
         self.title = BATCHED if result.path == BATCHED else result.title  # a batch is judged as a whole
-        self.number = number
+        self.number = result.prompt.number
         self.errors = result.errors
         self.positions = np.arange(tokens.start, tokens.stop)
         self.undecided = empty if marked is None else marked[tokens]

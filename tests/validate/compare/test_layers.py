@@ -19,13 +19,12 @@ from msport.validate.compare.layers import (
     stands_out,
 )
 from msport.validate.compare.routing import check_routing, near_ties
-from msport.validate.measurement import walk_layers
+from msport.validate.measurement import Comparison, walk_layers
 from msport.validate.operations import ATTENDED, CHOSEN, FINAL_NORM, HEAD, MLP_NORM, OUTPUT, ROUTER
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording, RecordingWriter, layer_name
-from msport.validate.verdict.limits import Limits
 
-PROMPTS = (Prompt("one", tuple(range(6))), Prompt("two", tuple(range(4))))
+PROMPTS = (Prompt("one", tuple(range(6))), Prompt("two", tuple(range(4)), number=1))
 LAYERS, HIDDEN, VOCAB = 3, 16, 40
 _WEIGHTS = np.random.default_rng(0).standard_normal((LAYERS, 2, HIDDEN, HIDDEN)).astype(np.float32) / 4
 _HEAD = np.random.default_rng(1).standard_normal((HIDDEN, VOCAB)).astype(np.float32)
@@ -87,13 +86,11 @@ def recording(tmp_path: Path) -> Iterator[Recording]:
 
 
 def _compare(blocks: Blocks, recording: Recording) -> list[LayerError]:
-    numbered = list(enumerate(PROMPTS))
-    limits = Limits(noise=None, tolerance=1e-2, operation=1e-4, drift=(1e-4,), router=())
-    walk = walk_layers(blocks, recording, numbered, LAYERS, limits)  # type: ignore[arg-type]
-    assert [stream.prompt for stream in walk.streams] == list(PROMPTS)
+    walk = walk_layers(blocks, Comparison(recording, PROMPTS, LAYERS, 1e-4))  # type: ignore[arg-type]
+    assert [each.prompt for each in walk.trajectories] == list(PROMPTS)
     drift = [np.zeros(len(prompt.ids)) for prompt in PROMPTS]
-    chunks = [(n, prompt, blocks.head(recording.hidden_states(n, LAYERS))) for n, prompt in numbered]
-    return [*walk.stations, compare_head(LAYERS + 1, chunks, recording, drift, limits.operation)]
+    chunks = [(prompt, blocks.head(recording.hidden_states(prompt.number, LAYERS))) for prompt in PROMPTS]
+    return [*walk.stations, compare_head(LAYERS + 1, chunks, recording, drift, 1e-4)]
 
 
 def test_equal_sides_have_no_error_at_any_station(recording: Recording) -> None:

@@ -11,7 +11,6 @@ import pytest
 from msport.validate.compare.logits import (
     BATCH,
     BATCH_DECODED,
-    BatchRow,
     batched_rows,
     compare_batch,
     compare_logits,
@@ -20,7 +19,7 @@ from msport.validate.compare.results import PromptResult
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording, RecordingWriter
 
-PROMPTS = (Prompt("long", tuple(range(10)), decoded=4), Prompt("short", (7, 7)))
+PROMPTS = (Prompt("long", tuple(range(10)), decoded=4), Prompt("short", (7, 7), number=1))
 VOCAB = 1024
 
 
@@ -142,21 +141,22 @@ class Batch:
 
 
 def test_a_fault_of_one_row_of_a_padded_batch_is_found_in_its_prompt(tmp_path: Path) -> None:
-    prompts = [Prompt(str(length), tuple(range(length))) for length in (9, 30, 6)]
+    prompts = [Prompt(str(length), tuple(range(length)), number=n) for n, length in enumerate((9, 30, 6))]
+    rows = batched_rows(prompts)
     with _recorded(tmp_path, prompts) as recording:
         counted: list[int] = []
-        results = compare_batch(Batch(prompts), recording, prompts, counted.append)
+        results = compare_batch(Batch(prompts), recording, prompts, rows, counted.append)
         titles = [(r.title, r.start, len(r.errors)) for r in results]
         assert titles[:3] == [("6, batch", 1, 5), ("9, batch", 4, 5), ("30, batch", 25, 5)]
-        assert len(results) == len(batched_rows(prompts)) == BATCH
+        assert len(results) == len(rows) == BATCH
         assert not any(_failed(result, 0.0) for result in results)
         assert sum(counted) == 5 * len(results)
-        failed = [_failed(result) for result in compare_batch(Batch(prompts, wrong=1), recording, prompts)]
+        failed = [_failed(result) for result in compare_batch(Batch(prompts, wrong=1), recording, prompts, rows)]
         assert failed[:3] == [0, BATCH_DECODED, 0]
 
 
 def test_a_batch_holds_beginnings_of_different_lengths_of_few_prompts_too() -> None:
     rows = batched_rows([Prompt("a", tuple(range(200)))])
     assert [len(row.ids) for row in rows] == [200, 195, 190, 185, 180, 175, 170, 165]
-    assert rows[1] == BatchRow(0, tuple(range(195)))
-    assert batched_rows([Prompt("a", tuple(range(9))), Prompt("c", (1,))]) == []
+    assert rows[1] == Prompt("a", tuple(range(195)))
+    assert batched_rows([Prompt("a", tuple(range(9))), Prompt("c", (1,), number=1)]) == []

@@ -17,7 +17,7 @@ from msport.validate.reference.noise import FIELDS, Noise, fields_of, noise_leng
 from msport.validate.verdict.rules import FLOAT32, HALF, HALF_MIXTURE, LARGEST_FACTOR, Judgement, judge, passes
 
 TOKENS, VOCAB = 40, 2000
-PROMPTS = tuple(Prompt(name, tuple(range(TOKENS))) for name in ("first", "second"))
+PROMPTS = tuple(Prompt(name, tuple(range(TOKENS)), number=n) for n, name in enumerate(("first", "second")))
 SIZE = 1e-6
 
 
@@ -44,7 +44,7 @@ def _results(ours: Mapping[int, np.ndarray], path: str = "prefill") -> list[Prom
 def _judge(scale: Any, **options: Any) -> Judgement:
     """Two prompts, both with errors of `scale`, by noise of `SIZE`."""
     options = {"noise": _noise(), "tolerance": 1e-2} | options
-    return judge(_results({n: _moved(n, scale, 20 + n) for n in range(2)}), PROMPTS, **options)
+    return judge(_results({n: _moved(n, scale, 20 + n) for n in range(2)}), **options)
 
 
 def _one_token(index: int, scale: float) -> np.ndarray:
@@ -90,7 +90,7 @@ def test_one_prompt_of_a_mixture_in_half_precision_may_have_more_tokens_with_oth
     prefill = _results({n: _moved(n, SIZE, 20 + n) for n in range(2)})
     decode = _results({1: _moved(1, 1.2 * HALF.prompt * SIZE, 21)}, "decode")
     noise = _noise(dtype="float16", router=router)
-    assert judge([*prefill, *decode], PROMPTS, noise, 1e-2).passed is passed
+    assert judge([*prefill, *decode], noise, 1e-2).passed is passed
 
 
 def test_one_token_may_be_a_larger_factor_above_the_noise_and_is_marked_beyond_it() -> None:
@@ -102,7 +102,7 @@ def test_one_token_may_be_a_larger_factor_above_the_noise_and_is_marked_beyond_i
 
 def test_one_prompt_that_departs_as_a_whole_fails_though_the_median_of_all_does_not() -> None:
     ours = {0: _moved(0, SIZE, 20), 1: _moved(1, 1.2 * FLOAT32.prompt * SIZE, 21)}
-    judgement = judge(_results(ours), PROMPTS, _noise(), 1e-2)
+    judgement = judge(_results(ours), _noise(), 1e-2)
     failed = {check.statistic for check in judgement.checks if not check.passed}
     assert failed == {"median of 'second'"}
 
@@ -113,7 +113,7 @@ def test_a_batch_is_judged_as_a_whole_by_the_noise_of_all_prompts() -> None:
         PromptResult(r.prompt, "batch", 0, r.errors[:5])
         for r in _results({n: _moved(n, 5 * SIZE, 30 + n) for n in range(2)})
     ]
-    judgement = judge([*_results(ours), *few], PROMPTS, _noise(), 1e-2)
+    judgement = judge([*_results(ours), *few], _noise(), 1e-2)
     assert judgement.passed
     assert judgement.ratio_of("batch") == pytest.approx(5.0, abs=0.5)
     assert [check.statistic for check in judgement.checks].count("median of 'batch'") == 3
@@ -139,7 +139,7 @@ def test_the_rule_of_the_tolerance_asks_for_nothing_else() -> None:
 def test_a_token_that_is_not_finite_always_fails(rule: str) -> None:
     ours = _moved(0, SIZE, 20)
     ours[3, 0] = np.nan
-    judgement = judge(_results({0: ours}), PROMPTS, _noise() if rule == "rounding" else None, np.inf)
+    judgement = judge(_results({0: ours}), _noise() if rule == "rounding" else None, np.inf)
     assert not judgement.passed
     assert np.flatnonzero(judgement.failing[0]).tolist() == [3]
 
@@ -156,7 +156,7 @@ def test_a_lost_top_1_fails_where_the_reference_is_sure() -> None:
     quiet = measure(reference, reference + np.random.default_rng(1).standard_normal(reference.shape) * 1e-5)
     prompt = Prompt("swapped", (0,))
     noise = Noise("float32", (fields_of(quiet),), (), ())
-    judgement = judge([PromptResult(prompt, "prefill", 0, errors)], [prompt], noise, 1e-2)
+    judgement = judge([PromptResult(prompt, "prefill", 0, errors)], noise, 1e-2)
     assert not judgement.passed
     assert judgement.swapped == 1
     assert judgement.failing[0].all()
@@ -173,7 +173,7 @@ def test_no_swap_of_the_first_two_passes_unless_rounding_explains_it() -> None:
         prompt = Prompt("swapped", (0,))
         quiet = measure(reference, reference + generator.standard_normal(reference.shape) * 1e-6)
         noise = Noise("float32", (fields_of(quiet),), (), ())
-        judgement = judge([PromptResult(prompt, "prefill", 0, measure(reference, swapped))], [prompt], noise, 10.0)
+        judgement = judge([PromptResult(prompt, "prefill", 0, measure(reference, swapped))], noise, 10.0)
         flagged += not judgement.passed
     assert flagged == 200
 
@@ -186,7 +186,7 @@ def test_a_swap_that_the_noise_makes_itself_passes() -> None:
     ours, noisy = reference.copy(), reference + np.random.default_rng(3).standard_normal(reference.shape) * 2 * SIZE
     ours[rows, second] += 2 * SIZE
     noise = Noise("float32", (fields_of(measure(reference, noisy)),), (), ())
-    judgement = judge([PromptResult(PROMPTS[0], "prefill", 0, measure(reference, ours))], PROMPTS[:1], noise, 1e-2)
+    judgement = judge([PromptResult(PROMPTS[0], "prefill", 0, measure(reference, ours))], noise, 1e-2)
     assert judgement.swapped == 0
     assert judgement.passed
 
@@ -242,14 +242,9 @@ def test_errors_may_grow_with_the_position_beyond_those_that_were_measured() -> 
     quiet = measure(reference[:100], (reference + direction * SIZE)[:100])
     noise = Noise("float32", (fields_of(quiet),), (), ())
     growing = reference + direction * SIZE * 3 * np.maximum(1.0, positions / 1024) * (positions > 2048)
-    assert (
-        judge([PromptResult(prompt, "prefill", 0, measure(reference, growing))], [prompt], noise, 1e-2).failing[0].sum()
-        == 0
-    )
+    assert judge([PromptResult(prompt, "prefill", 0, measure(reference, growing))], noise, 1e-2).failing[0].sum() == 0
     early = reference + direction * SIZE * 40 * (positions < 1024)
-    assert (
-        judge([PromptResult(prompt, "prefill", 0, measure(reference, early))], [prompt], noise, 1e-2).failing[0].any()
-    )
+    assert judge([PromptResult(prompt, "prefill", 0, measure(reference, early))], noise, 1e-2).failing[0].any()
 
 
 def test_noise_is_measured_on_the_beginnings_of_all_prompts() -> None:
@@ -262,7 +257,7 @@ def test_noise_is_measured_on_the_beginnings_of_all_prompts() -> None:
 
 def test_no_error_passes_where_the_reference_did_not_move_at_all() -> None:
     still = Noise("float32", (np.zeros((TOKENS, len(FIELDS))),) * 2, (), ())
-    assert judge(_results({n: _reference(n) for n in range(2)}), PROMPTS, still, 1e-2).passed
+    assert judge(_results({n: _reference(n) for n in range(2)}), still, 1e-2).passed
     assert not _judge(SIZE, noise=still).passed
 
 

@@ -48,6 +48,7 @@ def save_golden(recording: Recording, path: Path, run: ReferenceRun) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)
     document = {**asdict(run), "format": FORMAT}
+    document["stored"] = document.pop("narrowed_to")
     for prompt in document["prompts"]:
         del prompt["number"]  # its position in the list
     try:
@@ -71,6 +72,7 @@ def read_golden(path: Path, config: ModelConfig) -> ReferenceRun:
         if document["format"] != FORMAT:
             raise ValueError(f"format {document['format']}")
         del document["format"]
+        document["narrowed_to"] = document.pop("stored")
         document["prompts"] = tuple(_prompt(number, each) for number, each in enumerate(document["prompts"]))
         run = ReferenceRun(**document)
     except (TypeError, ValueError, KeyError, RecursionError) as error:
@@ -90,8 +92,8 @@ def _faults(run: ReferenceRun, config: ModelConfig, shapes: Mapping[str, tuple[i
     """What is missing or wrong in golden values whose tensors have `shapes`."""
     if not run.prompts:
         yield "there are no prompts"
-    if not {run.dtype, run.source_dtype, run.stored or run.dtype} <= SIGNIFICAND.keys():
-        yield f"they were computed in {run.dtype} from {run.source_dtype}, stored in {run.stored}"
+    if not {run.dtype, run.source_dtype, run.narrowed_to or run.dtype} <= SIGNIFICAND.keys():
+        yield f"they were computed in {run.dtype} from {run.source_dtype}, stored in {run.narrowed_to}"
     if missing := {"torch", "transformers"} - run.versions.keys():
         yield f"the version of {min(missing)} is missing"
     for number, prompt in enumerate(run.prompts):

@@ -119,7 +119,7 @@ def _judge_by_source(request: Request, manifest: Manifest, phases: Phases) -> Re
         level=request.level,
         dtype=source_dtype if request.reference_dtype == "model" else request.reference_dtype,
         source_dtype=source_dtype,
-        stored=narrowed_to(source.folder, manifest),
+        narrowed_to=narrowed_to(source.folder, manifest),
         seed=request.seed,
         versions=setup.versions | reference_versions(),
         sizes=sizes_of(config),

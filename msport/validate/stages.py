@@ -31,7 +31,7 @@ from msport.validate.views.rounding import Dtypes, explain_rounding
 def run_and_judge(request: Request, setup: Setup, port: Port, reference: ReferenceValues, phases: Phases) -> Report:
     """Runs `port`, compares it with the `reference` and decides; `setup` is what was known before the run."""
     run = reference.run
-    limits = set_limits(request.tol, reference.noise, request.rule, port.dtype, run.dtype, run.stored or run.dtype)
+    limits = set_limits(request.tol, reference.noise, request.rule, port.dtype, run.dtype, run.narrowed_to or run.dtype)
     measured, judgement = _measure_and_judge(port, reference, limits, request.level, phases)
     departure = first_departure(measured.layers, limits.drift)
     if departure is None and not judgement.passed:

@@ -147,7 +147,7 @@ def test_weights_are_judged_without_torch(
         ({"rule": "guess"}, "none of rounding, tolerance"),
         ({"max_length": 0}, "max_length"),
         ({"seed": -1}, "seed"),
-        ({"prompts": []}, "no prompts"),
+        ({"prompts": []}, "list of prompts is empty"),
         ({"prompts": [[99999]]}, "0 to 1023"),
     ],
 )

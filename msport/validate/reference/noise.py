@@ -34,14 +34,14 @@ class NoisePlan:
     """The plan of the second run.
 
     `lengths` holds the number of tokens at the beginning of each prompt. `dtypes` are those in which our side may
-    compute, `reference` is that of the first run, and `stored` is the narrower dtype to which a conversion rounded the
-    weights, or None.
+    compute, `reference` is that of the first run, and `narrowed_to` is the narrower dtype to which a conversion
+    rounded the weights, or None.
     """
 
     lengths: tuple[int, ...]
     dtypes: tuple[str, ...]
     reference: str
-    stored: str | None
+    narrowed_to: str | None
     seed: int
 
 

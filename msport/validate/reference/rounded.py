@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from msport.validate.operations import EMBEDDING, FINAL_NORM, ROUTER
 from msport.validate.precision import unit
 from msport.validate.recording import layer_name
 from msport.validate.reference.noise import Noise, NoisePlan, fields_of
-from msport.validate.reference.walk import Entered, Passed, advance, compute_logits, enter
+from msport.validate.reference.walk import Entered, Passed, compute_logits, enter, through_layer
 
 # Random steps are drawn once; each piece of a weight uses another part of them.
 _PIECE = 1 << 20
@@ -60,17 +61,20 @@ class NoiseRun:
             self._note_drift(passed.streams)
         elif passed.part == FINAL_NORM:
             with self._rounding.applied(passed.module):
-                for stream in self._streams:
-                    stream.hidden = passed.module(stream.hidden)
+                for number, stream in enumerate(self._streams):
+                    self._streams[number] = replace(stream, hidden=passed.module(stream.hidden))
         else:
-            self._advance(passed)
+            self._follow_layer(passed)
             self._note_drift(passed.streams)
 
-    def _advance(self, passed: Passed) -> None:
+    def _follow_layer(self, passed: Passed) -> None:
         errors = []
         with self._rounding.applied(passed.module), _products(self._dtype):
-            for number, stream in enumerate(self._streams):
-                router = advance(passed.module, passed.index, stream, self._model.config).get(ROUTER)
+            for number in range(len(self._streams)):
+                self._streams[number], values = through_layer(
+                    passed.module, passed.index, self._streams[number], self._model.config
+                )
+                router = values.get(ROUTER)
                 if router is not None:
                     first = passed.tensors[layer_name(passed.index, ROUTER, number)][: len(router)]
                     errors.append(np.abs(router - first).max(axis=-1))
@@ -105,7 +109,7 @@ class _Rounding:
     def __init__(self, plan: NoisePlan, dtype: str) -> None:
         import torch
 
-        self._stored = None if plan.stored is None else getattr(torch, plan.stored)
+        self._narrowed_to = None if plan.narrowed_to is None else getattr(torch, plan.narrowed_to)
         self._dtype = getattr(torch, dtype)
         self._moves = dtype == plan.reference
         generator = torch.Generator().manual_seed(plan.seed)
@@ -123,8 +127,8 @@ class _Rounding:
                 yield
             return
         for parameter in module.parameters():
-            if self._stored is not None:
-                parameter.data.copy_(parameter.data.to(self._stored))
+            if self._narrowed_to is not None:
+                parameter.data.copy_(parameter.data.to(self._narrowed_to))
             self._move(parameter.data)
         yield
 
@@ -145,7 +149,7 @@ class _Rounding:
                 setattr(rotary, name, value)
 
     def _copy(self, values: Any) -> Any:
-        rounded = values if self._stored is None else values.to(self._stored)
+        rounded = values if self._narrowed_to is None else values.to(self._narrowed_to)
         moved = rounded.to(self._dtype, copy=True)
         if self._moves:
             self._move(moved)

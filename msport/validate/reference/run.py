@@ -25,7 +25,7 @@ class ReferenceRun:
 
     `checkpoint` is the hash of the conversion with which they were made. `level` is ``layers`` if single operations
     are included, else only blocks and logits are. `dtype` is the reference's, `source_dtype` that of the Hub's weights,
-    and `stored` the dtype to which the conversion rounded them, or None if it kept every value. A model that is
+    and `narrowed_to` the dtype to which the conversion rounded them, or None if it kept every value. A model that is
     compared with the results must have the same `sizes`.
     """
 
@@ -35,7 +35,7 @@ class ReferenceRun:
     level: str
     dtype: str
     source_dtype: str
-    stored: str | None
+    narrowed_to: str | None
     seed: int
     versions: dict[str, str]
     sizes: dict[str, Any]
@@ -66,7 +66,7 @@ def run_reference(
     in which our side may compute.
     """
     lengths = noise_lengths([len(prompt.ids) for prompt in run.prompts])
-    plan = NoisePlan(lengths, tuple(dtypes), run.dtype, run.stored, run.seed) if dtypes else None
+    plan = NoisePlan(lengths, tuple(dtypes), run.dtype, run.narrowed_to, run.seed) if dtypes else None
     with TemporaryDirectory(prefix="msport-validate-") as scratch:
         folder = Path(scratch)
         with memory_errors(), RecordingWriter(folder, run.prompts, run.sizes["vocab_size"]) as writer:

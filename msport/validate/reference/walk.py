@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -46,12 +46,12 @@ class _AllSeen(Exception):  # noqa: N818  ends a pass early; not an error
     """Every layer has recorded its arguments."""
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Entered:
-    """One prompt: its residual stream ``[1, tokens, hidden]``, and the keyword arguments of every layer."""
+    """One prompt: its residual stream ``[1, tokens, hidden]``, and the keyword arguments of each layer to come."""
 
     hidden: Any
-    arguments: list[dict[str, Any]] = field(default_factory=list)
+    arguments: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,10 @@ def walk(
         for index, layer in enumerate(decoder.layers):
             recorded: dict[str, Array] = {}
             with provide(layer, f"model.layers.{index}."):
-                for number, each in enumerate(streams):
-                    values = advance(layer, index, each, model.config, every_operation, chunk)
+                for number in range(len(streams)):
+                    streams[number], values = through_layer(
+                        layer, index, streams[number], model.config, every_operation, chunk
+                    )
                     recorded |= {layer_name(index, name, number): array for name, array in values.items()}
                 yield Passed(f"layers.{index}", layer, recorded, streams, index)
         with provide(decoder.norm, "model.norm."):
@@ -128,12 +130,11 @@ def enter(decoder: Any, ids: Sequence[int]) -> Entered:
     """Runs Transformers' own model up to the first layer, and records the keyword arguments of each layer."""
     import torch
 
-    seen = Entered(None)
+    seen: list[tuple[Any, dict[str, Any]]] = []
 
     def note(hidden: Any, **arguments: Any) -> tuple[Any]:
-        seen.hidden = hidden if seen.hidden is None else seen.hidden
-        seen.arguments.append(arguments)
-        if len(seen.arguments) == len(decoder.layers):
+        seen.append((hidden, arguments))
+        if len(seen) == len(decoder.layers):
             raise _AllSeen
         return (hidden,)
 
@@ -142,7 +143,7 @@ def enter(decoder: Any, ids: Sequence[int]) -> Entered:
             stack.enter_context(_replaced(layer, note))
         with suppress(_AllSeen):
             decoder(input_ids=torch.tensor([list(ids)]), use_cache=False)
-    return seen
+    return Entered(seen[0][0], tuple(arguments for _, arguments in seen))
 
 
 @contextmanager
@@ -154,10 +155,13 @@ def _replaced(module: Any, forward: Callable[..., Any]) -> Iterator[None]:
         del module.forward
 
 
-def advance(
+def through_layer(
     layer: Any, index: int, prompt: Entered, config: Any, every_operation: bool = False, chunk: int | None = None
-) -> dict[str, Array]:
-    """Advances one prompt through one layer; in chunks with a cache if its attention scores would not fit."""
+) -> tuple[Entered, dict[str, Array]]:
+    """`prompt` after the next layer, number `index`, and the recorded operations.
+
+    It runs in chunks with a cache if its attention scores would not fit.
+    """
     import torch
     from transformers import DynamicCache
 
@@ -167,18 +171,17 @@ def advance(
     pieces: list[dict[str, Any]] = []
     for start in range(0, tokens, chunk):
         end = min(start + chunk, tokens)
-        arguments = _slice(prompt.arguments[index], start, end) | {"past_key_values": cache, "use_cache": True}
+        arguments = _slice(prompt.arguments[0], start, end) | {"past_key_values": cache, "use_cache": True}
         with _watching(layer, every_operation) as values:
             output = layer(prompt.hidden[:, start:end], **arguments)
         values[OUTPUT] = output[0] if isinstance(output, tuple) else output
         pieces.append(values)
-    prompt.hidden = torch.cat([piece[OUTPUT] for piece in pieces], dim=1)
+    hidden = torch.cat([piece[OUTPUT] for piece in pieces], dim=1)
     recorded = {name: _host(torch.cat([_rows(piece[name]) for piece in pieces])) for name in pieces[0]}
     if every_operation:
         keys = cache.layers[index].keys[0]  # [heads, tokens, head_dim]
         recorded[ROTARY] = _host(keys.transpose(0, 1).reshape(tokens, -1))
-    prompt.arguments[index] = {}
-    return recorded
+    return Entered(hidden, prompt.arguments[1:]), recorded
 
 
 def _chunk(config: Any, length: int) -> int:

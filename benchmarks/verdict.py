@@ -16,10 +16,12 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import multiprocessing
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,20 +106,67 @@ def judge_faults(
 ) -> list[dict[str, Any]]:
     """One row for each of `faults`, planted in copies of `converted`."""
     golden = scratch / "golden.safetensors"
-    right = validate_model(converted, hub, level="layers", save_reference=golden)
-    if not right.passed:
-        raise SystemExit(f"{name}: the port without a fault fails: {right}")
+    save_golden(hub, converted, golden)
     rows = []
     for fault in faults:
-        with planted(fault, converted, scratch / "faulty") as folder:
-            report = validate_model(folder, golden, level="layers", dtype=dtype)
-        shutil.rmtree(scratch / "faulty", ignore_errors=True)
-        row = {"family": name, "fault": fault.name, "kind": fault.kind} | ratios(report) | located(report, fault)
-        rows.append(row)
-        say(f"{name:10} {fault.name:44} {summary(row)}  {row['found_at']}{'' if row['located'] else '  NOT LOCATED'}")
+        rows.append({"family": name} | judge_fault(fault, converted, golden, scratch / "faulty", dtype))
+        say_fault(rows[-1])
         gc.collect()
     golden.unlink()
     return rows
+
+
+def judge_published(hub: Path, scratch: Path, dtype: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows of the right ports of `hub`, and of its faults; every run has a process, so memory, of its own."""
+    converted, golden, name = scratch / "published-ms", scratch / "golden.safetensors", {"family": hub.name}
+    convert_checkpoint(hub, converted)
+    right = []
+    for computed in (None, "float16"):
+        right.append(name | apart(judge_as_published, converted, computed))
+        say(f"{right[-1]['kind']}  {summary(right[-1])}")
+    apart(save_golden, hub, converted, golden)
+    faults = []
+    for number in range(len(PUBLISHED_FAULTS)):
+        row = apart(judge_published_fault, number, converted, golden, scratch / "faulty", dtype)
+        faults.append(name | row)
+        say_fault(faults[-1])
+    return right, faults
+
+
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What `function` returns in a new process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def judge_as_published(converted: Path, dtype: str | None) -> dict[str, Any]:
+    """The row of a right port."""
+    return {"kind": f"published, {dtype or 'float32'}", "seed": 0} | ratios(validate_model(converted, dtype=dtype))
+
+
+def judge_published_fault(number: int, *arguments: Any) -> dict[str, Any]:
+    """The row of a published fault, by its number: a fault itself cannot be sent to a process."""
+    return judge_fault(PUBLISHED_FAULTS[number], *arguments)
+
+
+def save_golden(hub: Path, converted: Path, golden: Path) -> None:
+    """Saves the values of the reference; ends the benchmark if the port without a fault fails."""
+    right = validate_model(converted, hub, level="layers", save_reference=golden)
+    if not right.passed:
+        raise SystemExit(f"{hub.name}: the port without a fault fails: {right}")
+
+
+def judge_fault(fault: Fault, converted: Path, golden: Path, faulty: Path, dtype: str | None) -> dict[str, Any]:
+    """The row of `fault`, planted in a copy of `converted` at `faulty`."""
+    with planted(fault, converted, faulty) as folder:
+        report = validate_model(folder, golden, level="layers", dtype=dtype)
+    shutil.rmtree(faulty, ignore_errors=True)
+    return {"fault": fault.name, "kind": fault.kind} | ratios(report) | located(report, fault)
+
+
+def say_fault(row: dict[str, Any]) -> None:
+    where = f"{row['found_at']}{'' if row['located'] else '  NOT LOCATED'}"
+    say(f"{row['family']:10} {row['fault']:44} {summary(row)}  {where}")
 
 
 def located(report: Any, fault: Fault) -> dict[str, Any]:
@@ -195,16 +244,9 @@ def main() -> int:
                 chosen = [fault for fault in of_kind if family in fault.families]
                 faults += judge_faults(chosen, hub, converted, scratch, arguments.dtype, family)
         if arguments.published:
-            converted = scratch / "published-ms"
-            convert_checkpoint(arguments.published, converted)
-            for dtype in (None, "float16"):
-                report = validate_model(converted, dtype=dtype)
-                kind = f"published, {dtype or 'float32'}"
-                right.append({"family": arguments.published.name, "kind": kind, "seed": 0} | ratios(report))
-                say(f"{kind}  {summary(right[-1])}")
-            faults += judge_faults(
-                PUBLISHED_FAULTS, arguments.published, converted, scratch, arguments.dtype, arguments.published.name
-            )
+            rows = judge_published(arguments.published, scratch, arguments.dtype)
+            right += rows[0]
+            faults += rows[1]
     good = conclude(right, faults)
     say(json.dumps({"benchmark": "verdict", "right": right, "faults": faults}))
     return 0 if good else 1

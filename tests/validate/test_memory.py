@@ -10,7 +10,7 @@ from bench.made_reports import CONFIG
 
 from msport.architectures import load_config
 from msport.doctor.check import Status
-from msport.doctor.fitting import Memory, Run, check_fit
+from msport.doctor.fitting import AvailableMemory, Run, check_fit
 from msport.sizing.costs import Costs
 from msport.sizing.fit import estimate, estimate_reference, estimate_verdict, make_costs
 from msport.validate import memory
@@ -54,7 +54,7 @@ def test_what_a_verdict_runs_whole_doctor_says_fits(converted: Path) -> None:
     for reference_dtype in (None, "float32"):
         sizes = range(10**8, 10**10, 10**7)
         least = next(size for size in sizes if not must_stream(config, "float32", 300, reference_dtype, available=size))
-        (_, fits, _), _ = check_fit(converted, Run("float32", 1, 300), Memory(least, ("float32",)))
+        (_, fits, _), _ = check_fit(converted, Run("float32", 1, 300), AvailableMemory(least, ("float32",)))
         assert fits.status is not Status.FAIL
 
 

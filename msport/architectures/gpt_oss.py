@@ -6,7 +6,7 @@ Source: https://github.com/openai/gpt-oss and ``transformers/models/gpt_oss``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,15 @@ NAME = "GptOssForCausalLM"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GptOssConfig(ModelConfig):
-    """The config of gpt-oss. With `packed_experts` the network keeps its experts' weights as MXFP4 and decodes them
-    in the graph.
-    """
+    """The config of gpt-oss, whose experts may stay packed."""
 
     num_local_experts: int
     num_experts_per_tok: int
     swiglu_limit: float
     swiglu_alpha: float
-    packed_experts: bool = False
+
+    def packed(self) -> GptOssConfig:
+        return replace(self, packed_experts=True)
 
 
 def parse(data: Mapping[str, Any], where: Path) -> GptOssConfig:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 import mindspore as ms
 
 from msport.architectures import ModelConfig, load_config
-from msport.architectures.gpt_oss import GptOssConfig
 from msport.checkpoint.index import open_checkpoint
 from msport.checkpoint.manifest import read_manifest
 from msport.device import PACKED
@@ -64,12 +62,13 @@ def keep_packed(config: ModelConfig, folder: Path) -> ModelConfig:
     """
     with open_checkpoint(folder) as checkpoint:
         found = any(name.endswith("_blocks") for name in checkpoint.tensors)
-    if not isinstance(config, GptOssConfig) or not found:
+    packed = config.packed()
+    if not packed.packed_experts or not found:
         raise UsageError(
             f"{folder}: holds no packed experts, so dtype {PACKED} does not apply;"
             f" convert gpt-oss with msport convert --dtype {PACKED}, or choose another dtype"
         )
-    return replace(config, packed_experts=True)
+    return packed
 
 
 def warn_of_overflow(config: ModelConfig, dtype: str) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from mindspore import Tensor
 from mindspore.train import mind_ir_pb2
 
 from msport.architectures import load_config
-from msport.architectures.gpt_oss import GptOssConfig
 from msport.errors import UnsupportedError, UsageError
 from msport.msmodels import ops
 from msport.msmodels.computation import DTYPES
@@ -53,9 +51,9 @@ def build_graphs(
     """
     config = load_config(Path(folder))
     if packed:
-        if not isinstance(config, GptOssConfig):
+        config = config.packed()
+        if not config.packed_experts:
             raise UsageError(f"{folder}: {config.architecture} has no experts that could stay packed as MXFP4")
-        config = replace(config, packed_experts=True)
     cache = CacheShape(batch, max_length, chunk, DTYPES[dtype])
     ms.set_context(mode=ms.GRAPH_MODE, jit_syntax_level=ms.STRICT)
     operators = ops.bind("Ascend", cache.dtype)

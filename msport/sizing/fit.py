@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from msport.architectures import ModelConfig
-from msport.architectures.gpt_oss import GptOssConfig
 from msport.sizing.costs import PREFILL_CHUNK, Costs, cache_length
 
 # Memory of MindSpore, NumPy and Python with both graphs of a small model, and of each further layer's graphs. Measured
@@ -134,9 +133,7 @@ def make_costs(config: ModelConfig, dtype: str, *, packed: bool) -> Costs:
     """The costs of `config` in `dtype`; with `packed`, experts stay MXFP4 in memory, if the family has packed
     experts.
     """
-    if isinstance(config, GptOssConfig):
-        config = replace(config, packed_experts=packed)
-    return Costs(config, dtype)
+    return Costs(config.packed() if packed else replace(config, packed_experts=False), dtype)
 
 
 def most_that_fits(needed: Callable[[int], int], most: int, available: int) -> int:

@@ -56,5 +56,5 @@ def test_gpt_oss_in_float16_warns_of_overflow(folder: Path, caplog: pytest.LogCa
 
 
 def test_an_unknown_dtype_is_refused(folder: Path) -> None:
-    with pytest.raises(UsageError, match="none of float32, float16, bfloat16, mxfp4"):
+    with pytest.raises(UsageError, match="is not one of float32, float16, bfloat16, mxfp4"):
         load_model(folder, dtype="int8")

@@ -61,7 +61,7 @@ def _measure(job: Job, progress: Progress) -> Session:
         memory=memory,
         peaks=(memory.peak_resident,),
         results=results,
-        packed=bool(getattr(model.config, "packed_experts", False)),
+        packed=model.config.packed_experts,
         compilation=Compilation(compiled["prefill"].seconds, compiled["decode"].seconds),
     )
 

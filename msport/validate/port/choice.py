@@ -27,7 +27,7 @@ class Port:
     @property
     def packed(self) -> bool:
         """Whether experts stay packed as MXFP4 and are decoded in the graph."""
-        return bool(getattr(self.config, "packed_experts", False))
+        return self.config.packed_experts
 
     @property
     def load_dtype(self) -> str:

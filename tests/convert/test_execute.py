@@ -21,6 +21,7 @@ from msport.convert import Plan, make_plan
 from msport.convert.budget import Budget, least_scratch, make_budget
 from msport.convert.execute import execute
 from msport.convert.journal import Done, Journal
+from msport.convert.tensors import as_it_is
 from msport.convert.workers import Workers
 from msport.errors import CheckpointError, UsageError
 from msport.progress import Progress, Step
@@ -225,3 +226,11 @@ def test_at_most_a_shard_a_worker_is_open(packed_sample: Path, tmp_path: Path, m
     assert len(plan.shards) > 20
     assert most <= 3
     assert not open_now
+
+
+def test_an_arena_too_small_for_the_smallest_slab_is_enlarged(tmp_path: Path) -> None:
+    values = np.arange(100_000, dtype=np.float32)
+    _, reader = memory_plan(tmp_path, {"w": values})
+    tensors = [as_it_is(info, "model.safetensors") for info in reader.tensors.values()]
+    hashes = Workers(Budget(1, 1)).run("read back", tensors, reader)
+    assert hashes == {"w": hashlib.sha256(values.tobytes()).hexdigest()}

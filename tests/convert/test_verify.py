@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,9 @@ def test_another_dtype_than_the_manifests_is_found(converted: Path) -> None:
 def test_a_folder_without_a_manifest_is_no_finished_conversion(packed_sample: Path) -> None:
     with pytest.raises(CheckpointError, match="not a finished msport conversion"):
         verify_folder(packed_sample)
+
+
+def test_a_manifest_without_tensors_matches_no_checkpoint(converted: Path) -> None:
+    write_manifest(converted, replace(read_manifest(converted), tensors={}))
+    with pytest.raises(CheckpointError, match="is not in the manifest"):
+        verify_folder(converted)

@@ -8,16 +8,12 @@ has the four control tokens. They are recognised by their ids, so text that look
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from msport.msmodels.text_stream import TextStream
 
-if TYPE_CHECKING:
-    from msport.msmodels.tokenizer import Tokenizer
-
-START, CHANNEL, MESSAGE, END = "<|start|>", "<|channel|>", "<|message|>", "<|end|>"
+CONTROLS = START, CHANNEL, MESSAGE, END = "<|start|>", "<|channel|>", "<|message|>", "<|end|>"
 # In tokens. An untrained model may never end a header; its output is then shown as text.
 _LONGEST_HEADER = 32
 
@@ -34,13 +30,13 @@ class Piece:
 class ChannelStream:
     """Converts tokens, one at a time, to text with its channel; never returns half a character.
 
-    `prompt` holds the tokens before, which may have begun a message. If the tokenizer has no control tokens, all text
-    has no channel.
+    `text` decodes the tokens. `controls` maps ids to the `CONTROLS` that they are; without them all text has no
+    channel. `prompt` holds the tokens before, which may have begun a message.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> None:
-        self._text: TextStream = tokenizer.stream()
-        self._controls = _control_tokens(tokenizer)
+    def __init__(self, text: TextStream, controls: Mapping[int, str], prompt: Sequence[int]) -> None:
+        self._text = text
+        self._controls = controls
         self._channel: str | None = None
         self._message = 0
         # The control token that began a header (None in the text of a message), and the header so far.
@@ -99,14 +95,3 @@ class ChannelStream:
         text, self._header, self._header_of, self._channel = self._header, "", None, None
         self._message += 1
         return Piece(None, text, self._message)
-
-
-def _control_tokens(tokenizer: Tokenizer) -> dict[int, str]:
-    """The control tokens by id; empty if `tokenizer` lacks one of them."""
-    found: dict[int, str] = {}
-    for text in (START, CHANNEL, MESSAGE, END):
-        token = tokenizer.token_id(text)
-        if token is None or token not in tokenizer.special_ids:
-            return {}
-        found[token] = text
-    return found

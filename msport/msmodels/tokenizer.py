@@ -19,7 +19,7 @@ from msport.checkpoint import strict_json
 from msport.checkpoint.regular_files import read_whole
 from msport.errors import CheckpointError, ConfigError, MsportError, UsageError, quote
 from msport.msmodels import chat_template
-from msport.msmodels.channels import ChannelStream
+from msport.msmodels.channels import CONTROLS, ChannelStream
 from msport.msmodels.chat_template import ChatTemplate
 from msport.msmodels.text_stream import TextStream
 
@@ -103,7 +103,17 @@ class Tokenizer:
 
         `prompt` are the tokens that the model continues.
         """
-        return ChannelStream(self, prompt)
+        return ChannelStream(self.stream(), self._channel_controls(), prompt)
+
+    def _channel_controls(self) -> dict[int, str]:
+        """The control tokens of channels by id; empty if one of them is no special token here."""
+        found: dict[int, str] = {}
+        for text in CONTROLS:
+            token = self.token_id(text)
+            if token is None or token not in self.special_ids:
+                return {}
+            found[token] = text
+        return found
 
     def apply_chat_template(
         self,

@@ -142,9 +142,9 @@ def test_weights_are_judged_without_torch(
     [
         ({"tol": -1.0}, "tolerance"),
         ({"tol": float("nan")}, "tolerance"),
-        ({"level": "everything"}, "none of logits"),
-        ({"reference_dtype": "float8"}, "none of float32"),
-        ({"rule": "guess"}, "none of rounding, tolerance"),
+        ({"level": "everything"}, "is not one of logits"),
+        ({"reference_dtype": "float8"}, "is not one of float32"),
+        ({"rule": "guess"}, "is not one of rounding, tolerance"),
         ({"max_length": 0}, "max_length"),
         ({"seed": -1}, "seed"),
         ({"prompts": []}, "list of prompts is empty"),

@@ -14,7 +14,7 @@ from cli.command import Result, Run, assert_refused
 
 
 def test_a_model_that_is_neither_folder_nor_hub_id_is_refused(msport: Run, output: Path) -> None:
-    assert_refused(msport("convert", "./nowhere", "-o", output), output, "nowhere", "no such folder")
+    assert_refused(msport("convert", "./nowhere", "-o", output), output, "nowhere", "neither a folder nor a Hub id")
 
 
 def test_an_output_folder_that_is_not_empty_is_left_alone(msport: Run, model: Path, tmp_path: Path) -> None:

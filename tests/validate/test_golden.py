@@ -68,7 +68,7 @@ def test_a_faithful_model_passes_without_torch(golden: Path, converted: Path) ->
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("stream", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_fault_is_located_without_torch(stream: bool, golden: Path, converted: Path, tmp_path: Path) -> None:
     name = "model.layers.1.self_attn.o_proj.weight"
     folder = change_tensor(converted, tmp_path / "ms", name, lambda values: values * 1.5)

@@ -27,7 +27,8 @@ def packed(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("stream", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow  # the next test, and logits of packed experts in tests/msmodels, are quick
+@pytest.mark.parametrize("stream", [False, True])
 def test_packed_experts_pass_at_every_layer(stream: bool, packed: Path) -> None:
     pytest.importorskip("transformers")
     report = validate_model(packed, tol=1e-4, dtype="mxfp4", level="layers", stream=stream, prompts=PROMPTS)

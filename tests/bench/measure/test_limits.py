@@ -19,6 +19,7 @@ def test_the_limit_is_the_best_round_of_the_best_probe() -> None:
     assert both.bandwidth is fast
 
 
+@pytest.mark.slow  # every benchmark in the documents measures them, too
 def test_memory_and_products_are_measured_on_this_machine() -> None:
     document = limits.measure("float32", len(os.sched_getaffinity(0)), seconds=0.01, progress=lambda step: None)
     measured = parse(Limits, document)

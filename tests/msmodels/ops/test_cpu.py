@@ -286,7 +286,7 @@ def first_half(x: Tensor) -> Tensor:
 
 
 @implementations
-@pytest.mark.parametrize("tokens", [1, 2, 30])
+@pytest.mark.parametrize("tokens", [1, 30])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("routing", ["spread", "one expert takes all"])
 def test_experts_sum_what_each_token_was_routed_to(ops: Any, tokens: int, bias: bool, routing: str) -> None:
@@ -309,7 +309,7 @@ def test_experts_sum_what_each_token_was_routed_to(ops: Any, tokens: int, bias: 
 
 
 @implementations
-@pytest.mark.parametrize("tokens", [1, 2, 30])
+@pytest.mark.parametrize("tokens", [1, 30])
 @pytest.mark.parametrize("routing", ["spread", "one expert takes all"])
 def test_packed_experts_decode_what_each_token_was_routed_to(ops: Any, tokens: int, routing: str) -> None:
     count, k, hidden, intermediate = 6, 2, 96, 64

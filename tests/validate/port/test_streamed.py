@@ -26,7 +26,8 @@ PROMPTS = [list(range(3, 203)), list(range(50, 60))]
 )
 def test_streaming_passes_where_the_whole_model_does(family: str, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    hub = write_sample(family, tmp_path / "hub", overrides={"num_hidden_layers": 4})
+    layers = 2 if family == "gpt-oss" else 4  # the others have windows from a layer on
+    hub = write_sample(family, tmp_path / "hub", overrides={"num_hidden_layers": layers})
     convert_checkpoint(hub, tmp_path / "ms")
     report = validate_model(tmp_path / "ms", tol=1e-4, level="layers", stream=True, prompts=PROMPTS)
     print(report)
@@ -38,7 +39,7 @@ def test_streaming_passes_where_the_whole_model_does(family: str, tmp_path: Path
         "prompt 2",
         "prompt 2, decode",
     ]
-    assert len(report.layers) == 6
+    assert len(report.layers) == layers + 2
     assert "peak memory" in str(report)
 
 

@@ -64,6 +64,7 @@ def test_the_shorter_the_mantissa_the_larger_the_noise(sample: Path, tmp_path: P
         assert each.of("size").min() > 0
 
 
+@pytest.mark.slow
 def test_streamed_and_whole_references_have_the_same_noise(sample: Path, tmp_path: Path) -> None:
     whole, _ = _record(sample, tmp_path / "whole", ("float32",))
     streamed, _ = _record(sample, tmp_path / "streamed", ("float32",), stream=True)
@@ -71,6 +72,7 @@ def test_streamed_and_whole_references_have_the_same_noise(sample: Path, tmp_pat
     assert 0.5 < ratio < 2
 
 
+@pytest.mark.slow
 def test_another_seed_moves_other_weights(sample: Path, tmp_path: Path) -> None:
     first, again, other = (
         _record(sample, tmp_path / name, ("float32",), seed=seed)[0]["float32"].tokens[0]

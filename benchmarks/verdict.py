@@ -89,7 +89,7 @@ def ratios(report: Any) -> dict[str, Any]:
     for check in checks:
         kind = "lead" if check.metric == "lead of top-1" else kinds.get(check.statistic, "prompt")
         found[kind] = max(found.get(kind, 0.0), check.ratio)
-    worst = max(float(result.errors.relative_l2.max()) for result in report.results)
+    worst = max(result.largest for result in report.results)
     failing = [f"{c.metric}, {c.statistic}: {c.ratio:.3g}" for c in checks if not c.passed]
     return {
         "passed": report.passed,

@@ -37,7 +37,7 @@ def execute(plan: Plan, progress: Progress | None = None) -> BenchReport:
     """
     check_plan(plan)
     first = _group_progress(plan, plan.dtypes[0], 0, progress)
-    beside = [BASELINE_DTYPE] if plan.source and plan.device.target == "CPU" else []
+    beside = [BASELINE_DTYPE] if plan.source and plan.device.on_host else []
     dtypes = dict.fromkeys((*map(plan.computed_in, plan.dtypes), *beside))
     limits = {dtype: processes.measure_limits(dtype, plan.cores, first) for dtype in dtypes}
     parts, unavailable = _measure_groups(plan, progress)

@@ -40,7 +40,7 @@ class Plan:
     @property
     def warm_starts(self) -> bool:
         """Whether to measure a start with a filled cache of graphs; msport keeps graphs only on the CPU."""
-        return self.setup.suite != "memory" and self.device.target == "CPU"
+        return self.setup.suite != "memory" and self.device.on_host
 
     def job(self, group: Group, dtype: str) -> Job:
         """The job of each process of msport for `group` in `dtype`."""
@@ -73,7 +73,7 @@ def check_group(plan: Plan, group: Group, dtype: str, before: Session | None) ->
     Its time is estimated from the group that ran `before`.
     """
     costs = make_costs(plan.config, plan.computed_in(dtype), packed=dtype == PACKED)
-    on_device = plan.device.target != "CPU"
+    on_device = not plan.device.on_host
     portable = only_portable(on_device=on_device) or (
         before is not None and before.details.get("operators") == "portable"
     )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from msport.architectures import load_config
+from msport.architectures import ModelConfig, load_config
 from msport.arguments import checked
 from msport.checkpoint import Manifest, open_checkpoint, read_manifest
 from msport.checkpoint.manifest import checkpoint_hash
@@ -110,7 +110,7 @@ def _judge_by_source(request: Request, manifest: Manifest, phases: Phases) -> Re
     port = choose_port(request.folder, request.dtype, request.stream, tokens=longest, reference_dtype=widest)
     source = find_reference(request.reference, manifest.source, manifest.revision)
     check_same_sizes(request.folder, source)
-    setup = _setup(request, manifest, source.id, request.seed)
+    setup = _setup(request, config, manifest, source.id, request.seed)
     source_dtype = weight_dtype(source.folder)
     run = ReferenceRun(
         source=source.id,
@@ -145,11 +145,12 @@ def _judge_by_golden(request: Request, path: Path, manifest: Manifest, phases: P
         raise UsageError(
             f"{path} holds golden values, no weights; name the original checkpoint by {parameter('reference')}"
         )
-    run = read_golden(path, load_config(request.folder))
+    config = load_config(request.folder)
+    run = read_golden(path, config)
     others = {"reference_dtype": run.dtype, "seed": run.seed}
     names = [*_OF_PROMPTS, *(name for name, value in others.items() if getattr(request, name) != value)]
     check_no_effect(request, f"{path} holds golden values of its own prompts, seed and dtype", *names)
-    setup = _setup(request, manifest, str(path), run.seed)
+    setup = _setup(request, config, manifest, str(path), run.seed)
     port = choose_port(request.folder, request.dtype, request.stream, tokens=run.longest)
     check_reachable(request.tol, port.dtype, run.dtype)
     if request.level == "layers" and run.level != "layers":
@@ -168,15 +169,15 @@ def _judge_weights(request: Request, manifest: Manifest, phases: Phases) -> Repo
     check_no_effect(request, f"{parameter('level')} weights does not run the model", *_OF_PROMPTS, *_OF_RUNNING)
     source = find_reference(request.reference, manifest.source, manifest.revision)
     check_same_sizes(request.folder, source)
-    setup = _setup(request, manifest, source.id, request.seed)
+    setup = _setup(request, load_config(request.folder), manifest, source.id, request.seed)
     weights = _compare_weights(request.folder, source, ("",), phases)
     return Report(setup, weights=weights, notes=notes_on_config(request.folder, source))
 
 
-def _setup(request: Request, manifest: Manifest, reference: str, seed: int) -> Setup:
+def _setup(request: Request, config: ModelConfig, manifest: Manifest, reference: str, seed: int) -> Setup:
     return Setup(
         folder=str(request.folder),
-        architecture=load_config(request.folder).architecture,
+        architecture=config.architecture,
         source=manifest.source,
         revision=manifest.revision,
         checkpoint=checkpoint_hash(manifest),

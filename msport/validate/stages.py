@@ -103,7 +103,7 @@ def _completed(setup: Setup, port: Port, run: ReferenceRun, limits: Limits, meas
 def _explain(port: Port, run: ReferenceRun, limits: Limits, measured: Measured) -> tuple[str, ...]:
     stored = run.source_dtype if port.stored == "mxfp4" else port.stored  # packed is as it came
     dtypes = Dtypes(run.source_dtype, stored, port.dtype, run.dtype)
-    largest = max(float(result.errors.relative_l2.max()) for result in measured.results)
+    largest = max(result.largest for result in measured.results)
     alone = [o.largest for error in measured.layers for o in error.operations if not o.departs]
     return explain_rounding(dtypes, largest, alone, limits.noise)
 
@@ -124,5 +124,5 @@ def _to_locate(
         return prompts
     pairs = list(zip(results, judgement.failing, strict=True))
     failed = [result for result, tokens in pairs if tokens.any()] or list(results)
-    worst = max(failed, key=lambda result: result.errors.relative_l2.max())
+    worst = max(failed, key=lambda result: result.largest)
     return [worst.prompt]

@@ -173,10 +173,10 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
 def test_a_missing_package_of_the_baseline_is_said_first(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from msport.bench.measure import transformers_engine
     from msport.errors import MissingDependencyError
+    from msport.validate.reference import loading
 
-    monkeypatch.setattr(transformers_engine, "find_spec", lambda name: None)
+    monkeypatch.setattr(loading, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match="needs torch and transformers: pip install"):
         benchmark(tiny_checkpoint, baseline="torch")
 

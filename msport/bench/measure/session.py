@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from msport.bench.measure.loop import Engine, Run, generate_once, measure
 from msport.bench.measure.statistics import Summary, summarise
 from msport.bench.measure.workload import Job, Workload, make_prompts, shortened
-from msport.progress import Progress, Step
+from msport.progress import Counter, Progress
 from msport.sizing.process import Memory
 
 
@@ -150,15 +151,9 @@ def merge_sessions(sessions: Sequence[Session]) -> Session:
 
 def run_workloads(engine: Engine, job: Job, vocab_size: int, progress: Progress) -> tuple[Run, tuple[Result, ...]]:
     """Makes the very first generation, of at most two tokens, and then the runs of each workload."""
-    total = 1 + len(job.workloads) * (job.warmup + job.repeats)
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        progress(Step("run", done, total))
-
-    progress(Step("run", 0, total))
+    counter = Counter("run", 1 + len(job.workloads) * (job.warmup + job.repeats), progress)
+    advance = partial(counter.add, 1)
+    counter.add(0)
     brief = shortened(job.workloads[0])
     start = generate_once(engine, make_prompts(brief, vocab_size, job.seed), brief)
     advance()

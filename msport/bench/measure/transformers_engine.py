@@ -10,7 +10,6 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,17 @@ from msport.bench.measure.loop import Array
 from msport.bench.measure.session import Session, run_workloads, timed
 from msport.bench.measure.typed_json import parse
 from msport.bench.measure.workload import Job
-from msport.errors import MissingDependencyError, parameter
+from msport.errors import parameter
 from msport.progress import Progress, Step
 from msport.sizing.process import read_memory
-from msport.validate.reference.loading import PACKAGES, load_transformers, quiet
+from msport.validate.reference.loading import PACKAGES, check_reference_installed, load_transformers, quiet
 
 BASELINES = ("torch",)
 
 
 def check_installed() -> None:
     """Raises `MissingDependencyError` if torch or Transformers is missing, before a long run begins."""
-    missing = [package for package in PACKAGES if find_spec(package) is None]
-    if missing:
-        raise MissingDependencyError(
-            f"{parameter('baseline')} torch needs {' and '.join(missing)}: pip install 'msport[reference]', or leave"
-            " it out"
-        )
+    check_reference_installed(f"{parameter('baseline')} torch", otherwise=", or leave it out")
 
 
 def run(job: Mapping[str, Any], *, progress: Progress) -> dict[str, Any]:

@@ -40,12 +40,15 @@ class Reference:
         gc.collect()
 
 
-def check_reference_installed() -> None:
-    """Raises `MissingDependencyError` if torch or Transformers is missing, before a long run begins."""
+def check_reference_installed(purpose: str = "validating against PyTorch", otherwise: str = "") -> None:
+    """Raises `MissingDependencyError` if torch or Transformers is missing, before a long run begins.
+
+    `purpose` needs them; `otherwise` ends the message.
+    """
     missing = [package for package in PACKAGES if find_spec(package) is None]
     if missing:
         raise MissingDependencyError(
-            f"validating against PyTorch needs {' and '.join(missing)}: pip install 'msport[reference]'"
+            f"{purpose} needs {' and '.join(missing)}: pip install 'msport[reference]'{otherwise}"
         )
 
 

@@ -1,0 +1,56 @@
+"""MXFP4, the packed four-bit weights of gpt-oss: blocks of 32 values along the inputs with one scale each.
+
+``checkpoint/mxfp4.py`` says what the bits mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from msport.checkpoint import mxfp4
+from msport.checkpoint.dtypes import UINT8, Array, DType
+from msport.checkpoint.layout import TensorInfo
+from msport.encodings.encoding import Part, Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Mxfp4:
+    """Codes ``{weight}_blocks [..., outputs, inputs / 32, 16]`` and ``{weight}_scales [..., outputs, inputs / 32]``."""
+
+    name: str = "mxfp4"
+
+    def parts(self, weight: str, shape: Shape) -> tuple[Part, ...]:
+        scales = (*shape[:-1], shape[-1] // mxfp4.BLOCK_VALUES)
+        return (
+            Part(f"{weight}_blocks", (*scales, mxfp4.BLOCK_BYTES), (UINT8,)),
+            Part(f"{weight}_scales", scales, (UINT8,)),
+        )
+
+    def rows(self, part: int, begin: int, end: int) -> tuple[int, int] | None:
+        return begin, end
+
+    def decode(
+        self,
+        parts: Sequence[Array],
+        dtype: DType,
+        out: Array | None = None,
+        *,
+        first_row: int = 0,
+        where: str = "weight",
+    ) -> Array:
+        blocks, scales = parts
+        if out is None:
+            out = np.empty((*scales.shape[:-1], scales.shape[-1] * mxfp4.BLOCK_VALUES), dtype.storage)
+        # The decoder writes [..., inputs, outputs], to any strides.
+        mxfp4.decode_transposed(blocks, scales, dtype, out=out.swapaxes(-1, -2), where=where)
+        return out
+
+
+MXFP4 = Mxfp4()
+
+
+def detect(weight: str, shape: Shape, tensors: Mapping[str, TensorInfo]) -> Mxfp4 | None:
+    return MXFP4 if f"{weight}_blocks" in tensors else None

@@ -37,7 +37,7 @@ def main() -> None:
         sizes = ["--prompt", str(arguments.prompt), "--new-tokens", str(arguments.new_tokens)]
         runs = ["--warmup", "1", "--repeats", str(arguments.repeats), "--processes", "1"]
         timed("bench", str(converted), *sizes, *runs, "--json", str(report))
-        print(json.dumps(_summary(json.loads(report.read_text()))))
+        print(json.dumps(_summary(json.loads(report.read_text(encoding="utf-8")))))
 
 
 def _summary(report: dict[str, Any]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def planted(fault: Fault, converted: Path, folder: Path) -> Iterator[Path]:
 def change_config(folder: Path, fields: Mapping[str, Any]) -> None:
     """Replaces fields of config.json; a dictionary replaces fields within the existing one."""
     path = folder / "config.json"
-    config = json.loads(path.read_text())
+    config = json.loads(path.read_text(encoding="utf-8"))
     for name, value in fields.items():
         config[name] = {**config[name], **value} if isinstance(value, dict) else value
     path.write_text(json.dumps(config))

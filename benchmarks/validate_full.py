@@ -43,7 +43,7 @@ def main() -> None:
         seconds = timed("validate", str(folder / "ms"), *options, *outputs, expected=(0, 1))
         if arguments.html is not None:
             shutil.copy(page, arguments.html)
-        print(json.dumps(_summary(json.loads(report.read_text()), seconds)))
+        print(json.dumps(_summary(json.loads(report.read_text(encoding="utf-8")), seconds)))
 
 
 def _summary(report: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def waiters_last(items: list[pytest.Item]) -> None:
 
 def _be_silent() -> None:
     """What is printed would stand in the output of whichever test runs just then."""
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         for stream in (1, 2):
             os.dup2(nowhere.fileno(), stream)
 

@@ -61,7 +61,7 @@ def swell(size: int, *, progress: Progress) -> int:
 
 def tick(file: str, *, progress: Progress) -> None:
     """Writes its process id to `file` and reports progress for ten minutes."""
-    Path(file).write_text(str(os.getpid()))
+    Path(file).write_text(str(os.getpid()), encoding="utf-8")
     for step in range(6000):
         progress(Step("ticking", step, 6000))
         time.sleep(0.1)

@@ -18,7 +18,7 @@ def _item(*work: object) -> Any:
 
 
 def note(file: str) -> dict[str, object]:
-    with open(file, "a") as notes:
+    with open(file, "a", encoding="utf-8") as notes:
         notes.write("done\n")
     return {"pid": os.getpid(), "variable": os.environ.get("MSPORT_TEST_VARIABLE")}
 
@@ -47,7 +47,7 @@ def test_equal_work_is_done_once_in_another_process_as_it_was_at_the_start(
     found = pool.results["test_ahead:note", str(notes)].result()
     assert found["pid"] != os.getpid()
     assert found["variable"] is None
-    assert notes.read_text() == "done\n"
+    assert notes.read_text(encoding="utf-8") == "done\n"
 
 
 def test_what_is_raised_reaches_the_test_that_waits(pool: Pool) -> None:

@@ -100,10 +100,10 @@ def test_a_child_ends_when_its_caller_is_killed(tmp_path: Path) -> None:
         f"call_in_child('child_functions:tick', {{'file': {str(file)!r}}}, task='ticking')"
     )
     caller = subprocess.Popen([sys.executable, "-c", code])
-    _wait_until(lambda: file.exists() and file.read_text() != "")
+    _wait_until(lambda: file.exists() and file.read_text(encoding="utf-8") != "")
     caller.kill()
     caller.wait()
-    child = int(file.read_text())
+    child = int(file.read_text(encoding="utf-8"))
     _wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
 
 

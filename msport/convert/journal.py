@@ -167,7 +167,7 @@ def replay(lines: Iterable[bytes], boot: str | None) -> Replay | None:
 def boot_id() -> str | None:
     """An id that changes when the machine restarts; None if the system has none."""
     try:
-        return _BOOT_ID.read_text().strip()
+        return _BOOT_ID.read_text(encoding="utf-8").strip()
     except OSError:
         return None
 

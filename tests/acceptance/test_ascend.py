@@ -52,7 +52,7 @@ def test_the_script_itself_passes_on_the_cpu(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--rehearse", "--family", "gpt-oss", "--output", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=3600, env={**os.environ, "PYTHONPATH": ""})
     assert done.returncode == 0, done.stdout + done.stderr
-    report = json.loads((tmp_path / "report.json").read_text())
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert report["schema"] == "msport.ascend-acceptance/1"
     assert report["rehearsal"] is True
     assert [(r["name"], r["operators"]) for r in report["results"]] == [

@@ -29,9 +29,9 @@ def test_a_symbolic_link_in_the_way_is_replaced_and_its_target_spared(tmp_path: 
     (tmp_path / "target").write_text("precious")
     (tmp_path / "x").symlink_to("target")
     write_atomically(tmp_path / "x", "new")
-    assert (tmp_path / "target").read_text() == "precious"
+    assert (tmp_path / "target").read_text(encoding="utf-8") == "precious"
     assert not (tmp_path / "x").is_symlink()
-    assert (tmp_path / "x").read_text() == "new"
+    assert (tmp_path / "x").read_text(encoding="utf-8") == "new"
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -50,7 +50,7 @@ def test_what_goes_wrong_leaves_the_old_file_and_nothing_else(
         write_atomically(path, "new")
     if isinstance(error.value, OSError):
         assert error.value.filename == str(path)
-    assert path.read_text() == "old"
+    assert path.read_text(encoding="utf-8") == "old"
     assert os.listdir(tmp_path) == ["x"]
 
 

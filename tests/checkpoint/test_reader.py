@@ -133,7 +133,7 @@ def test_the_pages_of_a_view_are_given_back_and_read_again(tmp_path: Path) -> No
 
 def mapped_nbytes(path: Path) -> int:
     """Bytes of `path` that are in this process's memory."""
-    lines = Path("/proc/self/smaps").read_text().splitlines()
+    lines = Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines()
     start = next(number for number, line in enumerate(lines) if line.endswith(str(path)))
     return next(1024 * int(line.split()[1]) for line in lines[start:] if line.startswith("Rss:"))
 

@@ -79,7 +79,7 @@ def test_an_existing_file_is_not_overwritten(name: str, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError) as error:
         ShardWriter(tmp_path / name, layouts()[name])
     assert error.value.filename == str(tmp_path / name)
-    assert (tmp_path / name).read_text() == "precious"
+    assert (tmp_path / name).read_text(encoding="utf-8") == "precious"
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_json_is_one_document_on_stdout_or_in_a_file_beside_the_text(
     assert json.loads(capsys.readouterr().out) == json.loads(COMPARED.to_json())
     _run("--json", "report.json")
     assert capsys.readouterr().out == f"{COMPARED}\n"
-    assert json.loads(Path("report.json").read_text()) == json.loads(COMPARED.to_json())
+    assert json.loads(Path("report.json").read_text(encoding="utf-8")) == json.loads(COMPARED.to_json())
 
 
 def test_csv_and_a_page_are_written_beside_the_text(
@@ -116,8 +116,8 @@ def test_csv_and_a_page_are_written_beside_the_text(
 ) -> None:
     _run("--csv", "report.csv", "--html", "report.html", "--published")
     assert "PUBLISHED by others" in capsys.readouterr().out
-    assert Path("report.csv").read_text() == COMPARED.to_csv()
-    assert Path("report.html").read_text() == COMPARED.to_html(published=True)
+    assert Path("report.csv").read_text(encoding="utf-8") == COMPARED.to_csv()
+    assert Path("report.html").read_text(encoding="utf-8") == COMPARED.to_html(published=True)
     _run("--csv", "-")
     assert capsys.readouterr().out == COMPARED.to_csv()
 
@@ -127,11 +127,11 @@ def test_reports_are_compared_without_a_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("a.json", "b.json"):
-        Path(name).write_text(COMPARED.to_json())
+        Path(name).write_text(COMPARED.to_json(), encoding="utf-8")
     assert _run("--compare", "a.json", "b.json", "--json", "changes.json", "--html", "changes.html") == 0
     assert "figures agree within the runs' own stated spread; 0 better, 0 worse beyond it" in capsys.readouterr().out
-    assert json.loads(Path("changes.json").read_text())["before"]["file"] == "a.json"
-    assert "</html>" in Path("changes.html").read_text()
+    assert json.loads(Path("changes.json").read_text(encoding="utf-8"))["before"]["file"] == "a.json"
+    assert "</html>" in Path("changes.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_one_file_that_cannot_be_written_does_not_lose_the_others(
     def write(path: Path, text: str) -> None:
         if path.suffix == ".json":
             raise OutputError("report.json: disk full")
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
 
     monkeypatch.setattr("msport.cli.outputs.write_atomically", write)
     assert _run("--json", "report.json", "--csv", "report.csv", "--html", "report.html") == 2

@@ -23,7 +23,7 @@ def test_an_output_folder_that_is_not_empty_is_left_alone(msport: Run, model: Pa
     result = msport("convert", model, "-o", tmp_path / "full")
     assert result.status == 2
     assert result.err == f"msport: error: {tmp_path}/full: the folder is not empty; name another with -o\n"
-    assert (tmp_path / "full" / "mine").read_text() == "mine"
+    assert (tmp_path / "full" / "mine").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize(

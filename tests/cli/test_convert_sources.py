@@ -61,7 +61,7 @@ def test_a_malformed_shard_is_refused_by_name(
 
 def change_index(model: Path, change: Callable[[dict[str, str]], None]) -> None:
     path = model / "model.safetensors.index.json"
-    document = json.loads(path.read_text())
+    document = json.loads(path.read_text(encoding="utf-8"))
     change(document["weight_map"])
     path.write_text(json.dumps(document))
 
@@ -108,7 +108,7 @@ def test_a_config_that_is_wrong_or_contradicts_the_tensors_is_refused(
     msport: Run, model: Path, output: Path, fields: dict[str, object], parts: tuple[str, ...]
 ) -> None:
     path = model / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **fields}))
     assert_refused(msport("convert", model, "-o", output), output, *parts)
 
 

@@ -372,7 +372,7 @@ def test_a_tokenizer_of_another_model_is_named_before_anything_is_loaded(
 ) -> None:
     for file in converted.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    document = json.loads((tmp_path / "tokenizer.json").read_text())
+    document = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
     document["model"]["vocab"]["!"] = 5000
     (tmp_path / "tokenizer.json").write_text(json.dumps(document))
     assert _run(tmp_path, "-p", "!", "--raw") == 2

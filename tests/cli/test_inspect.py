@@ -114,7 +114,7 @@ def test_names_that_would_write_to_the_terminal_are_quoted_and_many_are_counted(
 
 def test_what_a_manifest_says_of_its_source_is_quoted_too(inspect: Run, converted: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(converted, tmp_path / "copy"))
-    document = json.loads((folder / "msport.json").read_text())
+    document = json.loads((folder / "msport.json").read_text(encoding="utf-8"))
     document |= {"source": "\x1b[31m", "revision": "\x1b[32m", "msport_version": "\x1b[33m"}
     (folder / "msport.json").write_text(json.dumps(document))
     out = inspect(folder)[1]
@@ -126,7 +126,7 @@ def test_an_error_that_repeats_a_hostile_name_writes_nothing_to_the_terminal(
     inspect: Run, converted: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(converted, tmp_path / "copy"))
-    document = json.loads((folder / "msport.json").read_text())
+    document = json.loads((folder / "msport.json").read_text(encoding="utf-8"))
     document["tensors"]["\x1b[2J\u202e"] = document["tensors"]["model.norm.weight"]
     (folder / "msport.json").write_text(json.dumps(document))
     status, _, err = inspect(folder, "--verify")

@@ -34,7 +34,7 @@ def test_every_option_has_its_effect(write: Run, tmp_path: Path) -> None:
     fields = ["--set", "num_hidden_layers=1", "--set", 'hidden_act="silu"', "--set", "rope_theta=1e4"]
     options = ["--seed", 3, "--dtype", "float32", "--max-shard-size", "1GB"]
     assert write("GptOssForCausalLM", tmp_path / "tiny", *fields, *options)[0] == 0
-    config = json.loads((tmp_path / "tiny" / "config.json").read_text())
+    config = json.loads((tmp_path / "tiny" / "config.json").read_text(encoding="utf-8"))
     assert (config["num_hidden_layers"], config["rope_theta"], config["torch_dtype"]) == (1, 10000.0, "float32")
     assert (tmp_path / "tiny" / "model.safetensors").exists()
     write("gpt-oss", tmp_path / "other", *fields, *options[2:])

@@ -28,7 +28,7 @@ os.write(2, b"as a library in C writes")
 def test_no_file_takes_the_descriptor_of_a_closed_stream(tmp_path: Path) -> None:
     file = tmp_path / "file"
     assert subprocess.run([sys.executable, "-c", SCRIPT, str(file)]).returncode == 0
-    assert file.read_text() == "3\n"
+    assert file.read_text(encoding="utf-8") == "3\n"
 
 
 def test_a_command_runs_with_closed_streams(msport: Run, sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:

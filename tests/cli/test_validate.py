@@ -98,8 +98,8 @@ def test_files_are_written_beside_the_text(
 ) -> None:
     _run(converted, "--json", tmp_path / "report.json", "--html", tmp_path / "report.html")
     assert "rel L2 max" in capsys.readouterr().out
-    assert json.loads((tmp_path / "report.json").read_text())["schema"] == "msport.validate/5"
-    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["schema"] == "msport.validate/5"
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_a_report_that_could_not_be_written_is_refused_beforehand(
@@ -127,7 +127,7 @@ def test_the_text_and_the_page_are_there_although_the_document_could_not_be_writ
     def write(path: Path, text: str) -> None:
         if path.suffix == ".json":
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
 
     monkeypatch.setattr(outputs, "write_atomically", write)
     assert _run(converted, "--json", tmp_path / "report.json", "--html", tmp_path / "report.html") == 2
@@ -143,13 +143,13 @@ def test_a_report_goes_through_a_pipe_or_a_link_and_does_not_take_its_place(
     link, pipe = tmp_path / "link.json", tmp_path / "pipe"
     link.symlink_to(tmp_path / "report.json")
     os.mkfifo(pipe)
-    read = threading.Thread(target=lambda: received.append(pipe.read_text()), daemon=True)
+    read = threading.Thread(target=lambda: received.append(pipe.read_text(encoding="utf-8")), daemon=True)
     received: list[str] = []
     read.start()
     _run(converted, "--json", link, "--html", pipe)
     read.join(timeout=600)
     assert link.is_symlink()
-    assert json.loads((tmp_path / "report.json").read_text())["passed"] is False
+    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["passed"] is False
     assert pipe.is_fifo()
     assert received[0].startswith("<!doctype html>")
 
@@ -212,7 +212,7 @@ def test_weights_are_compared_for_real(converted: Path, capsys: pytest.CaptureFi
 def test_a_source_that_is_gone_exits_2(converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from msport.checkpoint import read_manifest, write_manifest
 
-    (tmp_path / "config.json").write_text((converted / "config.json").read_text())
+    (tmp_path / "config.json").write_text((converted / "config.json").read_text(encoding="utf-8"))
     write_manifest(tmp_path, dataclasses.replace(read_manifest(converted), source="/no/such/folder"))
     assert _run(tmp_path, "--level", "weights") == 2
     assert "--reference" in capsys.readouterr().err

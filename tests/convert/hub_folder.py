@@ -42,7 +42,7 @@ def change_tensors(folder: Path, change: Callable[[Tensors], None]) -> None:
 def change_config(folder: Path, **fields: Any) -> None:
     """Replace fields of config.json; None removes one."""
     path = folder / "config.json"
-    config = {**json.loads(path.read_text()), **fields}
+    config = {**json.loads(path.read_text(encoding="utf-8")), **fields}
     path.write_text(json.dumps({name: value for name, value in config.items() if value is not None}))
 
 

@@ -60,7 +60,7 @@ def main(model: Path, folder: Path, kills: int, seed: int) -> None:
             verify_folder(output)
             shutil.rmtree(output)
             shutil.rmtree(partial_of(output), ignore_errors=True)
-            check_log(log.read_text().splitlines())
+            check_log(log.read_text(encoding="utf-8").splitlines())
             log.unlink()
             done = 0
         else:

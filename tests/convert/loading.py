@@ -26,7 +26,7 @@ def main(allowance: int, folders: list[Path]) -> None:
     gc.freeze()  # a collection then looks at what the shards left, not at all of MindSpore
     counts = {}
     for folder in folders:
-        index = json.loads((folder / "param_name_map.json").read_text())["weight_map"]
+        index = json.loads((folder / "param_name_map.json").read_text(encoding="utf-8"))["weight_map"]
         counts[str(folder)] = 0
         for shard in shards(folder):
             gc.collect()
@@ -59,7 +59,7 @@ def compare(shard: Path, index: dict[str, str]) -> int:
 
 
 def data_nbytes() -> int:
-    with open("/proc/self/status") as status:
+    with open("/proc/self/status", encoding="utf-8") as status:
         line = next(line for line in status if line.startswith("VmData"))
     return int(line.split()[1]) * 1024
 

@@ -47,8 +47,8 @@ def test_the_folder_holds_what_the_contract_says(packed_sample: Path, tmp_path: 
     assert read_manifest(output) == manifest
     assert (manifest.source, manifest.revision) == (str(packed_sample), None)
     assert (manifest.source_format, manifest.dtype, manifest.format) == ("safetensors", "bfloat16", "safetensors")
-    index = json.loads((output / "model.safetensors.index.json").read_text())
-    assert index == json.loads((output / "param_name_map.json").read_text())
+    index = json.loads((output / "model.safetensors.index.json").read_text(encoding="utf-8"))
+    assert index == json.loads((output / "param_name_map.json").read_text(encoding="utf-8"))
     assert index["weight_map"] == {name: record.file for name, record in manifest.tensors.items()}
     assert index["metadata"]["total_size"] == sum(record.info(name).nbytes for name, record in manifest.tensors.items())
 

@@ -24,7 +24,7 @@ def test_the_folder_appears_whole_on_commit(tmp_path: Path) -> None:
         assert not output.exists()
         staging.commit()
     assert [path.name for path in output.parent.iterdir()] == ["out"]
-    assert (output / "file").read_text() == "x"
+    assert (output / "file").read_text(encoding="utf-8") == "x"
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])

@@ -251,7 +251,7 @@ def test_auto_gives_a_stack_of_experts_what_holds_all_of_them(
 
 
 def catalog_of_the_120b(folder: Path, packed_sample: Path, layers: int) -> HeadersOnly:
-    config = json.loads((packed_sample / "config.json").read_text())
+    config = json.loads((packed_sample / "config.json").read_text(encoding="utf-8"))
     sizes = {"num_hidden_layers": layers, "num_local_experts": 128, "hidden_size": 2880, "intermediate_size": 2880}
     heads = {"num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 201088}
     types = {"layer_types": ["sliding_attention", "full_attention"] * (layers // 2)}

@@ -158,7 +158,7 @@ def test_a_config_that_changes_no_tensor_may_change(
     change_config(model, rope_theta=20000.0)
     _, steps = resume(model, tmp_path / "out", max_shard_size="5GB")
     assert steps[0].resumed
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["rope_theta"] == 20000.0
+    assert json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))["rope_theta"] == 20000.0
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut", "link"])

@@ -39,8 +39,11 @@ def test_the_files_stay_as_they_are_and_are_never_read_into_slabs(
     assert weights(tmp_path / "out") == weights(plain)
     assert len(weights(plain)) == 5
     assert verify_folder(tmp_path / "out") == manifest
-    index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
-    assert index["weight_map"] == json.loads((plain / "model.safetensors.index.json").read_text())["weight_map"]
+    index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text(encoding="utf-8"))
+    assert (
+        index["weight_map"]
+        == json.loads((plain / "model.safetensors.index.json").read_text(encoding="utf-8"))["weight_map"]
+    )
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, code: int) -> None:

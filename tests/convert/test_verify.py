@@ -85,7 +85,7 @@ def test_manifest_and_files_must_hold_the_same_tensors(converted: Path) -> None:
 
 def test_an_index_that_is_missing_or_names_other_files_is_found(converted: Path) -> None:
     path = converted / "param_name_map.json"
-    document = json.loads(path.read_text())
+    document = json.loads(path.read_text(encoding="utf-8"))
     files = sorted(set(document["weight_map"].values()))
     document["weight_map"][NAME] = next(file for file in files if file != document["weight_map"][NAME])
     if (converted / "model.safetensors.index.json").exists():
@@ -103,7 +103,7 @@ def test_an_index_that_is_missing_or_names_other_files_is_found(converted: Path)
 
 def test_another_dtype_than_the_manifests_is_found(converted: Path) -> None:
     path = converted / "msport.json"
-    document = json.loads(path.read_text())
+    document = json.loads(path.read_text(encoding="utf-8"))
     document["tensors"][NAME]["dtype"] = "float16"
     path.write_text(json.dumps(document))
     with pytest.raises(CheckpointError, match=f"{NAME} has another dtype, shape or place"):

@@ -15,7 +15,13 @@ _OWN = re.compile(r"\bMSPORT_[A-Z_]+\b")
 def read_by_the_package() -> set[str]:
     """Names of variables that the sources of `msport` look up."""
     sources = [path for suffix in ("py", "cpp", "h") for path in PACKAGE.rglob(f"*.{suffix}")]
-    return {name for path in sources for groups in _READ.findall(path.read_text()) for name in groups if name}
+    return {
+        name
+        for path in sources
+        for groups in _READ.findall(path.read_text(encoding="utf-8"))
+        for name in groups
+        if name
+    }
 
 
 def documented() -> set[str]:

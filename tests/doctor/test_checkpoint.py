@@ -48,7 +48,7 @@ def test_a_shard_that_is_cut_short_fails(copied: Path) -> None:
 
 
 def test_a_manifest_of_other_tensors_fails(copied: Path) -> None:
-    document = json.loads((copied / "msport.json").read_text())
+    document = json.loads((copied / "msport.json").read_text(encoding="utf-8"))
     document["tensors"]["model.norm.weight"]["shape"] = [64, 2]
     (copied / "msport.json").write_text(json.dumps(document))
     check, _ = check_files(copied)

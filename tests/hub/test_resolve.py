@@ -220,5 +220,5 @@ def test_the_environment_decides_where_the_hub_is_and_no_framework_is_imported(t
         command = [sys.executable, "-c", script, str(tmp_path / "out")]
         child = subprocess.run(command, env={**os.environ, **hub}, capture_output=True, text=True)
     assert child.returncode == 0, child.stderr
-    assert f'"revision": "{COMMIT}"' in (tmp_path / "out" / "msport.json").read_text()
+    assert f'"revision": "{COMMIT}"' in (tmp_path / "out" / "msport.json").read_text(encoding="utf-8")
     assert child.stderr == ""

@@ -61,7 +61,7 @@ def test_streamed_it_is_byte_for_byte_what_a_folder_gives(
         hub.partial_status = cdn.partial_status = 200
     streamed = convert("org/model", tmp_path / "streamed", source=source, **options)
     assert streamed == convert(str(sample), tmp_path / "local", **options)
-    manifest = json.loads((tmp_path / "streamed" / "msport.json").read_text())
+    manifest = json.loads((tmp_path / "streamed" / "msport.json").read_text(encoding="utf-8"))
     name = "org/model" if source == "huggingface" else "modelscope:org/model"
     assert (manifest["source"], manifest["revision"]) == (name, COMMIT)
 

@@ -56,7 +56,7 @@ def _refuse(*_: object) -> None:
 def test_max_length_is_bounded_by_the_models_own(hub_folder: Path, tmp_path: Path) -> None:
     source = tmp_path / "hub"
     shutil.copytree(hub_folder, source)
-    config = json.loads((source / "config.json").read_text())
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     config["max_position_embeddings"] = 64
     (source / "config.json").write_text(json.dumps(config))
     convert_checkpoint(source, tmp_path / "ms")

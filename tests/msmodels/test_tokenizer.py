@@ -172,7 +172,7 @@ def test_a_folder_without_a_tokenizer_has_none(tmp_path: Path) -> None:
 def test_truncation_and_padding_left_in_the_file_do_not_apply(tmp_path: Path) -> None:
     folder = write_byte_level(tmp_path)
     whole = load(folder).encode("the dog")
-    document = json.loads((folder / "tokenizer.json").read_text())
+    document = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     document["truncation"] = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
     (folder / "tokenizer.json").write_text(json.dumps(document))
     assert load(folder).encode("the dog") == whole
@@ -241,7 +241,7 @@ def test_a_tokenizer_that_is_too_large_is_refused_unread(tmp_path: Path) -> None
 )
 def test_a_tokenizer_that_fails_on_a_text_is_named(changes: dict[str, Any], tmp_path: Path) -> None:
     folder = write_byte_level(tmp_path)
-    document = json.loads((folder / "tokenizer.json").read_text()) | changes
+    document = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")) | changes
     (folder / "tokenizer.json").write_text(json.dumps(document))
     with pytest.raises(CheckpointError, match=r"tokenizer\.json: the tokenizer fails .*; take it from"):
         load(folder).encode("dog")

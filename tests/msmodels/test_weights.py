@@ -38,7 +38,7 @@ def test_a_float32_checkpoint_is_mapped_not_copied(folder: Path) -> None:
     model = load_model(folder)
     parameter = model.graphs.network.model.layers[0].mlp.experts.gate_up_proj
     address = parameter.data_ptr()
-    for line in Path("/proc/self/maps").read_text().splitlines():
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
         begin, end = (int(part, 16) for part in line.split()[0].split("-"))
         if begin <= address < end:
             assert line.endswith(".safetensors")
@@ -62,7 +62,7 @@ def test_a_scale_that_overflows_is_refused(hub_folder: Path, tmp_path: Path) -> 
 def test_config_and_tensors_that_contradict_each_other_are_refused(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
-    config = json.loads((copy / "config.json").read_text())
+    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
     config["intermediate_size"] = 64
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=r"config\.json implies"):

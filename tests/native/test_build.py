@@ -73,7 +73,7 @@ def test_the_compiler_may_be_a_command_with_arguments(monkeypatch: pytest.Monkey
     wrapper.chmod(0o755)
     monkeypatch.setenv("CXX", f'"{wrapper}"   g++ -DNOTHING')
     assert library("mxfp4") is not None
-    assert (tmp_path / "my ccache.log").read_text().startswith("g++ -DNOTHING -std=c++17 ")
+    assert (tmp_path / "my ccache.log").read_text(encoding="utf-8").startswith("g++ -DNOTHING -std=c++17 ")
 
 
 @pytest.mark.parametrize(

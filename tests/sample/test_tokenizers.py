@@ -65,7 +65,7 @@ def test_special_ids_end_as_those_of_gpt_oss_do() -> None:
 def test_configs_and_tokenizer_agree(tmp_path: Path) -> None:
     folder = write_sample("gpt-oss", tmp_path / "sample", overrides={"num_hidden_layers": 1, "vocab_size": 640})
     config, generation, named = (
-        json.loads((folder / name).read_text())
+        json.loads((folder / name).read_text(encoding="utf-8"))
         for name in ("config.json", "generation_config.json", "tokenizer_config.json")
     )
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -44,7 +44,10 @@ def test_the_folder_is_laid_out_as_on_the_hub(sample: Path) -> None:
         "special_tokens_map.json",
         "chat_template.jinja",
     }
-    assert json.loads((sample / "config.json").read_text())["quantization_config"]["quant_method"] == "mxfp4"
+    assert (
+        json.loads((sample / "config.json").read_text(encoding="utf-8"))["quantization_config"]["quant_method"]
+        == "mxfp4"
+    )
     with open_checkpoint(sample) as checkpoint:
         packed = {name for name, tensor in checkpoint.tensors.items() if tensor.dtype == UINT8}
         assert {tensor.dtype for tensor in checkpoint.tensors.values()} == {BFLOAT16, UINT8}
@@ -80,7 +83,7 @@ def test_a_tensor_does_not_depend_on_the_others_or_on_shards(sample: Path, tmp_p
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_experts_can_be_written_unpacked(tmp_path: Path, dtype: str) -> None:
     folder = write_sample("gpt-oss", tmp_path / "sample", dtype=dtype)
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert "quantization_config" not in config
     assert config["torch_dtype"] == dtype
     with open_checkpoint(folder) as checkpoint:
@@ -107,7 +110,7 @@ def test_weights_are_large_enough_to_matter(sample: Path) -> None:
 
 def test_layer_types_follow_the_number_of_layers(tmp_path: Path) -> None:
     folder = write_sample("gpt-oss", tmp_path / "sample", overrides={"num_hidden_layers": 5})
-    types = json.loads((folder / "config.json").read_text())["layer_types"]
+    types = json.loads((folder / "config.json").read_text(encoding="utf-8"))["layer_types"]
     assert types == ["sliding_attention", "full_attention"] * 2 + ["sliding_attention"]
 
 
@@ -175,7 +178,7 @@ def test_every_family_has_a_sample_that_converts(family: Architecture, tmp_path:
 @pytest.mark.parametrize("family", ARCHITECTURES.values(), ids=lambda family: family.title)
 def test_every_field_that_a_family_reads_may_be_set_and_no_other(family: Architecture, tmp_path: Path) -> None:
     write_sample(family.title, tmp_path / "set", overrides={"num_hidden_layers": 1, "partial_rotary_factor": 1.0})
-    assert json.loads((tmp_path / "set" / "config.json").read_text())["partial_rotary_factor"] == 1.0
+    assert json.loads((tmp_path / "set" / "config.json").read_text(encoding="utf-8"))["partial_rotary_factor"] == 1.0
     with pytest.raises(
         UsageError, match=rf"'rope_thetta' is not a field of {family.title}.* did you mean 'rope_theta'\?"
     ):

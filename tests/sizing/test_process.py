@@ -26,4 +26,5 @@ def test_the_peak_is_at_least_what_is_resident_now() -> None:
     assert memory.private is not None
     assert memory.mapped is not None
     assert memory.peak_resident >= memory.private + memory.mapped - (1 << 22)
-    assert read_memory().peak_resident >= memory.peak_resident  # it never falls
+    # It never falls, but the kernel adds up each processor's pages only now and then.
+    assert read_memory().peak_resident >= memory.peak_resident - (1 << 22)

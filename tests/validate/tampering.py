@@ -17,7 +17,7 @@ from msport.checkpoint.dtypes import FLOAT32, UINT8, cast
 def change_config(converted: Path, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     """A copy of `converted` at `folder` whose config.json went through `change`."""
     shutil.copytree(converted, folder)
-    data = json.loads((folder / "config.json").read_text())
+    data = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     change(data)
     (folder / "config.json").write_text(json.dumps(data))
     return folder

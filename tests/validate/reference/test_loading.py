@@ -215,7 +215,7 @@ def test_a_reference_that_lacks_a_tensor_is_refused_instead_of_left_to_chance(sa
     pytest.importorskip("transformers")
     folder = Path(shutil.copytree(sample, tmp_path / "hub"))
     index = folder / "model.safetensors.index.json"
-    document = json.loads(index.read_text())
+    document = json.loads(index.read_text(encoding="utf-8"))
     (shard,) = {document["weight_map"]["model.norm.weight"]}
     document["weight_map"] = {name: file for name, file in document["weight_map"].items() if file != shard}
     index.write_text(json.dumps(document))

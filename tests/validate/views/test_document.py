@@ -12,7 +12,7 @@ from msport.validate.compare.weights import TensorCheck
 from msport.validate.report import Report
 from validate.made_reports import LAYERS, make_report, make_result
 
-SCHEMA = json.loads((Path(__file__).parents[3] / "docs/schemas/validate.schema.json").read_text())
+SCHEMA = json.loads((Path(__file__).parents[3] / "docs/schemas/validate.schema.json").read_text(encoding="utf-8"))
 
 
 def test_json_is_strict_and_holds_what_the_verdict_rests_on() -> None:

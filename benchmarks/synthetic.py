@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msport.architectures import ARCHITECTURES
+from msport.architectures import ARCHITECTURES, Role
 from msport.checkpoint import DType, ShardWriter, index_document, safetensors
-from msport.checkpoint.dtypes import BFLOAT16, FLOAT32, UINT8, cast
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT32, cast
 from msport.checkpoint.index import INDEX_NAME
 from msport.checkpoint.layout import Layout, nbytes_of
-from msport.convert.matching import is_packed
 from msport.convert.shards import cut, shard_names
+from msport.encodings import MXFP4, Plain
 
 _ARCHITECTURE = ARCHITECTURES["GptOssForCausalLM"]
 _MAX_SHARD_NBYTES = 5 * 10**9
@@ -118,9 +118,9 @@ def _config(shapes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tensors(config: Mapping[str, Any]) -> Iterator[Tensor]:
     for weight in _ARCHITECTURE.weights(_ARCHITECTURE.parse(config, Path("config.json"))):
-        recipe = weight.recipes[0]
-        for name, shape in recipe.sources:
-            yield Tensor(name, UINT8 if is_packed(recipe) else BFLOAT16, shape)
+        encoding = MXFP4 if weight.role == Role.EXPERTS else Plain(BFLOAT16)
+        for part in encoding.parts(weight.name, weight.matrix):
+            yield Tensor(part.name, part.dtype, part.shape)
 
 
 def _random_blocks() -> dict[str, NDArray[np.uint8]]:

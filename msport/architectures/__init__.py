@@ -8,14 +8,17 @@ from msport.architectures.architecture import Architecture
 from msport.architectures.config import ModelConfig, SparseConfig
 from msport.architectures.registry import ARCHITECTURES, get_architecture, load_config, read_config
 from msport.architectures.rope import RopeConfig
-from msport.architectures.tensors import Dropped, Recipe, Weight
+from msport.architectures.tensors import QUANTISED, Dropped, Form, Matrix, Role, Weight
 
 __all__ = [
     "ARCHITECTURES",
+    "QUANTISED",
     "Architecture",
     "Dropped",
+    "Form",
+    "Matrix",
     "ModelConfig",
-    "Recipe",
+    "Role",
     "RopeConfig",
     "SparseConfig",
     "Weight",

@@ -17,8 +17,7 @@ class Architecture:
     """One family: the parser of its config, its tensors, its network, and a tiny config.
 
     `name` is its name in ``architectures`` of ``config.json``, and `title` its common name. `parse` takes the JSON
-    object and the path it came from; `weights` and `dropped` take the parsed config. `quantization` lists the
-    ``quant_method`` of ``quantization_config`` that `weights` has recipes for. `network` is the file of
+    object and the path it came from; `weights` and `dropped` take the parsed config. `network` is the file of
     ``msport.msmodels`` whose function `build` makes the graph-mode model.
     """
 
@@ -29,5 +28,4 @@ class Architecture:
     sample_config: Callable[[], dict[str, Any]]
     weights: Callable[[Any], list[Weight]] = shared_rows.weights
     dropped: Callable[[Any], list[Dropped]] = shared_rows.dropped
-    quantization: tuple[str, ...] = ()
     network: str = "plain_decoder"

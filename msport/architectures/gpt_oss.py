@@ -14,9 +14,9 @@ from msport.architectures import shared_rows
 from msport.architectures.architecture import Architecture
 from msport.architectures.config import ModelConfig, parse_decoder
 from msport.architectures.fields import ConfigFields
-from msport.architectures.tensors import Weight, mxfp4_experts, packed_experts, plain
+from msport.architectures.tensors import Role, Weight, packed_experts, plain
+from msport.architectures.tensors import experts as expert_stack
 from msport.architectures.tiny_config import tiny_config
-from msport.checkpoint.mxfp4 import BLOCK_VALUES
 
 NAME = "GptOssForCausalLM"
 
@@ -48,9 +48,6 @@ def parse(data: Mapping[str, Any], where: Path) -> GptOssConfig:
     experts_per_tok = fields.integer("num_experts_per_tok", data.get("experts_per_token", 4))
     if experts_per_tok > experts:
         raise fields.error("num_experts_per_tok", f"({experts_per_tok}) exceeds num_local_experts ({experts})")
-    for name in ("hidden_size", "intermediate_size"):
-        if shared[name] % BLOCK_VALUES:
-            raise fields.error(name, f"is {shared[name]}; MXFP4 needs a multiple of {BLOCK_VALUES}")
     return GptOssConfig(
         architecture=NAME,
         **shared,
@@ -73,13 +70,13 @@ def _experts(config: GptOssConfig, layer: int) -> list[Weight]:
     prefix = f"model.layers.{layer}.mlp"
     experts, hidden, intermediate = config.num_local_experts, config.hidden_size, config.intermediate_size
     sizes = {"gate_up_proj": (hidden, 2 * intermediate), "down_proj": (intermediate, hidden)}
-    rows = shared_rows.linear(f"{prefix}.router", hidden, experts, bias=True)
+    rows = shared_rows.linear(f"{prefix}.router", hidden, experts, bias=True, role=Role.ROUTER)
     for name, (inputs, outputs) in sizes.items():
         stack = f"{prefix}.experts.{name}"
         if config.packed_experts:
             rows += packed_experts(stack, experts, inputs, outputs)
         else:
-            rows.append(mxfp4_experts(stack, experts, inputs, outputs))
+            rows.append(expert_stack(stack, experts, inputs, outputs))
         rows.append(plain(f"{stack}_bias", experts, outputs))
     return rows
 
@@ -133,6 +130,5 @@ FAMILY = Architecture(
     parse=parse,
     sample_config=sample_config,
     weights=weights,
-    quantization=("mxfp4",),
     network="gpt_oss",
 )

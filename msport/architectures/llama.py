@@ -64,5 +64,4 @@ FAMILY = Architecture(
     title="Llama",
     parse=parse,
     sample_config=sample_config,
-    quantization=("fp8",),
 )

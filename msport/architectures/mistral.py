@@ -54,5 +54,4 @@ FAMILY = Architecture(
     title="Mistral",
     parse=parse,
     sample_config=sample_config,
-    quantization=("fp8",),
 )

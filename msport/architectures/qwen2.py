@@ -69,5 +69,4 @@ FAMILY = Architecture(
     title="Qwen2",
     parse=parse,
     sample_config=sample_config,
-    quantization=("fp8",),
 )

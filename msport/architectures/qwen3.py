@@ -61,5 +61,4 @@ FAMILY = Architecture(
     title="Qwen3",
     parse=parse,
     sample_config=sample_config,
-    quantization=("fp8",),
 )

@@ -98,5 +98,4 @@ FAMILY = Architecture(
     parse=parse,
     sample_config=sample_config,
     weights=weights,
-    quantization=("fp8",),
 )

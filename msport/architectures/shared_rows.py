@@ -8,23 +8,23 @@ from collections.abc import Callable
 from typing import Any
 
 from msport.architectures.config import ModelConfig, SparseConfig
-from msport.architectures.tensors import Dropped, Weight, matrix, plain, stacked_experts, stacked_gate_up
+from msport.architectures.tensors import Dropped, Role, Weight, matrix, plain, stacked_experts, stacked_gate_up
 
 
 def embedding_and_head(config: ModelConfig) -> list[Weight]:
     """The token embedding, the final norm, and the head unless it is tied to the embedding."""
     weights = [
-        plain("model.embed_tokens.weight", config.vocab_size, config.hidden_size),
+        matrix("model.embed_tokens.weight", config.vocab_size, config.hidden_size, Role.EMBEDDING),
         plain("model.norm.weight", config.hidden_size),
     ]
     if not config.tie_word_embeddings:
-        weights.append(plain("lm_head.weight", config.vocab_size, config.hidden_size))
+        weights.append(matrix("lm_head.weight", config.vocab_size, config.hidden_size, Role.HEAD))
     return weights
 
 
-def linear(name: str, inputs: int, outputs: int, *, bias: bool) -> list[Weight]:
+def linear(name: str, inputs: int, outputs: int, *, bias: bool, role: Role = Role.LINEAR) -> list[Weight]:
     """A linear layer, ``weight [outputs, inputs]`` and ``bias [outputs]``."""
-    weights = [matrix(f"{name}.weight", outputs, inputs)]
+    weights = [matrix(f"{name}.weight", outputs, inputs, role)]
     if bias:
         weights.append(plain(f"{name}.bias", outputs))
     return weights
@@ -64,7 +64,7 @@ def routed_experts(config: SparseConfig, prefix: str, *, gate: str, up: str, dow
     experts, hidden, intermediate = config.num_local_experts, config.hidden_size, config.moe_intermediate_size
     expert = f"{prefix}.experts.{{e}}"
     return [
-        *linear(f"{prefix}.gate", hidden, experts, bias=False),
+        *linear(f"{prefix}.gate", hidden, experts, bias=False, role=Role.ROUTER),
         stacked_gate_up(
             f"{prefix}.experts.gate_up_proj",
             experts,

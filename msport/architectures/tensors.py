@@ -4,34 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
-from msport.checkpoint import fp8, mxfp4
+from msport.encodings import MXFP4, Shape, stored_shape
 
-Shape = tuple[int, ...]
+
+class Role(Enum):
+    """What a weight does in the network. A token reads all of it, one row of the embedding, or the experts that it is
+    routed to.
+    """
+
+    LINEAR = "linear"
+    EXPERTS = "experts"
+    ROUTER = "router"
+    EMBEDDING = "embedding"
+    HEAD = "head"
+    OTHER = "other"
+
+
+# The matrices that a quantisation packs: nearly all parameters of a large model, and the least sensitive ones.
+QUANTISED = (Role.LINEAR, Role.EXPERTS)
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """One form in which the Hub may store a parameter: a transform of ``convert.transforms`` and its sources in
-    order.
+class Matrix:
+    """A matrix ``[..., outputs, inputs]`` or vector on the Hub; `name` is that of its plain tensor."""
+
+    name: str
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One form in which the Hub may ship a weight: one matrix, or `per_expert` layers ``[outputs, inputs]`` for each
+    expert. Any encoding may hold a matrix.
     """
 
-    transform: str
-    sources: tuple[tuple[str, Shape], ...]
+    matrices: tuple[Matrix, ...]
+    per_expert: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """One parameter, named and shaped as Transformers has it.
+    """One parameter, named as in Transformers, a `matrix` ``[..., outputs, inputs]`` or vector.
 
-    Of the recipes whose sources are all present, the one with the most sources is used. A `packed` parameter holds
-    bytes, independent of the model's dtype.
+    Of the `forms`, the one of which a checkpoint has most tensors is used.
     """
 
     name: str
-    shape: Shape
-    recipes: tuple[Recipe, ...]
+    matrix: Shape
+    forms: tuple[Form, ...]
+    role: Role = Role.OTHER
     packed: bool = False
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the parameter in Transformers: a stack of experts has its inputs first."""
+        return stored_shape(self.matrix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,71 +71,56 @@ class Dropped:
     reason: str
 
 
-def plain(name: str, *shape: int) -> Weight:
+def plain(name: str, *shape: int, role: Role = Role.OTHER) -> Weight:
     """A parameter with the same name and shape on the Hub."""
-    return Weight(name, shape, (Recipe("copy", ((name, shape),)),))
+    return Weight(name, shape, (Form((Matrix(name, shape),)),), role)
 
 
-def matrix(name: str, outputs: int, inputs: int) -> Weight:
-    """A linear layer's weight ``[outputs, inputs]``, plain or in FP8 with one scale per block."""
-    sources = _fp8_sources((name,), outputs, inputs)
-    shape = (outputs, inputs)
-    return Weight(name, shape, (Recipe("copy", ((name, shape),)), Recipe("fp8_blocks", sources)))
+def matrix(name: str, outputs: int, inputs: int, role: Role = Role.LINEAR) -> Weight:
+    """A linear layer's weight ``[outputs, inputs]``."""
+    return plain(name, outputs, inputs, role=role)
 
 
-def mxfp4_experts(name: str, experts: int, inputs: int, outputs: int) -> Weight:
-    """Expert weights ``[experts, inputs, outputs]``: MXFP4 packed along `inputs`, or plain."""
-    packed = _packed_sources(name, experts, inputs, outputs)
-    shape = (experts, inputs, outputs)
-    return Weight(name, shape, (Recipe("mxfp4_transposed", packed), Recipe("copy", ((name, shape),))))
+def experts(name: str, experts: int, inputs: int, outputs: int) -> Weight:
+    """The weights of all experts in one stack."""
+    return plain(name, experts, outputs, inputs, role=Role.EXPERTS)
 
 
 def packed_experts(name: str, experts: int, inputs: int, outputs: int) -> list[Weight]:
     """The blocks and scales of MXFP4 expert weights, for a model that computes from them."""
-    sources = _packed_sources(name, experts, inputs, outputs)
-    return [Weight(source, shape, (Recipe("copy", ((source, shape),)),), packed=True) for source, shape in sources]
-
-
-def _packed_sources(name: str, experts: int, inputs: int, outputs: int) -> tuple[tuple[str, Shape], ...]:
-    return (
-        (f"{name}_blocks", (experts, outputs, inputs // mxfp4.BLOCK_VALUES, mxfp4.BLOCK_BYTES)),
-        (f"{name}_scales", (experts, outputs, inputs // mxfp4.BLOCK_VALUES)),
-    )
+    parts = MXFP4.parts(name, (experts, outputs, inputs))
+    return [
+        Weight(
+            part.name, stored_shape(part.shape), (Form((Matrix(part.name, stored_shape(part.shape)),)),), packed=True
+        )
+        for part in parts
+    ]
 
 
 def stacked_experts(name: str, experts: int, inputs: int, outputs: int, source: str) -> Weight:
-    """Expert weights ``[experts, inputs, outputs]`` from one layer ``[outputs, inputs]`` per expert, or plain.
+    """A stack of experts from one layer ``[outputs, inputs]`` per expert, or whole.
 
-    `source` is the layer's name with ``{e}`` where the expert's number goes; the layers may be in FP8.
+    `source` is the layer's name with ``{e}`` where the expert's number goes.
     """
     names = [source.format(e=expert) for expert in range(experts)]
-    return Weight(name, (experts, inputs, outputs), _stacks("stack_transposed", name, names, experts, inputs, outputs))
+    return _stack(name, names, experts, inputs, outputs)
 
 
 def stacked_gate_up(name: str, experts: int, inputs: int, outputs: int, gate: str, up: str) -> Weight:
-    """``[experts, inputs, 2 * outputs]``, gate first, from one gate and one up layer ``[outputs, inputs]`` per expert.
+    """A stack of experts with ``2 * outputs`` outputs, gate first, from one gate and one up layer ``[outputs, inputs]``
+    per expert, or whole.
 
-    `gate` and `up` are the layers' names with ``{e}`` where the expert's number goes; the layers may be in FP8.
+    `gate` and `up` are the layers' names with ``{e}`` where the expert's number goes.
     """
     names = [pattern.format(e=expert) for expert in range(experts) for pattern in (gate, up)]
-    recipes = _stacks("stack_concat_transposed", name, names, experts, inputs, outputs)
-    return Weight(name, (experts, inputs, 2 * outputs), recipes)
+    return _stack(name, names, experts, inputs, outputs)
 
 
-def _stacks(
-    transform: str, name: str, layers: Sequence[str], experts: int, inputs: int, outputs: int
-) -> tuple[Recipe, ...]:
-    plain_sources = tuple((layer, (outputs, inputs)) for layer in layers)
-    whole = (experts, inputs, len(layers) // experts * outputs)
-    return (
-        Recipe(transform, plain_sources),
-        Recipe(f"fp8_{transform}", _fp8_sources(layers, outputs, inputs)),
-        Recipe("copy", ((name, whole),)),
+def _stack(name: str, layers: Sequence[str], experts: int, inputs: int, outputs: int) -> Weight:
+    per_expert = len(layers) // experts
+    whole = (experts, per_expert * outputs, inputs)
+    forms = (
+        Form(tuple(Matrix(layer, (outputs, inputs)) for layer in layers), per_expert),
+        Form((Matrix(name, whole),)),
     )
-
-
-def _fp8_sources(layers: Sequence[str], outputs: int, inputs: int) -> tuple[tuple[str, Shape], ...]:
-    """Each weight, followed by its scales."""
-    scales = (-(-outputs // fp8.BLOCK), -(-inputs // fp8.BLOCK))
-    pairs = [((layer, (outputs, inputs)), (f"{layer}_scale_inv", scales)) for layer in layers]
-    return tuple(source for pair in pairs for source in pair)
+    return Weight(name, whole, forms, Role.EXPERTS)

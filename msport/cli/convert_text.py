@@ -48,7 +48,7 @@ def plan_document(conversion: Conversion, done_nbytes: int) -> dict[str, Any]:
             "shape": tensor.shape,
             "file": tensor.file,
             "extents": tensor.extents,
-            "transform": tensor.transform,
+            "transform": tensor.transform.label,
             "rounded": tensor.rounded,
             "sources": [
                 {"name": source.name, "dtype": source.dtype.name, "shape": source.shape, "file": source.file}
@@ -119,7 +119,7 @@ def _shown(folder: Path) -> Path:
 
 
 def _pattern_rows(plan: Plan) -> list[tuple[str, ...]]:
-    transforms = {pattern_name(tensor.name): tensor.transform for tensor in plan.tensors}
+    transforms = {pattern_name(tensor.name): tensor.transform.label for tensor in plan.tensors}
     return [
         (
             str(pattern.count),

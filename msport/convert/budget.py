@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msport.convert.tensors import OutputTensor
-from msport.convert.transforms import TRANSFORMS, Grid
+from msport.convert.transform import Grid
 from msport.errors import UsageError
 from msport.sizing.units import format_size
 
@@ -79,7 +79,7 @@ def make_budget(
 
 def slab_rows(tensor: OutputTensor, arena_nbytes: int) -> int:
     """Rows of the largest useful slab of `tensor` that fits in an arena; at least the grid's step."""
-    grid = TRANSFORMS[tensor.transform].grid(tensor)
+    grid = tensor.transform.grid(tensor)
     most = max(min(grid.rows_per_expert, _MAX_SLAB_NBYTES // grid.row_nbytes) // grid.step, 1)
     if _is_made_by_expert(grid):
         most = _steps_of_expert(grid)
@@ -89,12 +89,12 @@ def slab_rows(tensor: OutputTensor, arena_nbytes: int) -> int:
 
 def least_scratch(tensor: OutputTensor) -> int:
     """Bytes of arena for the smallest slab of `tensor`."""
-    return _scratch(tensor, TRANSFORMS[tensor.transform].grid(tensor).step)
+    return _scratch(tensor, tensor.transform.grid(tensor).step)
 
 
 def _expert_scratch(tensor: OutputTensor) -> int:
     """Bytes of arena for a whole expert of `tensor`; 0 if it is not made expert by expert."""
-    grid = TRANSFORMS[tensor.transform].grid(tensor)
+    grid = tensor.transform.grid(tensor)
     return _scratch(tensor, _steps_of_expert(grid) * grid.step) if _is_made_by_expert(grid) else 0
 
 
@@ -110,4 +110,4 @@ def _is_made_by_expert(grid: Grid) -> bool:
 
 
 def _scratch(tensor: OutputTensor, rows: int) -> int:
-    return TRANSFORMS[tensor.transform].scratch(tensor, rows)
+    return tensor.transform.scratch(tensor, rows)

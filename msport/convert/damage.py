@@ -12,7 +12,7 @@ from msport.checkpoint.regular_files import open_regular
 from msport.convert.journal import Done
 from msport.convert.plan import Plan
 from msport.convert.shards import Shard
-from msport.convert.tensors import as_it_is
+from msport.convert.transforms import as_it_is
 from msport.convert.workers import Workers
 
 _MAX_OPEN_FILES = 16

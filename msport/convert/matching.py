@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-from msport.architectures import Architecture, Dropped, Recipe, Weight, get_architecture, read_config
-from msport.checkpoint import DType, TensorInfo, fp8
-from msport.checkpoint.dtypes import FLOAT8_E4M3FN, FLOATING, UINT8
+from msport.architectures import Architecture, Dropped, Form, Weight, get_architecture, read_config
+from msport.checkpoint import TensorInfo, fp8
+from msport.checkpoint.dtypes import BFLOAT16, DTYPES, FLOAT8_E4M3FN
+from msport.checkpoint.manifest import FILE_NAME as MANIFEST_NAME
 from msport.convert.tensors import Catalog
-from msport.errors import CheckpointError, UnsupportedError, enumerate_some, name_in_text, quote
-
-_PACKED = (UINT8,)
-_FP8 = (FLOAT8_E4M3FN,)
-_FP8_BLOCK = [fp8.BLOCK, fp8.BLOCK]
+from msport.encodings import Encoding, Part, Plain, check_method, check_use, find
+from msport.errors import CheckpointError, enumerate_some, name_in_text
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A parameter and a recipe for which the checkpoint has all sources."""
+    """A parameter, the form in which a checkpoint ships it, and the encoding of each matrix of that form."""
 
     weight: Weight
-    recipe: Recipe
+    form: Form
+    encodings: tuple[Encoding, ...]
+
+    @property
+    def parts(self) -> tuple[tuple[Part, ...], ...]:
+        """The tensors that hold each matrix."""
+        pairs = zip(self.encodings, self.form.matrices, strict=True)
+        return tuple(encoding.parts(matrix.name, matrix.shape) for encoding, matrix in pairs)
 
 
 @dataclass(slots=True)
@@ -49,14 +52,14 @@ class Problems:
 
 
 def match_checkpoint(catalog: Catalog) -> tuple[Architecture, list[Match], list[Dropped]]:
-    """The architecture of a checkpoint, a recipe for each of its parameters, and the unneeded tensors.
+    """The architecture of a checkpoint, the form of each of its parameters, and the unneeded tensors.
 
     Raises ConfigError, UnsupportedError, and CheckpointError that names everything that does not fit.
     """
     where = catalog.folder / "config.json"
     data = read_config(catalog.folder)
     architecture = get_architecture(data, where)
-    _check_quantization(architecture, data, where)
+    check_method(data.get("quantization_config"), where)
     config = architecture.parse(data, where)
     matches, dropped, problems = match(architecture.weights(config), architecture.dropped(config), catalog.tensors)
     if problems:
@@ -64,6 +67,10 @@ def match_checkpoint(catalog: Catalog) -> tuple[Architecture, list[Match], list[
             f"{catalog.folder}: the tensors are not those of {architecture.name} with this config.json: {problems};"
             " download the model again, or check that config.json and weights belong together"
         )
+    # A converted folder keeps the config of its source, whatever became of the weights.
+    if not (catalog.folder / MANIFEST_NAME).exists():
+        encodings = {encoding.name for found in matches for encoding in found.encodings}
+        check_use(data.get("quantization_config"), encodings, catalog.folder)
     return architecture, matches, dropped
 
 
@@ -78,62 +85,37 @@ def match(
     matches = []
     unused = dict(tensors)
     for weight in weights:
-        recipe = _choose(weight, tensors)
-        for name, shape in recipe.sources:
-            _check(name, shape, expected_dtypes(recipe, name), unused.pop(name, None), problems)
-        matches.append(Match(weight, recipe))
+        found = match_weight(weight, tensors)
+        for part in (part for parts in found.parts for part in parts):
+            _check(part, unused.pop(part.name, None), problems)
+        matches.append(found)
     drops = [row for row in dropped if unused.pop(row.name, None)]
     problems.unexpected = list(map(name_in_text, unused))
     return matches, drops, problems
 
 
-def expected_dtypes(recipe: Recipe, source: str) -> tuple[DType, ...]:
-    """The dtypes that the tensor `source` of `recipe` may have."""
-    if is_packed(recipe):
-        return _PACKED
-    return _FP8 if recipe.transform.startswith("fp8") and not source.endswith(fp8.SCALES) else FLOATING
+def match_weight(weight: Weight, tensors: Mapping[str, TensorInfo]) -> Match:
+    """The form of `weight` of which `tensors` hold the largest share; among equals, the one of most tensors."""
+    found = [Match(weight, form, _encodings(form, tensors)) for form in weight.forms]
+    return found[0] if len(found) == 1 else max(found, key=lambda each: _share(each, tensors))
 
 
-def is_packed(recipe: Recipe) -> bool:
-    """Whether the sources are MXFP4 blocks and scales."""
-    return recipe.transform.startswith("mxfp4")
+def _encodings(form: Form, tensors: Mapping[str, TensorInfo]) -> tuple[Encoding, ...]:
+    return tuple(find(matrix.name, matrix.shape, tensors) or Plain(BFLOAT16) for matrix in form.matrices)
 
 
-def _check_quantization(architecture: Architecture, data: Mapping[str, Any], where: Path) -> None:
-    quantization = data.get("quantization_config")
-    if quantization is None:
-        return
-    fields = quantization if isinstance(quantization, Mapping) else {}
-    method = fields.get("quant_method")
-    if method not in architecture.quantization:
-        readable = " or ".join(("unquantized", *architecture.quantization))
-        raise UnsupportedError(f"{where}: quantized with {quote(method)}; msport reads {architecture.title} {readable}")
-    block = fields.get("weight_block_size")
-    if method == "fp8" and block != _FP8_BLOCK:
-        raise UnsupportedError(f"{where}: FP8 with weight_block_size {quote(block)}; msport reads {_FP8_BLOCK} alone")
+def _share(found: Match, tensors: Mapping[str, TensorInfo]) -> tuple[float, int]:
+    names = [part.name for parts in found.parts for part in parts]
+    return sum(name in tensors for name in names) / len(names), len(names)
 
 
-def _choose(weight: Weight, tensors: Mapping[str, TensorInfo]) -> Recipe:
-    """The recipe with the fewest missing sources; among equals, the one with the most sources.
-
-    FP8 weights have the same names as other weights; only their scales identify them.
-    """
-    return max(weight.recipes, key=lambda recipe: (_share(recipe, tensors), len(recipe.sources)))
-
-
-def _share(recipe: Recipe, tensors: Mapping[str, TensorInfo]) -> float:
-    return sum(name in tensors for name, _ in recipe.sources) / len(recipe.sources)
-
-
-def _check(
-    name: str, shape: tuple[int, ...], dtypes: tuple[DType, ...], tensor: TensorInfo | None, problems: Problems
-) -> None:
+def _check(part: Part, tensor: TensorInfo | None, problems: Problems) -> None:
     if tensor is None:
-        problems.missing.append(name)
+        problems.missing.append(part.name)
         return
-    if tensor.shape != shape:
-        problems.misshapen.append(f"{name} is {list(tensor.shape)}, config.json says {list(shape)}")
-    if tensor.dtype not in dtypes:
-        allowed = ", ".join(dtype.name for dtype in dtypes)
-        missing = f" (no {name}{fp8.SCALES} beside it)" if tensor.dtype in _FP8 else ""
-        problems.wrong_dtype.append(f"{name} is {tensor.dtype.name}{missing}, msport reads {allowed}")
+    if tensor.shape != part.shape:
+        problems.misshapen.append(f"{part.name} is {list(tensor.shape)}, config.json says {list(part.shape)}")
+    if tensor.dtype not in part.dtypes:
+        allowed = ", ".join(dtype.name for dtype in DTYPES if dtype in part.dtypes)
+        missing = f" (no {part.name}{fp8.SCALES} beside it)" if tensor.dtype == FLOAT8_E4M3FN else ""
+        problems.wrong_dtype.append(f"{part.name} is {tensor.dtype.name}{missing}, msport reads {allowed}")

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, Array
 from msport.convert.tensors import OutputTensor
-from msport.convert.transforms import Array, Reader
+from msport.convert.transform import Reader
 from msport.convert.workers import Sink, Workers
 from msport.errors import UsageError, enumerate_some, parameter, quote
 
@@ -24,7 +24,7 @@ def overflowing(tensors: Sequence[OutputTensor], reader: Reader, workers: Worker
 
     Reads every source that would be rounded, and writes nothing.
     """
-    exact = [replace(tensor, dtype=FLOAT32) for tensor in tensors if tensor.dtype != UINT8 and tensor.rounded]
+    exact = [replace(tensor, dtype=FLOAT32) for tensor in tensors if tensor.rounded]
     largest = _Largest()
     workers.run("find what overflows", exact, reader, largest)
     found = [(tensor, largest.magnitudes.get(tensor.name, 0.0)) for tensor in tensors]

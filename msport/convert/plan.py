@@ -14,10 +14,13 @@ from typing import Any
 
 from msport.architectures import Dropped
 from msport.checkpoint import DType
-from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, FLOATING
-from msport.convert.matching import Match, is_packed, match_checkpoint
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32
+from msport.convert.matching import Match, match_checkpoint
 from msport.convert.shards import FORMATS, Shard, place
 from msport.convert.tensors import Catalog, OutputTensor, SourceTensor
+from msport.convert.transform import Transform
+from msport.convert.transforms import Copy, DecodeMatrix, DecodeStack, StackTransposed
+from msport.encodings import Encoding, Plain
 from msport.errors import UsageError
 from msport.sizing.units import parse_size
 
@@ -30,6 +33,7 @@ DTYPES: dict[str, DType | None] = {
     "float32": FLOAT32,
     "mxfp4": BFLOAT16,
 }
+_PLAIN = ("bfloat16", "float16", "float32")
 MAX_SHARD_SIZE = "5GB"
 
 
@@ -69,7 +73,7 @@ class Plan:
     @property
     def rounded(self) -> tuple[Rounded, ...]:
         """The tensors that may be rounded, counted by dtypes."""
-        pairs = Counter((each.rounded_from.name, each.dtype.name) for each in self.tensors if each.rounded_from)
+        pairs = Counter((each.rounded_from, each.dtype.name) for each in self.tensors if each.rounded_from)
         return tuple(Rounded(*names, count) for names, count in pairs.items())
 
 
@@ -94,7 +98,7 @@ def make_plan(
     _check_choice("format", format, FORMATS)
     architecture, matches, dropped = match_checkpoint(catalog)
     outputs = [output for found in matches for output in _outputs(found, dtype, catalog)]
-    if dtype == "mxfp4" and not any(is_packed(found.recipe) for found in matches):
+    if dtype not in (AUTO, *_PLAIN) and not any(_is_kept(found, dtype) for found in matches):
         raise UsageError(f"{catalog.folder}: holds no MXFP4 tensors to keep; choose auto, bfloat16, float16 or float32")
     tensors, shards = place(outputs, format, parse_size(max_shard_size), catalog)
     named = _most_common(tensors) if dtype == AUTO else dtype
@@ -107,20 +111,33 @@ def _check_choice(what: str, value: str, choices: Mapping[str, Any]) -> None:
 
 
 def _outputs(found: Match, dtype: str, catalog: Catalog) -> Iterator[OutputTensor]:
-    sources = tuple(_source(name, catalog) for name, _ in found.recipe.sources)
-    if dtype == "mxfp4" and is_packed(found.recipe):
-        for source in sources:
-            yield OutputTensor(source.name, source.dtype, source.shape, "copy", (source,))
+    weight = found.weight
+    if _is_kept(found, dtype):
+        for source in _sources(found, catalog):
+            yield OutputTensor(source.name, source.dtype, source.shape, Copy(), (source,))
     else:
-        target = DTYPES[dtype] or _own_dtype(sources)
-        yield OutputTensor(found.weight.name, target, found.weight.shape, found.recipe.transform, sources)
+        target = DTYPES[dtype] or _own_dtype(found.encodings)
+        yield OutputTensor(weight.name, target, weight.shape, _decoding(found), _sources(found, catalog))
 
 
-def _own_dtype(sources: Sequence[SourceTensor]) -> DType:
-    """The narrowest floating dtype that holds every value of `sources`; bfloat16 for MXFP4 and FP8."""
-    found = {source.dtype for source in sources}
-    if not found <= set(FLOATING):
-        return BFLOAT16
+def _is_kept(found: Match, dtype: str) -> bool:
+    """Whether the weight stays in its encoding, of the name `dtype`."""
+    return found.form.per_expert is None and found.encodings[0].name == dtype and dtype not in _PLAIN
+
+
+def _decoding(found: Match) -> Transform:
+    """The transform that makes the plain weight."""
+    if found.form.per_expert is not None:
+        return StackTransposed(found.form.per_expert, found.encodings)
+    (encoding,) = found.encodings
+    if isinstance(encoding, Plain):
+        return Copy()
+    return DecodeStack(encoding) if len(found.weight.matrix) == 3 else DecodeMatrix(encoding)
+
+
+def _own_dtype(encodings: Sequence[Encoding]) -> DType:
+    """The narrowest floating dtype that holds every value of plain weights; bfloat16 for encoded ones."""
+    found = {encoding.dtype if isinstance(encoding, Plain) else BFLOAT16 for encoding in encodings}
     return found.pop() if len(found) == 1 else FLOAT32
 
 
@@ -130,6 +147,11 @@ def _most_common(tensors: Sequence[OutputTensor]) -> str:
     for tensor in tensors:
         elements[tensor.dtype.name] += math.prod(tensor.shape)
     return max(elements, key=elements.__getitem__)
+
+
+def _sources(found: Match, catalog: Catalog) -> tuple[SourceTensor, ...]:
+    names = (part.name for parts in found.parts for part in parts)
+    return tuple(_source(name, catalog) for name in names)
 
 
 def _source(name: str, catalog: Catalog) -> SourceTensor:

@@ -12,10 +12,10 @@ from types import TracebackType
 
 from msport.checkpoint import Header, ShardWriter, TensorFile
 from msport.checkpoint.atomic import sync_file
+from msport.checkpoint.dtypes import Array
 from msport.convert.journal import Journal
 from msport.convert.plan import Plan
 from msport.convert.tensors import OutputTensor
-from msport.convert.transforms import Array
 from msport.convert.workers import Sink
 
 # Bytes written between two syncs, so that a power failure loses at most about a minute of work.

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from msport.checkpoint import Layout, TensorInfo, ckpt, safetensors
 from msport.checkpoint.regular_files import open_regular
 from msport.convert.tensors import Catalog, OutputTensor
+from msport.convert.transforms import Copy
 
 _SUFFIX = ".safetensors"
 FORMATS = {"safetensors": safetensors.plan_layout, "ckpt": ckpt.plan_layout}
@@ -112,7 +113,7 @@ def _kept_layout(path: Path, tensors: Iterable[TensorInfo]) -> Layout:
 
 
 def _is_unchanged(output: OutputTensor) -> bool:
-    if output.transform != "copy":
+    if not isinstance(output.transform, Copy):
         return False
     (source,) = output.sources
     return (source.name, source.dtype) == (output.name, output.dtype)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from msport.checkpoint import DType, TensorInfo, fp8
-from msport.checkpoint.dtypes import FLOAT8_E4M3FN, FLOAT32, FLOATING
+from msport.checkpoint import DType, TensorInfo
+from msport.checkpoint.dtypes import FLOATING
 from msport.checkpoint.layout import nbytes_of
+
+if TYPE_CHECKING:
+    from msport.convert.transform import Transform
 
 
 class Catalog(Protocol):
@@ -40,13 +43,17 @@ class SourceTensor:
 
 @dataclass(frozen=True, slots=True)
 class OutputTensor:
-    """A tensor to write: the named `transform` makes it from `sources`; `extents` are its bytes in `file`."""
+    """A tensor to write: `transform` makes it from `sources`; `extents` are its bytes in `file`.
+
+    A transform may make several tensors from the same sources at once; `part` is the number of this one.
+    """
 
     name: str
     dtype: DType
     shape: tuple[int, ...]
-    transform: str
+    transform: Transform
     sources: tuple[SourceTensor, ...]
+    part: int = 0
     file: str = ""
     extents: tuple[tuple[int, int], ...] = ()
 
@@ -61,14 +68,9 @@ class OutputTensor:
         return self.rounded_from is not None
 
     @property
-    def rounded_from(self) -> DType | None:
-        """The dtype of sources that the cast may round: any other floating-point dtype, unless this is float32."""
-        weights = {source.dtype for source in self.sources if not source.name.endswith(fp8.SCALES)}
-        casts = weights & {*FLOATING, FLOAT8_E4M3FN} - {self.dtype}
-        return max(casts, key=lambda dtype: dtype.itemsize) if casts and self.dtype != FLOAT32 else None
-
-
-def as_it_is(tensor: TensorInfo, file: str) -> OutputTensor:
-    """A plain copy of a tensor in `file`, for a run that only reads it."""
-    source = SourceTensor(tensor.name, tensor.dtype, tensor.shape, file)
-    return OutputTensor(tensor.name, tensor.dtype, tensor.shape, "copy", (source,), file, tensor.extents)
+    def rounded_from(self) -> str | None:
+        """The name of an encoding whose values the cast may round."""
+        if self.dtype not in FLOATING:
+            return None
+        encodings = self.transform.decoded(self)
+        return next((encoding.name for encoding in encodings if self.dtype not in encoding.exact_in), None)

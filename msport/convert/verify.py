@@ -9,8 +9,8 @@ from msport.checkpoint import Manifest, TensorInfo, open_checkpoint, read_manife
 from msport.checkpoint.index import INDEX_NAME, NAME_MAP_NAME, read_weight_map
 from msport.convert.budget import MAX_MEMORY, Budget, make_budget
 from msport.convert.plan import Plan
-from msport.convert.tensors import as_it_is
-from msport.convert.transforms import Reader
+from msport.convert.transform import Reader
+from msport.convert.transforms import as_it_is
 from msport.convert.workers import Workers
 from msport.errors import CheckpointError, enumerate_some
 from msport.progress import Progress

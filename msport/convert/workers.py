@@ -1,21 +1,25 @@
-"""Makes tensors with several workers; each processes one tensor at a time, from its sources to the sink."""
+"""Makes tensors with several workers; each processes one tensor at a time from its sources to the sink, or several that
+one transform makes together.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import groupby
 from queue import SimpleQueue
 from typing import Protocol
 
 import numpy as np
 
+from msport.checkpoint.dtypes import Array
 from msport.convert.arena import Arena
 from msport.convert.budget import Budget, least_scratch, slab_rows
 from msport.convert.tensors import OutputTensor
-from msport.convert.transforms import TRANSFORMS, Array, Reader
+from msport.convert.transform import Reader
 from msport.progress import Counter, Progress
 
 # Small enough to be hashed while it is in the CPU cache.
@@ -106,8 +110,8 @@ class _Run:
         """The SHA-256 of each tensor; raises as `Workers.run`."""
         pool = ThreadPoolExecutor(self._workers, "msport-convert")
         try:
-            futures = {tensor.name: pool.submit(self._convert, tensor) for tensor in tensors}
-            finished, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
+            futures = [pool.submit(self._convert, together) for together in made_together(tensors)]
+            finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
         except BaseException:  # Ctrl-C and SIGTERM, which arrive while waiting
             self._reader.abandon()  # a slab over a slow network can take minutes
             raise
@@ -115,54 +119,63 @@ class _Run:
             self._stop.set()
             pool.shutdown(cancel_futures=True)
         _raise_first(finished)
-        return {name: future.result() for name, future in futures.items()}
+        return {name: sha256 for future in futures for name, sha256 in future.result().items()}
 
-    def _convert(self, tensor: OutputTensor) -> str:
+    def _convert(self, tensors: Sequence[OutputTensor]) -> dict[str, str]:
         arena = self._arenas.get()
         try:
-            return self._carry(tensor, arena)
+            return self._carry(tensors, arena)
         except OverflowError:
-            raise TensorOverflowError(tensor) from None
+            raise TensorOverflowError(tensors[0]) from None
         finally:
             self._arenas.put(arena)
 
-    def _carry(self, tensor: OutputTensor, arena: Arena) -> str:
-        digest = hashlib.sha256()
-        done = self._resume(tensor, arena, digest)
-        done = self._copy(tensor, arena, digest, done)
-        for offset, slab in slabs(tensor, self._reader, arena, done):
+    def _carry(self, tensors: Sequence[OutputTensor], arena: Arena) -> dict[str, str]:
+        """Makes `tensors`, which are made together; returns the hash of each, or nothing if it was stopped."""
+        digests = {tensor.name: hashlib.sha256() for tensor in tensors}
+        rows = self._resume(tensors, arena, digests)
+        if len(tensors) == 1:
+            rows = self._copy(tensors[0], arena, digests[tensors[0].name], rows)
+        for begin, parts in slabs(tensors[0], self._reader, arena, rows):
             if self._stop.is_set():
                 break
-            digest.update(slab.data)
-            self._sink.write(tensor, offset, slab)
-            self._counter.add(slab.nbytes, tensor.name)
+            for tensor in tensors:
+                slab = parts[tensor.part]
+                digests[tensor.name].update(slab.data)
+                self._sink.write(tensor, begin * tensor.transform.grid(tensor).row_nbytes, slab)
+                self._counter.add(slab.nbytes, tensor.name)
         if self._stop.is_set():
-            return ""
-        sha256 = digest.hexdigest()
-        self._sink.finish(tensor, sha256)
-        return sha256
+            return {}
+        hashes = {name: digest.hexdigest() for name, digest in digests.items()}
+        for tensor in tensors:
+            self._sink.finish(tensor, hashes[tensor.name])
+        return hashes
 
-    def _resume(self, tensor: OutputTensor, arena: Arena, digest: Hash) -> int:
-        """Hashes the bytes of `tensor` that an earlier run has written; returns their number."""
-        there = self._sink.begin(tensor)
-        grid = TRANSFORMS[tensor.transform].grid(tensor)
-        done = there if there == tensor.nbytes else grid.whole_rows(there) * grid.row_nbytes
-        if done < there:
-            self._counter.add(done - there, tensor.name)
-        for begin, size in _pieces(0, done, arena):
-            if self._stop.is_set():
-                break
-            digest.update(self._read_back(tensor, begin, size, arena).data)
-        return done
+    def _resume(self, tensors: Sequence[OutputTensor], arena: Arena, digests: Mapping[str, Hash]) -> int:
+        """Hashes the rows of `tensors` that an earlier run has written of all of them; returns their number."""
+        there = {tensor.name: self._sink.begin(tensor) for tensor in tensors}
+        rows = min(_whole_rows(tensor, there[tensor.name]) for tensor in tensors)
+        for tensor in tensors:
+            done = rows * tensor.transform.grid(tensor).row_nbytes
+            if done < there[tensor.name]:
+                self._counter.add(done - there[tensor.name], tensor.name)
+            for begin, size in _pieces(0, done, arena):
+                if self._stop.is_set():
+                    break
+                digests[tensor.name].update(self._read_back(tensor, begin, size, arena).data)
+        return rows
 
-    def _copy(self, tensor: OutputTensor, arena: Arena, digest: Hash, done: int) -> int:
-        """Lets the sink copy `tensor` from its source file and hashes the copy; returns the number of copied bytes."""
-        for begin, size in _pieces(done, tensor.nbytes, arena):
+    def _copy(self, tensor: OutputTensor, arena: Arena, digest: Hash, rows: int) -> int:
+        """Lets the sink copy `tensor` from row `rows` on from its source file, and hashes the copy; returns the number
+        of rows that are there.
+        """
+        row_nbytes = tensor.transform.grid(tensor).row_nbytes
+        for begin, size in _pieces(rows * row_nbytes, tensor.nbytes, arena):
             if self._stop.is_set() or not self._sink.copy(tensor, begin, size):
-                return begin
+                return begin // row_nbytes
             digest.update(self._read_back(tensor, begin, size, arena).data)
             self._counter.add(size, tensor.name)
-        return tensor.nbytes
+        return tensor.transform.grid(tensor).rows
 
     def _read_back(self, tensor: OutputTensor, begin: int, size: int, arena: Arena) -> Array:
         arena.reset()
@@ -171,15 +184,27 @@ class _Run:
         return buffer
 
 
-def slabs(tensor: OutputTensor, reader: Reader, arena: Arena, done: int = 0) -> Iterator[tuple[int, Array]]:
-    """The rest of `tensor` after `done` bytes, as pairs of byte offset and slab. A slab is valid until the next one."""
-    transform = TRANSFORMS[tensor.transform]
-    grid = transform.grid(tensor)
-    if done == tensor.nbytes:
+def made_together(tensors: Sequence[OutputTensor]) -> list[list[OutputTensor]]:
+    """`tensors` in groups whose parts one transform makes from the same sources; they are neighbours in a plan."""
+    return [list(group) for _, group in groupby(tensors, key=lambda tensor: (tensor.transform, tensor.sources))]
+
+
+def slabs(tensor: OutputTensor, reader: Reader, arena: Arena, rows: int = 0) -> Iterator[tuple[int, tuple[Array, ...]]]:
+    """The rest of `tensor` after `rows` rows, as pairs of first row and slab, with the slabs of all tensors that are
+    made with it. A slab is valid until the next one.
+    """
+    grid = tensor.transform.grid(tensor)
+    if rows == grid.rows:
         return
-    for begin, end in grid.slabs(slab_rows(tensor, arena.nbytes), done // grid.row_nbytes):
+    for begin, end in grid.slabs(slab_rows(tensor, arena.nbytes), rows):
         arena.reset()
-        yield begin * grid.row_nbytes, transform.produce(tensor, begin, end, reader, arena)
+        yield begin, tensor.transform.produce(tensor, begin, end, reader, arena)
+
+
+def _whole_rows(tensor: OutputTensor, nbytes: int) -> int:
+    """The rows of `tensor` in its first `nbytes` bytes, after which its grid allows a slab."""
+    grid = tensor.transform.grid(tensor)
+    return grid.rows if nbytes == tensor.nbytes else grid.whole_rows(nbytes)
 
 
 def _pieces(begin: int, end: int, arena: Arena) -> Iterator[tuple[int, int]]:
@@ -189,7 +214,7 @@ def _pieces(begin: int, end: int, arena: Arena) -> Iterator[tuple[int, int]]:
         yield offset, min(step, end - offset)
 
 
-def _raise_first(futures: set[Future[str]]) -> None:
+def _raise_first(futures: set[Future[dict[str, str]]]) -> None:
     for future in futures:
         if not future.cancelled() and (error := future.exception()):
             raise error

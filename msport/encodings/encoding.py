@@ -41,8 +41,15 @@ class Encoding(Protocol):
     def name(self) -> str:
         """The name that users see: ``bfloat16``, ``mxfp4``, ``int4``..."""
 
+    @property
+    def exact_in(self) -> tuple[DType, ...]:
+        """The dtypes that hold each value without rounding."""
+
     def parts(self, weight: str, shape: Shape) -> tuple[Part, ...]:
-        """The tensors that hold the matrix `weight` of `shape` ``[..., outputs, inputs]``."""
+        """The tensors that hold the matrix `weight` of `shape` ``[..., outputs, inputs]``.
+
+        Raises `CheckpointError` if no matrix of this shape can be stored so.
+        """
 
     def rows(self, part: int, begin: int, end: int) -> tuple[int, int] | None:
         """The rows of part number `part` that hold the outputs ``[begin, end)``; None: all of it is needed.
@@ -61,8 +68,8 @@ class Encoding(Protocol):
     ) -> Array:
         """The matrix ``[..., outputs, inputs]`` in storage form of `dtype`; each value is exact and rounded once.
 
-        `parts` are in storage form, whole or cut to `rows`; `first_row` is the output with which they begin. `out`
-        receives the result if given. `where` names the tensor in errors, with its file if possible. Raises
+        `parts` are in storage form, whole or cut to `rows`; `first_row` is the output with which they begin. `out`, of
+        any strides, receives the result if given. `where` names the tensor in errors, with its file if possible. Raises
         `CheckpointError` for parts that hold no valid matrix and OverflowError for a value that `dtype` cannot hold.
         """
 

@@ -23,6 +23,10 @@ class Fp8Blocks:
     scale_dtype: DType = FLOAT32
     name: str = "fp8"
 
+    @property
+    def exact_in(self) -> tuple[DType, ...]:
+        return (FLOAT32,)
+
     def parts(self, weight: str, shape: Shape) -> tuple[Part, ...]:
         outputs, inputs = shape
         blocks = (-(-outputs // fp8.BLOCK), -(-inputs // fp8.BLOCK))
@@ -45,9 +49,14 @@ class Fp8Blocks:
         where: str = "weight",
     ) -> Array:
         codes, scales = parts
-        values = out if out is not None and dtype == FLOAT32 else np.empty(codes.shape, np.float32)
+        in_place = out is not None and dtype == FLOAT32 and out.flags.c_contiguous
+        values = out if out is not None and in_place else np.empty(codes.shape, np.float32)
         fp8.decode(codes, cast(scales, self.scale_dtype, FLOAT32), first_row, values)
-        return values if dtype == FLOAT32 else cast(values, FLOAT32, dtype, out)
+        matrix = values if dtype == FLOAT32 else cast(values, FLOAT32, dtype)
+        if out is None or in_place:
+            return matrix
+        np.copyto(out, matrix)
+        return out
 
 
 def detect(weight: str, shape: Shape, tensors: Mapping[str, TensorInfo]) -> Fp8Blocks | None:

@@ -60,6 +60,11 @@ class Grouped:
         """``int4`` or ``int8``."""
         return f"int{self.bits}"
 
+    @property
+    def exact_in(self) -> tuple[DType, ...]:
+        """float32, which holds a code times a shorter scale."""
+        return () if self.scale_dtype == FLOAT32 else (FLOAT32,)
+
     def parts(self, weight: str, shape: Shape) -> tuple[Part, ...]:
         """The tensors of `weight` of `shape`. Raises UnsupportedError for a group that does not fit the inputs."""
         *stack, outputs, inputs = shape

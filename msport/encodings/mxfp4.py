@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from msport.checkpoint import mxfp4
-from msport.checkpoint.dtypes import UINT8, Array, DType
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT32, UINT8, Array, DType
 from msport.checkpoint.layout import TensorInfo
 from msport.encodings.encoding import Part, Shape
+from msport.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,13 @@ class Mxfp4:
 
     name: str = "mxfp4"
 
+    @property
+    def exact_in(self) -> tuple[DType, ...]:
+        return (BFLOAT16, FLOAT32)
+
     def parts(self, weight: str, shape: Shape) -> tuple[Part, ...]:
+        if shape[-1] % mxfp4.BLOCK_VALUES:
+            raise CheckpointError(f"{weight}: {shape[-1]} inputs; MXFP4 needs a multiple of {mxfp4.BLOCK_VALUES}")
         scales = (*shape[:-1], shape[-1] // mxfp4.BLOCK_VALUES)
         return (
             Part(f"{weight}_blocks", (*scales, mxfp4.BLOCK_BYTES), (UINT8,)),

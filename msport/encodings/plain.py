@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, FLOATING, Array, DType, cast
 from msport.checkpoint.layout import TensorInfo
 from msport.encodings.encoding import Part, Shape
@@ -21,6 +23,10 @@ class Plain:
     @property
     def name(self) -> str:
         return self.dtype.name
+
+    @property
+    def exact_in(self) -> tuple[DType, ...]:
+        return (self.dtype, FLOAT32)
 
     def parts(self, weight: str, shape: Shape) -> tuple[Part, ...]:
         others = tuple(dtype for dtype in FLOATING if dtype != self.dtype)
@@ -39,7 +45,13 @@ class Plain:
         where: str = "weight",
     ) -> Array:
         (values,) = parts
-        return cast(values if values.ndim < 3 else values.swapaxes(-1, -2), self.dtype, dtype, out)
+        matrix = cast(values, self.dtype, dtype)
+        if values.ndim == 3:
+            matrix = matrix.swapaxes(-1, -2)
+        if out is None:
+            return matrix
+        np.copyto(out, matrix)
+        return out
 
 
 def stored_shape(shape: Shape) -> Shape:

@@ -15,6 +15,7 @@ from msport.architectures import ARCHITECTURES, ModelConfig, Weight
 from msport.checkpoint import dtypes, mxfp4
 from msport.checkpoint.dtypes import Array, DType
 from msport.checkpoint.index import Checkpoint
+from msport.encodings import Plain, find
 from msport.errors import CheckpointError
 from msport.msmodels import ops
 from msport.msmodels.layers.decoder import CausalLM
@@ -44,22 +45,27 @@ def place_weight(parameter: Parameter, weight: Weight, checkpoint: Checkpoint, d
 
 def _materialise(weight: Weight, checkpoint: Checkpoint, dtype: DType) -> Array:
     """The tensor in `dtype`, in storage form: memory-mapped if nothing changes, otherwise a new array."""
-    for recipe in weight.recipes:
-        names = [name for name, _ in recipe.sources]
-        if not all(name in checkpoint.tensors for name in names):
-            continue
-        for name, shape in recipe.sources:
-            if checkpoint.tensors[name].shape != shape:
-                found = checkpoint.tensors[name].shape
-                raise CheckpointError(f"{checkpoint.files[name]}: {name} is {found}, config.json implies {shape}")
-        if weight.packed:
-            return _packed(checkpoint, names[0], dtype)
-        if recipe.transform == "copy":
-            return _cast(checkpoint, names[0], dtype)
-        if recipe.transform == "mxfp4_transposed":
-            return _decode(weight, checkpoint, names, dtype)
-    wanted = weight.recipes[0].sources[0][0]
-    raise CheckpointError(f"{checkpoint.folder}: no tensor {wanted}; convert the model again with msport convert")
+    encoding = find(weight.name, weight.matrix, checkpoint.tensors)
+    if encoding is None:
+        raise CheckpointError(
+            f"{checkpoint.folder}: no tensor {weight.name}; convert the model again with msport convert"
+        )
+    names = [part.name for part in encoding.parts(weight.name, weight.matrix)]
+    for part in encoding.parts(weight.name, weight.matrix):
+        found = checkpoint.tensors.get(part.name)
+        if found is None:
+            raise CheckpointError(
+                f"{checkpoint.folder}: no tensor {part.name}; convert the model again with msport convert"
+            )
+        if found.shape != part.shape:
+            raise CheckpointError(
+                f"{checkpoint.files[part.name]}: {part.name} is {found.shape}, config.json implies {part.shape}"
+            )
+    if weight.packed:
+        return _packed(checkpoint, names[0], dtype)
+    if isinstance(encoding, Plain):
+        return _cast(checkpoint, names[0], dtype)
+    return _decode(weight, checkpoint, names, dtype)
 
 
 def _cast(checkpoint: Checkpoint, name: str, dtype: DType) -> Array:

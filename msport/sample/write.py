@@ -10,14 +10,14 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from msport.architectures import ARCHITECTURES, Architecture, ModelConfig, Recipe, Weight
+from msport.architectures import ARCHITECTURES, Architecture, ModelConfig, Role, Weight
 from msport.architectures.fields import LARGEST
 from msport.checkpoint import ShardWriter, TensorInfo, index_document, safetensors, write_atomically
-from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32
 from msport.checkpoint.index import INDEX_NAME
-from msport.convert.matching import is_packed
 from msport.convert.output_folder import Staging, check_space, resolve_output
 from msport.convert.shards import cut, shard_names
+from msport.encodings import MXFP4, Encoding, Plain
 from msport.errors import UsageError, quote
 from msport.progress import Counter, Progress
 from msport.sample.chat import ChatFormat, chat_format
@@ -25,7 +25,11 @@ from msport.sample.random_weights import Normal, distribution, random_pieces
 from msport.sample.tokenizers import tokenizer_files
 from msport.sizing.units import parse_size
 
-DTYPES = {"mxfp4": BFLOAT16, "bfloat16": BFLOAT16, "float16": FLOAT16, "float32": FLOAT32}
+# The encoding of experts, and that of all other weights.
+DTYPES: dict[str, tuple[Encoding, Plain]] = {
+    MXFP4.name: (MXFP4, Plain(BFLOAT16)),
+    **{dtype.name: (Plain(dtype), Plain(dtype)) for dtype in (BFLOAT16, FLOAT16, FLOAT32)},
+}
 
 # Several shards, as in real models, and none larger than on the Hub.
 _SHARDS = 4
@@ -55,7 +59,7 @@ def write_sample(
     if seed < 0:
         raise UsageError(f"seed is {seed}; give 0 or a positive integer")
     family = find_architecture(architecture)
-    dtype = dtype or ("mxfp4" if "mxfp4" in family.quantization else "bfloat16")
+    dtype = dtype or _own_dtype(family)
     config = _config(family, dtype, overrides or {})
     chat = chat_format(family.model_type)
     parsed = _parse(family, config, overrides or {}, Path(folder) / "config.json")
@@ -88,10 +92,10 @@ def find_architecture(name: str) -> Architecture:
 
 
 def _config(family: Architecture, dtype: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    if dtype not in DTYPES or (dtype == "mxfp4" and "mxfp4" not in family.quantization):
+    if dtype not in DTYPES or (dtype == MXFP4.name and _own_dtype(family) != dtype):
         raise UsageError(f"no sample of {family.title} in {dtype!r}; choose bfloat16, float16 or float32")
     config = {**family.sample_config(), **overrides}
-    if dtype != "mxfp4":
+    if dtype != MXFP4.name:
         config.pop("quantization_config", None)
         config["torch_dtype"] = dtype
     layer_types, layers = config.get("layer_types"), config.get("num_hidden_layers")
@@ -136,16 +140,17 @@ def _generation_config(chat: ChatFormat, ids: Mapping[str, int]) -> dict[str, An
     return {**bos, "do_sample": True, "eos_token_id": stops, "pad_token_id": ids[chat.pad]}
 
 
+def _own_dtype(family: Architecture) -> str:
+    """The dtype in which the family ships."""
+    return str(family.sample_config().get("quantization_config", {}).get("quant_method", BFLOAT16.name))
+
+
 def _hub_tensors(weight: Weight, dtype: str) -> list[TensorInfo]:
     """The Hub's tensors for `weight`; their places are not known yet."""
-    recipe = _choose(weight.recipes, dtype)
-    plain = UINT8 if is_packed(recipe) else DTYPES[dtype]
-    return [TensorInfo(name, plain, shape, ()) for name, shape in recipe.sources]
-
-
-def _choose(recipes: Sequence[Recipe], dtype: str) -> Recipe:
-    """The first recipe; a packed one only if `dtype` is packed."""
-    return next(recipe for recipe in recipes if dtype == "mxfp4" or not is_packed(recipe))
+    experts, others = DTYPES[dtype]
+    encoding = experts if weight.role == Role.EXPERTS else others
+    parts = [part for matrix in weight.forms[0].matrices for part in encoding.parts(matrix.name, matrix.shape)]
+    return [TensorInfo(part.name, part.dtype, part.shape, ()) for part in parts]
 
 
 def _shard_nbytes(tensors: Sequence[TensorInfo], max_shard_size: int | str | None) -> int:

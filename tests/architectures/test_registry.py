@@ -22,7 +22,7 @@ def test_a_sample_config_names_its_family_and_fills_its_table(architecture: Arch
     weights = architecture.weights(config)
     assert config.architecture == architecture.name
     assert len(config.windows) == config.num_hidden_layers
-    sources = Counter(name for weight in weights for name, _ in weight.recipes[0].sources)
+    sources = Counter(matrix.name for weight in weights for matrix in weight.forms[0].matrices)
     assert max(sources.values()) == 1, "a tensor of the Hub makes one parameter"
     assert max(Counter(weight.name for weight in weights).values()) == 1
     assert not {row.name for row in architecture.dropped(config)} & set(sources)

@@ -7,7 +7,8 @@ import pytest
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT32, UINT8
 from msport.convert.budget import NETWORK_NBYTES, PROCESS_NBYTES, WORKER_NBYTES, least_scratch, make_budget, slab_rows
 from msport.convert.tensors import OutputTensor, SourceTensor
-from msport.convert.transforms import TRANSFORMS
+from msport.convert.transforms import Copy, DecodeStack, StackTransposed
+from msport.encodings import MXFP4, Plain
 from msport.errors import UsageError
 
 MIB = 2**20
@@ -17,29 +18,29 @@ def expert_tensor() -> OutputTensor:
     """gate_up_proj of gpt-oss-20b."""
     blocks = SourceTensor("blocks", UINT8, (32, 5760, 90, 16), "f")
     scales = SourceTensor("scales", UINT8, (32, 5760, 90), "f")
-    return OutputTensor("experts", BFLOAT16, (32, 2880, 5760), "mxfp4_transposed", (blocks, scales))
+    return OutputTensor("experts", BFLOAT16, (32, 2880, 5760), DecodeStack(MXFP4), (blocks, scales))
 
 
 def plain_tensor(rows: int = 201088) -> OutputTensor:
     source = SourceTensor("embedding", FLOAT32, (rows, 2880), "f")
-    return OutputTensor("embedding", BFLOAT16, (rows, 2880), "copy", (source,))
+    return OutputTensor("embedding", BFLOAT16, (rows, 2880), Copy(), (source,))
 
 
 def stacked_tensor() -> OutputTensor:
     """down_proj of Mixtral 8x7B."""
     sources = tuple(SourceTensor(str(expert), BFLOAT16, (4096, 14336), "f") for expert in range(8))
-    return OutputTensor("down", BFLOAT16, (8, 14336, 4096), "stack_transposed", sources)
+    return OutputTensor("down", BFLOAT16, (8, 14336, 4096), StackTransposed(1, (Plain(BFLOAT16),) * 8), sources)
 
 
 TENSORS = (expert_tensor(), plain_tensor(), stacked_tensor())
 
 
-@pytest.mark.parametrize("tensor", TENSORS, ids=lambda tensor: tensor.transform)
+@pytest.mark.parametrize("tensor", TENSORS, ids=lambda tensor: tensor.transform.label)
 @pytest.mark.parametrize("extra", [0, 1, MIB, 10 * MIB, 1000 * MIB])
 def test_a_slab_fits_the_arena_and_starts_at_a_step(tensor: OutputTensor, extra: int) -> None:
     arena_nbytes = least_scratch(tensor) + extra
     rows = slab_rows(tensor, arena_nbytes)
-    transform = TRANSFORMS[tensor.transform]
+    transform = tensor.transform
     grid = transform.grid(tensor)
     assert rows % grid.step == 0
     assert transform.scratch(tensor, rows) <= arena_nbytes
@@ -55,7 +56,7 @@ def test_all_workers_together_stay_below_the_limit(max_memory: int, workers: int
     assert budget.nbytes <= max_memory
     for tensor in TENSORS:
         rows = slab_rows(tensor, budget.arena_nbytes)
-        assert TRANSFORMS[tensor.transform].scratch(tensor, rows) <= budget.arena_nbytes
+        assert tensor.transform.scratch(tensor, rows) <= budget.arena_nbytes
 
 
 def test_little_memory_means_fewer_workers_not_a_failure() -> None:
@@ -75,10 +76,10 @@ def test_over_a_network_experts_are_made_whole_by_fewer_workers(max_memory: int)
 
 def test_an_expert_of_any_size_is_one_slab() -> None:
     sources = tuple(SourceTensor(str(expert), BFLOAT16, (300, 300), "f") for expert in range(8))
-    tensor = OutputTensor("down", BFLOAT16, (8, 300, 300), "stack_transposed", sources)
+    tensor = OutputTensor("down", BFLOAT16, (8, 300, 300), StackTransposed(1, (Plain(BFLOAT16),) * 8), sources)
     budget = make_budget([tensor], 10**9, 1, remote=True)
     rows = slab_rows(tensor, budget.arena_nbytes)
-    assert list(TRANSFORMS["stack_transposed"].grid(tensor).slabs(rows)) == [(e * 300, e * 300 + 300) for e in range(8)]
+    assert list(tensor.transform.grid(tensor).slabs(rows)) == [(e * 300, e * 300 + 300) for e in range(8)]
 
 
 def test_over_a_network_little_memory_still_does() -> None:

@@ -21,7 +21,7 @@ from msport.convert import Plan, make_plan
 from msport.convert.budget import Budget, least_scratch, make_budget
 from msport.convert.execute import execute
 from msport.convert.journal import Done, Journal
-from msport.convert.tensors import as_it_is
+from msport.convert.transforms import Copy, as_it_is
 from msport.convert.workers import Workers
 from msport.errors import CheckpointError, UsageError
 from msport.progress import Progress, Step
@@ -62,7 +62,7 @@ def test_workers_and_slabs_do_not_show_in_the_result(
             file.seek(begin)
             content = file.read(end - begin)
         assert hashlib.sha256(content).hexdigest() == hashes[tensor.name]
-        if tensor.transform == "copy":
+        if tensor.transform == Copy():
             assert content == source[tensor.name][1].tobytes()
         else:
             blocks, scales = (source[f"{tensor.name}_{part}"][1] for part in ("blocks", "scales"))
@@ -92,8 +92,9 @@ def memory_plan(tmp_path: Path, arrays: dict[str, Array]) -> tuple[Plan, MemoryC
             name,
             FLOAT16,
             arrays[name].shape,
-            "copy",
+            Copy(),
             (SourceTensor(name, FLOAT32, arrays[name].shape, "model-7.safetensors"),),
+            0,
             "model.safetensors",
             info.extents,
         )

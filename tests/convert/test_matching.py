@@ -1,24 +1,25 @@
 from __future__ import annotations
 
-from msport.architectures import Dropped, Recipe, Weight
-from msport.architectures.tensors import mxfp4_experts, plain, stacked_experts, stacked_gate_up
+from msport.architectures import Dropped, Form, Matrix, Role, Weight
+from msport.architectures.tensors import experts, plain, stacked_experts, stacked_gate_up
 from msport.checkpoint import DType, TensorInfo
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT8_E4M3FN, INT64, UINT8
 from msport.convert.matching import match
+from msport.encodings import MXFP4, Plain
 
-EXPERTS = mxfp4_experts("experts.up", experts=2, inputs=64, outputs=8)
-BLOCKS, SCALES = EXPERTS.recipes[0].sources
+EXPERTS = experts("experts.up", experts=2, inputs=64, outputs=8)
+BLOCKS, SCALES = ((part.name, part.shape) for part in MXFP4.parts("experts.up", (2, 8, 64)))
 
 
 def tensors(*described: tuple[str, tuple[int, ...], DType]) -> dict[str, TensorInfo]:
     return {name: TensorInfo(name, dtype, shape, ()) for name, shape, dtype in described}
 
 
-def test_the_first_recipe_whose_sources_are_all_there_is_taken() -> None:
+def test_the_encoding_whose_tensors_are_there_is_taken() -> None:
     packed = tensors((*BLOCKS, UINT8), (*SCALES, UINT8))
     whole = tensors(("experts.up", (2, 64, 8), BFLOAT16))
-    assert [found.recipe.transform for found in match([EXPERTS], [], packed)[0]] == ["mxfp4_transposed"]
-    assert [found.recipe.transform for found in match([EXPERTS], [], whole)[0]] == ["copy"]
+    assert [found.encodings for found in match([EXPERTS], [], packed)[0]] == [(MXFP4,)]
+    assert [found.encodings for found in match([EXPERTS], [], whole)[0]] == [(Plain(BFLOAT16),)]
 
 
 def test_both_forms_of_one_parameter_leave_the_second_unexpected() -> None:
@@ -26,7 +27,7 @@ def test_both_forms_of_one_parameter_leave_the_second_unexpected() -> None:
     assert match([EXPERTS], [], both)[2].unexpected == ["experts.up"]
 
 
-def test_an_incomplete_recipe_is_reported_by_its_missing_tensors() -> None:
+def test_an_incomplete_encoding_is_reported_by_its_missing_tensors() -> None:
     problems = match([EXPERTS], [], tensors((*BLOCKS, UINT8)))[2]
     assert problems.missing == ["experts.up_scales"]
     assert not problems.unexpected
@@ -73,8 +74,9 @@ def test_drops_are_only_those_the_checkpoint_holds() -> None:
 def test_experts_that_ship_one_by_one_are_listed_in_order() -> None:
     down = stacked_experts("down", 3, inputs=4, outputs=6, source="experts.{e}.down.weight")
     assert down.shape == (3, 4, 6)
-    assert down.recipes[0] == Recipe("stack_transposed", tuple((f"experts.{e}.down.weight", (6, 4)) for e in range(3)))
+    assert down.role == Role.EXPERTS
+    assert down.forms[0] == Form(tuple(Matrix(f"experts.{e}.down.weight", (6, 4)) for e in range(3)), 1)
     gate_up = stacked_gate_up("gate_up", 2, inputs=4, outputs=6, gate="{e}.gate", up="{e}.up")
     assert gate_up.shape == (2, 4, 12)
-    assert [name for name, _ in gate_up.recipes[0].sources] == ["0.gate", "0.up", "1.gate", "1.up"]
+    assert [matrix.name for matrix in gate_up.forms[0].matrices] == ["0.gate", "0.up", "1.gate", "1.up"]
     assert isinstance(gate_up, Weight)

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from convert.hub_folder import Tensors, as_float32, change_config, change_tensors, read_tensors, write_tensors
-from msport.architectures import get_architecture
+from msport.architectures import Role, get_architecture
 from msport.checkpoint import DType, TensorInfo, open_checkpoint
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8, cast
 from msport.convert import Plan, make_plan
 from msport.convert.plan import Rounded
+from msport.convert.transforms import Copy
+from msport.encodings import MXFP4, Plain
 from msport.errors import CheckpointError, ConfigError, UnsupportedError, UsageError
 from msport.sample import write_sample
 
@@ -33,12 +35,13 @@ class HeadersOnly:
         where = folder / "config.json"
         where.write_text(json.dumps(config))
         architecture = get_architecture(config, where)
-        rows = [weight.recipes[0] for weight in architecture.weights(architecture.parse(config, where))]
-        self.tensors = {
-            name: TensorInfo(name, UINT8 if "mxfp4" in recipe.transform else BFLOAT16, shape, ((0, 0),))
-            for recipe in rows
-            for name, shape in recipe.sources
-        }
+        packed = "mxfp4" in str(config.get("quantization_config"))
+        self.tensors = {}
+        for weight in architecture.weights(architecture.parse(config, where)):
+            encoding = MXFP4 if packed and weight.role == Role.EXPERTS else Plain(BFLOAT16)
+            for matrix in weight.forms[0].matrices:
+                for part in encoding.parts(matrix.name, matrix.shape):
+                    self.tensors[part.name] = TensorInfo(part.name, part.dtype, part.shape, ((0, 0),))
         self.files = dict.fromkeys(self.tensors, folder / "model.safetensors")
 
 
@@ -84,7 +87,7 @@ def test_mxfp4_keeps_blocks_and_scales_under_their_own_names_and_the_rest_become
     plan = plan_of(packed_sample, dtype="mxfp4")
     names = {tensor.name: tensor for tensor in plan.tensors}
     blocks = names["model.layers.1.mlp.experts.down_proj_blocks"]
-    assert (blocks.dtype, blocks.shape, blocks.transform) == (UINT8, (8, 128, 3, 16), "copy")
+    assert (blocks.dtype, blocks.shape, blocks.transform) == (UINT8, (8, 128, 3, 16), Copy())
     assert "model.layers.1.mlp.experts.down_proj" not in names
     assert {tensor.dtype for tensor in plan.tensors if not tensor.name.endswith(("_blocks", "_scales"))} == {BFLOAT16}
 
@@ -108,7 +111,7 @@ def test_the_plan_says_where_values_are_rounded(
     sample: str, dtype: str, rounded: bool, request: pytest.FixtureRequest
 ) -> None:
     plan = plan_of(request.getfixturevalue(sample), dtype=dtype)
-    copies = [tensor for tensor in plan.tensors if tensor.transform == "copy"]
+    copies = [tensor for tensor in plan.tensors if tensor.transform == Copy()]
     assert {tensor.rounded for tensor in copies} == {rounded}
 
 
@@ -160,17 +163,17 @@ def test_an_unsupported_architecture_is_refused_with_those_there_are(
         plan_of(folder)
 
 
-@pytest.mark.parametrize("quantization", [{"quant_method": "awq"}, {}, "awq", ["mxfp4"]])
+@pytest.mark.parametrize("quantization", [{"quant_method": "bitsandbytes"}, {}, "awq", ["mxfp4"]])
 def test_an_unknown_quantization_is_refused_by_name(
     packed_sample: Path, copy_of: Callable[[Path], Path], quantization: object
 ) -> None:
     folder = copy_of(packed_sample)
     change_config(folder, quantization_config=quantization)
-    with pytest.raises(UnsupportedError, match=r"quantized with .*; msport reads gpt-oss unquantized or mxfp4"):
+    with pytest.raises(UnsupportedError, match=r"quantized with .*; msport reads mxfp4, fp8"):
         plan_of(folder)
 
 
-@pytest.mark.parametrize("options", [{"dtype": "int4"}, {"format": "pickle"}, {"max_shard_size": "huge"}])
+@pytest.mark.parametrize("options", [{"dtype": "int3"}, {"format": "pickle"}, {"max_shard_size": "huge"}])
 def test_unknown_options_are_refused(packed_sample: Path, options: dict[str, str]) -> None:
     with pytest.raises(UsageError):
         plan_of(packed_sample, **options)

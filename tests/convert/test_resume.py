@@ -243,7 +243,7 @@ def test_what_can_never_succeed_is_not_kept(wide_sample: Path, tmp_path: Path, m
     def refuse(*_: object) -> None:
         raise OverflowError
 
-    monkeypatch.setattr("msport.convert.transforms._cast", refuse)
+    monkeypatch.setattr("msport.convert.transforms.cast_exactly", refuse)
     monkeypatch.setattr("msport.convert.execute.overflowing", lambda tensors, *_: [(tensors[0], 1e6)])
     with pytest.raises(UsageError, match="float16 cannot hold"):
         resume(wide_sample, tmp_path / "out", dtype="float16")

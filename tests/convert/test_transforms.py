@@ -11,7 +11,9 @@ from msport.checkpoint import DType
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8, Array, cast
 from msport.convert.arena import Arena
 from msport.convert.tensors import OutputTensor, SourceTensor
-from msport.convert.transforms import TRANSFORMS
+from msport.convert.transform import Transform
+from msport.convert.transforms import Copy, DecodeStack, StackTransposed
+from msport.encodings import MXFP4, Plain
 
 FLOATING = (BFLOAT16, FLOAT16, FLOAT32)
 
@@ -21,7 +23,7 @@ def storage(values: Array, dtype: DType) -> Array:
 
 
 def output(
-    transform: str, shape: tuple[int, ...], dtype: DType, sources: dict[str, tuple[DType, Array]]
+    transform: Transform, shape: tuple[int, ...], dtype: DType, sources: dict[str, tuple[DType, Array]]
 ) -> OutputTensor:
     described = tuple(SourceTensor(name, kind, values.shape, "f") for name, (kind, values) in sources.items())
     return OutputTensor("out", dtype, shape, transform, described)
@@ -29,13 +31,13 @@ def output(
 
 def make(tensor: OutputTensor, sources: dict[str, tuple[DType, Array]], begin: int, end: int) -> Array:
     """Rows of `tensor`, made in an arena of exactly the stated size."""
-    transform = TRANSFORMS[tensor.transform]
+    transform = tensor.transform
     arena = Arena(transform.scratch(tensor, end - begin))
-    return transform.produce(tensor, begin, end, MemoryCatalog(sources), arena).reshape(-1).copy()
+    return transform.produce(tensor, begin, end, MemoryCatalog(sources), arena)[0].reshape(-1).copy()
 
 
 def check_every_grid_range(tensor: OutputTensor, sources: dict[str, tuple[DType, Array]], whole: Array) -> None:
-    grid = TRANSFORMS[tensor.transform].grid(tensor)
+    grid = tensor.transform.grid(tensor)
     assert grid.rows * grid.row_nbytes == tensor.nbytes == whole.nbytes
     for rows in {grid.step, 2 * grid.step, grid.rows_per_expert + grid.step}:
         made = [make(tensor, sources, begin, end) for begin, end in grid.slabs(rows)]
@@ -47,22 +49,22 @@ def check_every_grid_range(tensor: OutputTensor, sources: dict[str, tuple[DType,
 def test_copy_casts_between_all_floating_dtypes(source: DType, target: DType) -> None:
     values = storage(np.random.default_rng(0).normal(size=(300, 401)), source)
     sources = {"a": (source, values)}
-    tensor = output("copy", (300, 401), target, sources)
+    tensor = output(Copy(), (300, 401), target, sources)
     check_every_grid_range(tensor, sources, cast(values, source, target))
 
 
 def test_copy_never_casts_bytes() -> None:
     values = np.arange(256, dtype=np.uint8)
     sources = {"a_blocks": (UINT8, values)}
-    check_every_grid_range(output("copy", (256,), UINT8, sources), sources, values)
+    check_every_grid_range(output(Copy(), (256,), UINT8, sources), sources, values)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (1,)])
 def test_copy_takes_scalars_and_empty_tensors(shape: tuple[int, ...]) -> None:
     values = np.full(shape, 7, np.float32)
     sources = {"a": (FLOAT32, values)}
-    tensor = output("copy", shape, BFLOAT16, sources)
-    grid = TRANSFORMS["copy"].grid(tensor)
+    tensor = output(Copy(), shape, BFLOAT16, sources)
+    grid = Copy().grid(tensor)
     made = [make(tensor, sources, begin, end) for begin, end in grid.slabs(max(grid.step, 1))]
     assert sum(map(len, made)) == values.size
 
@@ -82,14 +84,14 @@ def test_packed_experts_are_decoded_and_transposed(
     blocks = generator.integers(0, 256, (experts, outputs, groups, 16), np.uint8)
     scales = generator.integers(110, 130, (experts, outputs, groups), np.uint8)
     sources = {"w_blocks": (UINT8, blocks), "w_scales": (UINT8, scales)}
-    tensor = output("mxfp4_transposed", (experts, 32 * groups, outputs), target, sources)
+    tensor = output(DecodeStack(MXFP4), (experts, 32 * groups, outputs), target, sources)
     expected = decoded(blocks, scales, target).swapaxes(1, 2)
     check_every_grid_range(tensor, sources, np.ascontiguousarray(expected))
 
 
 @settings(max_examples=30)
 @given(
-    transform=st.sampled_from(["stack_transposed", "stack_concat_transposed"]),
+    group=st.sampled_from([1, 2]),
     experts=st.integers(1, 3),
     inputs=st.integers(1, 600),
     outputs=st.integers(1, 300),
@@ -97,12 +99,12 @@ def test_packed_experts_are_decoded_and_transposed(
     target=st.sampled_from(FLOATING),
 )
 def test_experts_are_stacked_transposed_and_gate_stands_before_up(
-    transform: str, experts: int, inputs: int, outputs: int, source: DType, target: DType
+    group: int, experts: int, inputs: int, outputs: int, source: DType, target: DType
 ) -> None:
-    group = 2 if transform == "stack_concat_transposed" else 1
     values = np.random.default_rng(0).normal(size=(experts, group, outputs, inputs))
     stored = storage(values, source)
     sources = {f"{e}.{part}": (source, stored[e, part]) for e in range(experts) for part in range(group)}
+    transform = StackTransposed(group, (Plain(source),) * experts * group)
     tensor = output(transform, (experts, inputs, group * outputs), target, sources)
     expected = cast(stored, source, target).reshape(experts, group * outputs, inputs).swapaxes(1, 2)
     check_every_grid_range(tensor, sources, np.ascontiguousarray(expected))
@@ -111,7 +113,7 @@ def test_experts_are_stacked_transposed_and_gate_stands_before_up(
 def test_a_stack_of_layers_larger_than_a_tile_is_read_tile_by_tile() -> None:
     stored = storage(np.random.default_rng(0).normal(size=(2, 500, 700)), FLOAT32)
     sources = {str(expert): (FLOAT32, stored[expert]) for expert in range(2)}
-    tensor = output("stack_transposed", (2, 700, 500), BFLOAT16, sources)
+    tensor = output(StackTransposed(1, (Plain(FLOAT32),) * 2), (2, 700, 500), BFLOAT16, sources)
     expected = cast(np.ascontiguousarray(stored.swapaxes(1, 2)), FLOAT32, BFLOAT16)
     check_every_grid_range(tensor, sources, expected)
 
@@ -124,7 +126,7 @@ def test_a_finite_value_that_would_become_infinite_is_refused(source: DType, tar
         values[position] = -largest
         sources = {"a": (source, storage(values, source))}
         with pytest.raises(OverflowError):
-            make(output("copy", (100_000,), target, sources), sources, 0, 100_000)
+            make(output(Copy(), (100_000,), target, sources), sources, 0, 100_000)
 
 
 def test_infinity_and_nan_of_the_source_pass() -> None:
@@ -132,22 +134,22 @@ def test_infinity_and_nan_of_the_source_pass() -> None:
     for source in (FLOAT32, BFLOAT16):
         stored = storage(values[:3], source)
         sources = {"a": (source, stored)}
-        made = make(output("copy", (3,), FLOAT16, sources), sources, 0, 3)
+        made = make(output(Copy(), (3,), FLOAT16, sources), sources, 0, 3)
         np.testing.assert_array_equal(made, values[:3].astype(np.float16))
 
 
 def test_rounding_is_to_nearest_even() -> None:
     values = np.array([1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20], np.float32)
     sources = {"a": (FLOAT32, values)}
-    made = make(output("copy", (3,), BFLOAT16, sources), sources, 0, 3)
+    made = make(output(Copy(), (3,), BFLOAT16, sources), sources, 0, 3)
     np.testing.assert_array_equal(made, to_bfloat16(np.array([1, 1 + 2**-6, 1 + 2**-7])))
 
 
 def test_an_arena_smaller_than_the_stated_scratch_does_not_do() -> None:
     values = np.zeros((64, 64), np.float32)
     sources = {"a": (FLOAT32, values)}
-    tensor = output("copy", (64, 64), BFLOAT16, sources)
-    transform = TRANSFORMS["copy"]
+    tensor = output(Copy(), (64, 64), BFLOAT16, sources)
+    transform = Copy()
     arena = Arena(transform.scratch(tensor, 4096) - 64)
     with pytest.raises(MemoryError):
         transform.produce(tensor, 0, 4096, MemoryCatalog(sources), arena)

@@ -16,7 +16,7 @@ from msport.architectures import ARCHITECTURES, Architecture, load_config
 from msport.checkpoint import open_checkpoint
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT32, UINT8, cast
 from msport.convert import convert_checkpoint, inspect_path
-from msport.errors import ConfigError, OutputError, UsageError
+from msport.errors import CheckpointError, OutputError, UsageError
 from msport.progress import Step
 from msport.sample import write_sample
 from msport.sample.write import find_architecture
@@ -131,7 +131,7 @@ def test_a_family_is_found_by_each_of_its_names() -> None:
 
 
 def test_bad_requests_write_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'hidden_size' is 100; MXFP4 needs a multiple of 32"):
+    with pytest.raises(CheckpointError, match="gate_up_proj: 100 inputs; MXFP4 needs a multiple of 32"):
         write_sample("gpt-oss", tmp_path / "sample", overrides={"hidden_size": 100})
     with pytest.raises(UsageError, match="needs at least 282"):
         write_sample("gpt-oss", tmp_path / "sample", overrides={"vocab_size": 281})

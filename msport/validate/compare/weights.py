@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from msport.architectures import Recipe, Weight
 from msport.checkpoint import Checkpoint, DType, TensorInfo
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32
-from msport.convert.matching import match_checkpoint
+from msport.convert.matching import Match, match_checkpoint
+from msport.encodings import Plain
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -59,13 +59,9 @@ def compare_weights(
     Raises `CheckpointError`, `ConfigError` or `UnsupportedError` if `source` is not a complete checkpoint.
     """
     _, matches, _ = match_checkpoint(source)
-    rows = [row for match in matches for row in _expected_tensors(match.weight, match.recipe, converted)]
-    expected = {name for name, _, _ in rows}
-    checks = [
-        _check(name, shape, recipe, source, converted, advance)
-        for name, shape, recipe in rows
-        if name.startswith(prefixes)
-    ]
+    rows = [row for found in matches for row in _expected_tensors(found, converted)]
+    expected = {row.name for row in rows}
+    checks = [_check(row, source, converted, advance) for row in rows if row.name.startswith(prefixes)]
     checks += [
         TensorCheck(name, "", 0, fault="is not in the architecture's table")
         for name in converted.tensors
@@ -74,67 +70,82 @@ def compare_weights(
     return tuple(checks)
 
 
-def _expected_tensors(
-    weight: Weight, recipe: Recipe, converted: Checkpoint
-) -> list[tuple[str, tuple[int, ...], Recipe]]:
-    """The tensors that the converted checkpoint should hold for `weight`: itself, or its sources if they stay
-    packed.
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """A tensor that the converted checkpoint should hold: a copy of `sources[0]`, or the weight `match` decoded from
+    `sources`.
     """
-    if weight.name not in converted.tensors and any(name in converted.tensors for name, _ in recipe.sources):
-        return [(name, shape, Recipe("copy", ((name, shape),))) for name, shape in recipe.sources]
-    return [(weight.name, weight.shape, recipe)]
+
+    name: str
+    shape: tuple[int, ...]
+    sources: tuple[str, ...]
+    match: Match | None = None
+
+    @property
+    def encoded(self) -> str | None:
+        """The name of the sources' encoding, if they are not plain."""
+        if self.match is None or isinstance(self.match.encodings[0], Plain):
+            return None
+        return self.match.encodings[0].name
+
+    @property
+    def transform(self) -> str:
+        per_expert = None if self.match is None else self.match.form.per_expert
+        if per_expert is not None:
+            stack = "stack concat transposed" if per_expert > 1 else "stack transposed"
+            return f"{self.encoded} {stack}" if self.encoded else stack
+        if self.encoded is None:
+            return "copy"
+        return f"{self.encoded} transposed" if len(self.shape) == 3 else f"{self.encoded} decoded"
 
 
-def _check(
-    name: str,
-    shape: tuple[int, ...],
-    recipe: Recipe,
-    source: Checkpoint,
-    converted: Checkpoint,
-    advance: Callable[[int], None],
-) -> TensorCheck:
-    tensor = converted.tensors.get(name)
+def _expected_tensors(found: Match, converted: Checkpoint) -> list[_Expected]:
+    """The tensors that the converted checkpoint should hold for a weight: itself, or its sources if they stay as they
+    are.
+    """
+    parts = [part for parts in found.parts for part in parts]
+    weight = found.weight
+    if weight.name not in converted.tensors and any(part.name in converted.tensors for part in parts):
+        return [_Expected(part.name, part.shape, (part.name,)) for part in parts]
+    return [_Expected(weight.name, weight.shape, tuple(part.name for part in parts), found)]
+
+
+def _check(row: _Expected, source: Checkpoint, converted: Checkpoint, advance: Callable[[int], None]) -> TensorCheck:
+    tensor = converted.tensors.get(row.name)
     if tensor is None:
-        return TensorCheck(name, recipe.transform, 0, fault="is missing")
-    origin = source.tensors[recipe.sources[0][0]]
-    transform = _describe(recipe, origin.dtype, tensor.dtype)
-    if tensor.shape != shape:
-        return TensorCheck(name, transform, 0, fault=f"is {list(tensor.shape)}, not {list(shape)}")
-    if not _can_become(recipe, origin.dtype, tensor.dtype):
-        return TensorCheck(name, transform, 0, fault=f"is {tensor.dtype.name}, made from {origin.dtype.name}")
+        return TensorCheck(row.name, row.transform, 0, fault="is missing")
+    origin = source.tensors[row.sources[0]].dtype
+    transform = row.transform if origin == tensor.dtype else f"{row.transform}, {origin.name} to {tensor.dtype.name}"
+    if tensor.shape != row.shape:
+        return TensorCheck(row.name, transform, 0, fault=f"is {list(tensor.shape)}, not {list(row.shape)}")
+    if not _can_become(row, origin, tensor.dtype):
+        return TensorCheck(row.name, transform, 0, fault=f"is {tensor.dtype.name}, made from {origin.name}")
     different, max_abs = 0, 0.0
-    for begin, end, expected in _slabs(recipe, source):
-        ours = converted.read(name, begin, end)
+    for begin, end, expected in _slabs(row, source):
+        ours = converted.read(row.name, begin, end)
         wrong, distance = _compare(expected, ours, tensor.dtype)
         different, max_abs = different + wrong, max(max_abs, distance)
         advance(ours.nbytes)
-    return TensorCheck(name, transform, tensor.nbytes // tensor.dtype.itemsize, different, max_abs)
+    return TensorCheck(row.name, transform, tensor.nbytes // tensor.dtype.itemsize, different, max_abs)
 
 
-def _describe(recipe: Recipe, origin: DType, target: DType) -> str:
-    name = recipe.transform.replace("_", " ")
-    return name if origin == target else f"{name}, {origin.name} to {target.name}"
-
-
-def _can_become(recipe: Recipe, origin: DType, target: DType) -> bool:
-    if recipe.transform.startswith(("mxfp4", "fp8")):
+def _can_become(row: _Expected, origin: DType, target: DType) -> bool:
+    if row.encoded is not None:
         return target in _FLOATING
     return origin == target or (origin in _FLOATING and target in _FLOATING)
 
 
-def _slabs(recipe: Recipe, source: Checkpoint) -> Iterator[tuple[int, int, Array]]:
+def _slabs(row: _Expected, source: Checkpoint) -> Iterator[tuple[int, int, Array]]:
     """Slabs of rows of the output's first axis with their expected values: float32, or unchanged integers."""
-    names = [name for name, _ in recipe.sources]
-    if recipe.transform == "copy":
-        tensor = source.tensors[names[0]]
+    if row.transform == "copy":
+        tensor = source.tensors[row.sources[0]]
         for begin, end in _row_ranges(tensor):
-            yield begin, end, _widen(source.read(names[0], begin, end), tensor.dtype)
-        return
-    if recipe.transform == "fp8_blocks":
-        yield 0, recipe.sources[0][1][0], _read_fp8(names[0], names[1], source)
-        return
-    for expert in range(_experts(recipe)):
-        yield expert, expert + 1, _expert(recipe.transform, names, expert, source)[None]
+            yield begin, end, _widen(source.read(row.sources[0], begin, end), tensor.dtype)
+    elif len(row.shape) < 3:
+        yield 0, row.shape[0], _layer(row.encoded, row.sources, source)
+    else:
+        for expert in range(row.shape[0]):
+            yield expert, expert + 1, _expert(row, expert, source)[None]
 
 
 def _row_ranges(tensor: TensorInfo) -> Iterator[tuple[int, int]]:
@@ -147,30 +158,25 @@ def _row_ranges(tensor: TensorInfo) -> Iterator[tuple[int, int]]:
         yield begin, min(begin + step, rows)
 
 
-def _experts(recipe: Recipe) -> int:
-    if recipe.transform == "mxfp4_transposed":
-        return recipe.sources[0][1][0]
-    return len(recipe.sources) // _per_expert(recipe.transform)
-
-
-def _per_expert(transform: str) -> int:
-    """Number of sources per expert of a stack."""
-    layers = 2 if transform.endswith("concat_transposed") else 1
-    return 2 * layers if transform.startswith("fp8") else layers
-
-
-def _expert(transform: str, names: list[str], expert: int, source: Checkpoint) -> Floats:
+def _expert(row: _Expected, expert: int, source: Checkpoint) -> Floats:
     """Expert number `expert` of an output, ``[in, out]``."""
-    if transform == "mxfp4_transposed":
-        blocks, scales = (source.read(name, expert, expert + 1)[0] for name in names)
-        return decode_mxfp4(blocks, scales).T
-    count = _per_expert(transform)
-    names = names[expert * count : (expert + 1) * count]
-    if transform.startswith("fp8"):
-        layers = [_read_fp8(weight, scale, source) for weight, scale in zip(names[::2], names[1::2], strict=True)]
-    else:
-        layers = [_read(name, source) for name in names]
-    return np.concatenate(layers, axis=0).T
+    per_expert = None if row.match is None else row.match.form.per_expert
+    if per_expert is None:
+        parts = [source.read(name, expert, expert + 1)[0] for name in row.sources]
+        return decode_mxfp4(*parts).T
+    parts_per_layer = len(row.sources) // (row.shape[0] * per_expert)
+    first = expert * per_expert * parts_per_layer
+    names = [row.sources[first + layer * parts_per_layer :][:parts_per_layer] for layer in range(per_expert)]
+    return np.concatenate([_layer(row.encoded, layer, source) for layer in names], axis=0).T
+
+
+def _layer(encoded: str | None, names: tuple[str, ...], source: Checkpoint) -> Floats:
+    """A layer ``[out, in]`` as float32, from the tensors `names`."""
+    if encoded == "fp8":
+        return _read_fp8(names[0], names[1], source)
+    if encoded == "mxfp4":
+        return decode_mxfp4(*(source.read(name) for name in names))
+    return _read(names[0], source)
 
 
 def _read_fp8(weight: str, scale: str, source: Checkpoint) -> Floats:

@@ -29,6 +29,7 @@ _PER_WORD = 8
 # The output of each 4 bits of a word, the lowest first; in a byte of the word, the low and the high half.
 _ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 _LOW, _HIGH = _ORDER[0::2], _ORDER[1::2]
+_PLACES = tuple(_ORDER.index(output) for output in range(_PER_WORD))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,7 @@ class Awq:
         first_row: int = 0,
         where: str = "weight",
     ) -> Array:
-        """The outputs from `first_row` on, as many as `out` has rows, or all; see `Encoding.decode`.
-
-        `first_row` is a multiple of 8.
-        """
+        """The outputs from `first_row` on, as many as `out` has rows, or all; see `Encoding.decode`."""
         end = None if out is None else first_row + len(out)
         return packed_words.decode(self._read(parts, first_row, end), dtype, out, where)
 
@@ -86,36 +84,34 @@ class Awq:
 
     def _read(self, parts: Sequence[Array], first: int, end: int | None) -> PackedMatrix:
         qweight, qzeros, scales = parts
-        if first % _PER_WORD:
-            raise ValueError(f"first_row is {first}; eight outputs of AWQ share a word")
         outputs = slice(first, end)
-        zero_points = np.empty(scales.shape, np.int16)
-        numbers = packed_words.unpack_words(qzeros, BITS).reshape(len(scales), -1, _PER_WORD)
-        zero_points.reshape(numbers.shape)[:, :, _ORDER] = numbers
-        zero_points -= 1 << BITS - 1
+        first_word, skipped = divmod(first, _PER_WORD)
+        words = slice(first_word, None if end is None else -(-end // _PER_WORD))
+        numbers = packed_words.unpack_words(qzeros[:, words], BITS).reshape(len(qzeros), -1, _PER_WORD)
+        zero_points = numbers[:, :, _PLACES].reshape(len(qzeros), -1).astype(np.int16) - (1 << BITS - 1)
+        scales = scales[:, outputs]
         return PackedMatrix(
             bits=BITS,
             group=self.group,
             scale_dtype=self.scale_dtype,
             inputs=len(qweight),
             codes=lambda begin, stop: _codes(qweight, first + begin, first + stop),
-            scales=scales[:, outputs].T,
-            zero_points=zero_points[:, outputs].T,
+            scales=scales.T,
+            zero_points=zero_points[:, skipped : skipped + scales.shape[1]].T,
             group_of_input=None,
         )
 
 
 def _codes(qweight: Array, begin: int, end: int) -> Array:
-    """The outputs ``[begin, end)`` of ``qweight [inputs, outputs / 8]`` as `Grouped` stores them; `begin` is a multiple
-    of 8.
-    """
-    words = np.ascontiguousarray(qweight[:, begin // _PER_WORD : -(-end // _PER_WORD)])
+    """The outputs ``[begin, end)`` of ``qweight [inputs, outputs / 8]`` as `Grouped` stores them."""
+    first, skipped = divmod(begin, _PER_WORD)
+    words = np.ascontiguousarray(qweight[:, first : -(-end // _PER_WORD)])
     data = words.view(np.uint8).reshape(len(words), -1, 4) ^ np.uint8(0x88)
     even, odd = data[0::2], data[1::2]  # [inputs / 2, words, 4]
     codes = np.empty((words.shape[1], _PER_WORD, len(words) // 2), np.uint8)
     codes[:, _LOW] = ((even & 0x0F) | odd << 4).transpose(1, 2, 0)
     codes[:, _HIGH] = (even >> 4 | (odd & 0xF0)).transpose(1, 2, 0)
-    return codes.reshape(-1, len(words) // 2)[: end - begin]
+    return codes.reshape(-1, len(words) // 2)[skipped : skipped + end - begin]
 
 
 def detect(weight: str, shape: Shape, tensors: Mapping[str, TensorInfo]) -> Awq | None:

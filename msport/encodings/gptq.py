@@ -85,26 +85,28 @@ class Gptq:
     ) -> Array:
         """The outputs from `first_row` on, as many as `out` has rows, or all; see `Encoding.decode`."""
         end = None if out is None else first_row + len(out)
-        return packed_words.decode(self._read(parts, slice(first_row, end)), dtype, out, where)
+        return packed_words.decode(self._read(parts, first_row, end), dtype, out, where)
 
     def regroup(
         self, parts: Sequence[Array], where: str = "weight", target: Grouped | None = None
     ) -> tuple[Grouped, list[Array]]:
         """The same weights as `Grouped`, and its parts; see `packed_words.regroup`."""
-        return packed_words.regroup(self._read(parts, slice(None)), where, target)
+        return packed_words.regroup(self._read(parts, 0, None), where, target)
 
-    def _read(self, parts: Sequence[Array], outputs: slice) -> PackedMatrix:
+    def _read(self, parts: Sequence[Array], first: int, end: int | None) -> PackedMatrix:
         qweight, qzeros, scales, *index = parts
-        words = qweight[:, outputs]
-        stored = packed_words.unpack_words(qzeros, self.bits)[:, outputs].astype(np.int16)
-        stored += self.zero_shift - (1 << self.bits - 1)
+        words, scales = qweight[:, first:end], scales[:, first:end]
+        per_word = WORD_BITS // self.bits
+        columns = slice(first // per_word, None if end is None else -(-end // per_word))
+        numbers = packed_words.unpack_words(qzeros[:, columns], self.bits)[:, first % per_word :]
+        stored = numbers[:, : scales.shape[1]].astype(np.int16) + (self.zero_shift - (1 << self.bits - 1))
         return PackedMatrix(
             bits=self.bits,
             group=self.group,
             scale_dtype=self.scale_dtype,
-            inputs=len(qweight) * WORD_BITS // self.bits,
+            inputs=len(qweight) * per_word,
             codes=lambda begin, end: packed_words.signed_codes(words[:, begin:end].T, self.bits),
-            scales=scales[:, outputs].T,
+            scales=scales.T,
             zero_points=stored.T if stored.any() else None,
             group_of_input=index[0] if index else None,
         )

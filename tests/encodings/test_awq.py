@@ -73,14 +73,3 @@ def test_scales_of_another_layout_and_groups_that_do_not_divide_are_refused() ->
         detect(WEIGHT, (256, 256), infos(256, 16, qweight=(256, 32)))
     with pytest.raises(CheckpointError, match="has 3 groups, which do not divide the 256 inputs"):
         detect(WEIGHT, SHAPE, infos(3, 64))
-
-
-def test_a_range_of_outputs_begins_with_a_word() -> None:
-    generator = np.random.default_rng(0)
-    layer = quantize(generator.standard_normal(SHAPE), Recipe("awq", symmetric=False), generator)
-    parts = list(pack_awq(layer).values())
-    with pytest.raises(ValueError, match="first_row is 4"):
-        Awq(64).decode(parts, FLOAT16, np.empty((8, 256), np.float16), first_row=4)
-    np.testing.assert_array_equal(
-        Awq(64).decode(parts, FLOAT16, np.empty((12, 256), np.float16), first_row=8), layer.decoded()[8:20]
-    )

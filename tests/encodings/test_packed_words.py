@@ -119,16 +119,17 @@ def test_in_act_order_the_groups_are_contiguous_and_the_order_names_the_input_of
 
 
 @pytest.mark.parametrize("method", ["gptq", "awq", "compressed-tensors"])
-def test_a_matrix_of_several_tiles_decodes_as_one_of_few_outputs(method: str) -> None:
-    _layer, encoding, parts = make(Recipe(method, symmetric=False), outputs=264, inputs=8192)
+def test_any_range_of_outputs_decodes_as_in_the_whole_matrix_of_several_tiles(method: str) -> None:
+    _layer, encoding, parts = make(Recipe(method, symmetric=False, act_order=method != "awq"), outputs=264, inputs=8192)
     whole = encoding.decode(parts, FLOAT16)
-    tail = np.empty((8, 8192), np.float16)
-    if method == "compressed-tensors":
-        parts = [
-            part if (cut := encoding.rows(k, 256, 264)) is None else part[slice(*cut)] for k, part in enumerate(parts)
+    for begin, end in ((256, 264), (3, 5), (125, 262)):
+        cut = [
+            part if (rows := encoding.rows(number, begin, end)) is None else part[slice(*rows)]
+            for number, part in enumerate(parts)
         ]
-    encoding.decode(parts, FLOAT16, tail, first_row=256)
-    np.testing.assert_array_equal(tail, whole[256:])
+        out = np.empty((end - begin, 8192), np.float16)
+        encoding.decode(cut, FLOAT16, out, first_row=begin)
+        np.testing.assert_array_equal(out, whole[begin:end])
 
 
 @pytest.mark.parametrize("method", ["gptq", "awq", "compressed-tensors"])

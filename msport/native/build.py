@@ -1,7 +1,7 @@
 """Compiles the C++ sources of this folder once per machine and source text, and keeps the libraries for later runs.
 
 Because sources are shipped instead of binaries, one wheel serves x86 and the Arm hosts of Ascend machines, and the
-compiler can use the vector unit of the machine. There are two libraries: ``mxfp4`` is one file, ``operators`` all
+compiler can use the vector unit of the machine. ``mxfp4`` and ``quantise`` are one file each, ``operators`` is all
 others. So a conversion does not wait for operators that it does not call.
 """
 
@@ -27,17 +27,20 @@ _FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-pthread")
 _TIMEOUT_SECONDS = 600  # eight seconds on an idle machine
 _LONGEST_OUTPUT = 200
 # Source files that become a separate library.
-_ALONE = {"mxfp4"}
+_ALONE = {"mxfp4", "quantise"}
+# A product and a sum stay apart, as in NumPy, whose bits these libraries have to give.
+_FURTHER_FLAGS = {"quantise": ("-ffp-contract=off",)}
 _SLOWER = {
     "operators": "the slower portable operators are used",
     "mxfp4": "MXFP4 is decoded by NumPy, several times slower",
+    "quantise": "weights are quantised by NumPy, many times slower",
 }
 
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
 
 
-def library(name: Literal["operators", "mxfp4"] = "operators") -> Path | None:
+def library(name: Literal["operators", "mxfp4", "quantise"] = "operators") -> Path | None:
     """The compiled library, or None (with one warning) if there is no working compiler.
 
     ``MSPORT_NATIVE=0`` disables the libraries, ``CXX`` is the compiler's command, ``MSPORT_CACHE`` is the folder of the
@@ -59,9 +62,10 @@ def _find(name: str) -> Path | None:
             _log.warning("no C++ compiler found: %s; install g++ to speed up the CPU", slower)
             return None
         sources = _sources(name)
-        target = cache_folder() / f"{name}-{_fingerprint(compiler, sources)}.so"
+        flags = (*_FLAGS, *_FURTHER_FLAGS.get(name, ()))
+        target = cache_folder() / f"{name}-{_fingerprint(compiler, flags, sources)}.so"
         if not target.exists():
-            _compile(compiler, sources, target)
+            _compile([*compiler, *flags], sources, target)
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a user without a home; ValueError: CXX
         _log.warning("the C++ kernels cannot be compiled: %s; %s", error, slower)
         return None
@@ -85,12 +89,12 @@ def _sources(name: str) -> list[Path]:
     return sorted(path for path in _FOLDER.glob("*.cpp") if path.stem not in _ALONE)
 
 
-def _fingerprint(compiler: list[str], sources: list[Path]) -> str:
+def _fingerprint(compiler: list[str], flags: tuple[str, ...], sources: list[Path]) -> str:
     """A hash of everything that a compiled library depends on: sources, flags, compiler, processor."""
     digest = hashlib.sha256()
     for path in [*sources, *sorted(_FOLDER.glob("*.h"))]:
         digest.update(path.read_bytes())
-    digest.update("\0".join((*compiler, *_FLAGS, platform.machine(), _processor())).encode())
+    digest.update("\0".join((*compiler, *flags, platform.machine(), _processor())).encode())
     return digest.hexdigest()[:16]
 
 
@@ -103,15 +107,15 @@ def _processor() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
-def _compile(compiler: list[str], sources: list[Path], target: Path) -> None:
-    """Compiles `sources` to `target`. Raises OSError or RuntimeError that names what failed: the folder or the
-    command.
+def _compile(command: list[str], sources: list[Path], target: Path) -> None:
+    """Compiles `sources` to `target` with `command`. Raises OSError or RuntimeError that names what failed: the folder
+    or the command.
     """
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(suffix=".so", dir=target.parent)
     os.close(handle)
     try:
-        _run([*compiler, *_FLAGS, *map(str, sources), "-o", temporary])
+        _run([*command, *map(str, sources), "-o", temporary])
         # Two processes may compile at the same time: the last one wins, and both files are complete.
         os.replace(temporary, target)
     finally:

@@ -45,9 +45,15 @@ class PackedMatrix:
     def outputs(self) -> int:
         return len(self.scales)
 
+    @property
+    def tile_outputs(self) -> int:
+        """The outputs that are read at a time."""
+        step = max(_TILE_OUTPUTS, _TILE_VALUES // self.inputs // _TILE_OUTPUTS * _TILE_OUTPUTS)
+        return min(step, self.outputs)
+
     def tiles(self) -> Iterator[tuple[int, int]]:
         """Ranges of outputs of bounded size that together are all."""
-        step = max(_TILE_OUTPUTS, _TILE_VALUES // self.inputs // _TILE_OUTPUTS * _TILE_OUTPUTS)
+        step = self.tile_outputs or 1
         return ((begin, min(begin + step, self.outputs)) for begin in range(0, self.outputs, step))
 
     def grouped(self) -> Grouped:
@@ -67,20 +73,22 @@ class PackedMatrix:
 def decode(matrix: PackedMatrix, dtype: DType, out: Array | None, where: str) -> Array:
     """The matrix in storage form of `dtype`, as `Encoding.decode` describes it.
 
-    Scratch memory is below 8 MB, or 1 KB per input if that is more. `out` may have any strides.
+    Scratch memory is below 8 MB, or 1 KB per input if that is more, and 8 bytes per scale. `out` may have any strides.
     """
     _check(matrix, where)
     if out is None:
         out = np.empty((matrix.outputs, matrix.inputs), dtype.storage)
     order = matrix.order()
-    back = None if order is None else np.argsort(order)
     encoding = Grouped(matrix.bits, matrix.group, matrix.scale_dtype, matrix.zero_points is not None)
+    if order is not None:
+        back, sorted_columns = np.argsort(order), np.empty((matrix.tile_outputs, matrix.inputs), dtype.storage)
     for begin, end in matrix.tiles():
         parts = [permute(matrix.codes(begin, end), order, matrix.bits), matrix.scales[begin:end]]
         if encoding.offsets:
             parts.append(_offsets(matrix, begin, end))
-        values = encoding.decode(parts, dtype, out[begin:end] if back is None else None, where=where)
-        if back is not None:
+        values = out[begin:end] if order is None else sorted_columns[: end - begin]
+        encoding.decode(parts, dtype, values, where=where)
+        if order is not None:
             # Gathering is faster than scattering; "clip" (nothing is ever clipped) does not buffer `out`.
             np.take(values, back, axis=1, out=out[begin:end], mode="clip")
     return out

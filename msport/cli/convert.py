@@ -27,6 +27,7 @@ Examples:
   msport convert openai-mirror/gpt-oss-20b --source modelscope
   msport convert ./gpt-oss-20b -o gpt-oss-20b-ms --dtype float16 --verify
   msport convert openai/gpt-oss-20b --dtype mxfp4 --format ckpt --max-shard-size 1GB
+  msport convert Qwen/Qwen2.5-14B-Instruct --dtype int4
   msport convert ./gpt-oss-20b --dry-run
 """
 
@@ -45,9 +46,18 @@ Examples:
     type=click.Choice(list(DTYPES)),
     default=AUTO,
     show_default=True,
-    help="Dtype of floating-point tensors. auto: unchanged; MXFP4 and FP8 are decoded to bfloat16. mxfp4: packed"
-    " experts stay packed, everything else becomes bfloat16.",
+    help="How weights are stored. auto: unchanged; MXFP4 and FP8 are decoded to bfloat16; GPTQ, AWQ and"
+    " compressed-tensors stay packed. mxfp4: packed experts stay packed, everything else becomes bfloat16. int8, int4:"
+    " linear layers and experts are quantised, everything else is unchanged.",
 )
+@click.option(
+    "--group-size",
+    type=int,
+    default=GROUP_SIZE,
+    show_default=True,
+    help="With int8 and int4: inputs that share a scale, a multiple of 32.",
+)
+@click.option("--zero-points", is_flag=True, help="With int8 and int4: a zero point per group, instead of symmetric codes.")
 @click.option(
     "--format",
     type=click.Choice(list(FORMATS)),

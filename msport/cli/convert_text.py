@@ -78,7 +78,7 @@ def plan_text(conversion: Conversion, done_nbytes: int) -> str:
     lines += ["", "shards", *columns(_shard_rows(plan), "<>><")]
     if plan.dropped:
         lines += ["", "dropped", *columns([(dropped.name, dropped.reason) for dropped in plan.dropped], "<<")]
-    lines += [""] * bool(plan.rounded) + _rounded_lines(plan)
+    lines += [""] * bool(plan.rounded or plan.quantised) + _rounded_lines(plan)
     lines += [
         "",
         f"output  {_shown(conversion.output)}, {counted(len(plan.tensors), 'tensor')}",
@@ -93,16 +93,20 @@ def plan_text(conversion: Conversion, done_nbytes: int) -> str:
 def _dtypes(plan: Plan) -> str:
     """The dtype of the output, and other dtypes in it."""
     others = Counter(tensor.dtype.name for tensor in plan.tensors if tensor.dtype.name != plan.dtype)
-    if plan.dtype == "mxfp4" or not others:  # whose blocks and scales are bytes
+    if plan.dtype not in {dtype.name for dtype in FLOATING} or not others:  # codes and scales have other dtypes
         return plan.dtype
     named = ", ".join(f"{counted(count, 'tensor')} {name}" for name, count in others.items())
     return f"{plan.dtype} ({named})"
 
 
 def _rounded_lines(plan: Plan) -> list[str]:
-    """A line about the tensors that are rounded; no line if every value stays the same."""
+    """A line about the tensors that are rounded, and one about those that are quantised, if there are any."""
     parts = [f"{counted(each.count, 'tensor')} from {each.source} to {each.target}" for each in plan.rounded]
-    return [f"rounded: {', '.join(parts)}; --dtype float32 keeps every value"] if parts else []
+    lines = [f"rounded: {', '.join(parts)}; --dtype float32 keeps every value"] if parts else []
+    if plan.quantised:
+        target, count = plan.quantised
+        lines.append(f"quantised: {counted(count, 'matrix', 'matrices')} to {target}")
+    return lines
 
 
 def _disk_line(conversion: Conversion) -> str:

@@ -22,7 +22,7 @@ from msport.convert.budget import MAX_MEMORY, Budget, make_budget
 from msport.convert.execute import execute
 from msport.convert.journal import Done
 from msport.convert.output_folder import Staging, check_space, occupied_space, resolve_output
-from msport.convert.plan import AUTO, MAX_SHARD_SIZE, Plan, make_plan
+from msport.convert.plan import AUTO, GROUP_SIZE, MAX_SHARD_SIZE, Plan, make_plan
 from msport.convert.resume import find_done, journalled, make_fingerprint
 from msport.convert.small_files import copy_small_files, find_small_files
 from msport.convert.verify import check_folder, check_source
@@ -46,6 +46,8 @@ class Options:
     source: str | None = None
     keep_source: bool = False
     network: Network | None = None
+    group_size: int = GROUP_SIZE
+    zero_points: bool = False
 
 
 DEFAULTS = Options()
@@ -82,6 +84,8 @@ def convert_checkpoint(
     source: str | None = None,
     keep_source: bool = False,
     network: Network | None = None,
+    group_size: int = GROUP_SIZE,
+    zero_points: bool = False,
     verify: bool = False,
     restart: bool = False,
     progress: Progress | None = None,
@@ -90,8 +94,9 @@ def convert_checkpoint(
 
     `model` is a folder or a Hub id. `output` is a new or empty folder, by default the model's name with ``-ms`` in the
     current folder. Floating-point tensors become `dtype`, rounded to nearest even if it is narrower; integers are never
-    cast. ``auto`` keeps each tensor's dtype, and decodes MXFP4 and FP8 to bfloat16; ``mxfp4`` keeps packed experts
-    packed and makes everything else bfloat16. Sizes are bytes or text such as ``"5GB"``; `max_memory` is the resident
+    cast. ``auto`` keeps each tensor's dtype, decodes MXFP4 and FP8 to bfloat16, and keeps GPTQ, AWQ and
+    compressed-tensors packed; ``mxfp4`` keeps packed experts packed and makes everything else bfloat16; ``int8`` and
+    ``int4`` quantise linear layers and experts, in groups of `group_size` inputs, symmetric or with `zero_points`. Sizes are bytes or text such as ``"5GB"``; `max_memory` is the resident
     memory of a process that does nothing else. With `verify` the result is read back and computed again from the source
     before it appears. `progress` is called after every slab.
 
@@ -102,7 +107,19 @@ def convert_checkpoint(
     The folder appears when it is complete; if anything fails, it does not appear. Raises subclasses of MsportError, and
     OSError with the name of the file.
     """
-    options = Options(dtype, format, max_shard_size, max_memory, workers, revision, source, keep_source, network)
+    options = Options(
+        dtype,
+        format,
+        max_shard_size,
+        max_memory,
+        workers,
+        revision,
+        source,
+        keep_source,
+        network,
+        group_size,
+        zero_points,
+    )
     return run(prepare(model, output, options), verify=verify, restart=restart, progress=progress)
 
 
@@ -117,7 +134,14 @@ def prepare(model: str | Path, output: str | Path | None = None, options: Option
     if options.keep_source and found.revision is None:
         raise UsageError(f"{model}: is a folder, of which no copy is downloaded; leave keep_source (--keep-source) out")
     checkpoint = found.open()
-    plan = make_plan(checkpoint, dtype=options.dtype, format=options.format, max_shard_size=options.max_shard_size)
+    plan = make_plan(
+        checkpoint,
+        dtype=options.dtype,
+        format=options.format,
+        max_shard_size=options.max_shard_size,
+        group_size=options.group_size,
+        zero_points=options.zero_points,
+    )
     remote = found.stream is not None
     budget = make_budget(plan.tensors, parse_size(options.max_memory), options.workers, remote=remote)
     return Conversion(found, checkpoint, destination, plan, budget, find_small_files(found.folder))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,13 +33,40 @@ class Layer:
     expert: int | None = None
 
     @property
+    def dtype(self) -> DType:
+        """The dtype of its values before any cast."""
+        return self.encoding.dtype if isinstance(self.encoding, Plain) else FLOAT32
+
+    @property
+    def where(self) -> str:
+        """The name of the layer in errors."""
+        return f"{self.sources[0].file}: tensor {quote(self.sources[0].name)}"
+
+    @property
     def tile_rows(self) -> int:
         """Rows that fit into the CPU cache."""
         return max(_TILE_NBYTES // (self.inputs * FLOAT32.itemsize), 1)
 
-    def read(self, begin: int, end: int, dtype: DType, reader: Reader, arena: Arena) -> Array:
-        """Rows ``[begin, end)`` in `dtype`, in memory of `arena`. Raises OverflowError as `cast_exactly`."""
-        return self.load(begin, end, reader, arena).rows(begin, end, dtype, arena)
+    def tiles(
+        self, begin: int, end: int, dtype: DType, reader: Reader, arena: Arena
+    ) -> Iterator[tuple[int, int, Array]]:
+        """Rows ``[begin, end)`` in `dtype`, tile by tile, each with its first and last row. A tile is valid until the
+        next one.
+        """
+        mark = arena.mark()
+        whole = self.load(begin, end, reader, arena) if self._is_read_whole else None
+        kept = arena.mark()
+        for first in range(begin, end, self.tile_rows):
+            last = min(first + self.tile_rows, end)
+            loaded = whole or self.load(first, last, reader, arena)
+            yield first, last, loaded.rows(first, last, dtype, arena)
+            arena.reset(kept)
+        arena.reset(mark)
+
+    def tiles_nbytes(self, dtype: DType) -> int:
+        """Bytes of arena for `tiles`."""
+        rows = min(self.tile_rows, self.outputs)
+        return self.loaded_nbytes(self.outputs if self._is_read_whole else rows) + self.rows_nbytes(rows, dtype)
 
     def load(self, begin: int, end: int, reader: Reader, arena: Arena) -> Loaded:
         """The bytes of the parts that hold rows ``[begin, end)``, in memory of `arena`."""
@@ -54,10 +81,6 @@ class Layer:
         if self._is_transposed:
             first = 0
         return Loaded(self, tuple(parts), first)
-
-    def scratch(self, rows: int, dtype: DType, loaded: int | None = None) -> int:
-        """Bytes of arena for `rows` rows in `dtype`, when `loaded` rows (by default as many) are loaded."""
-        return self.loaded_nbytes(rows if loaded is None else loaded) + self.rows_nbytes(rows, dtype)
 
     def loaded_nbytes(self, rows: int) -> int:
         """Bytes of arena for the parts of `rows` rows, wherever they begin."""
@@ -77,6 +100,13 @@ class Layer:
             return aligned(rows * self.inputs * dtype.itemsize) * (2 if self._is_transposed else 1) * changed
         decoded = aligned(rows * self.inputs * FLOAT32.itemsize)
         return decoded + (0 if dtype == FLOAT32 else aligned(rows * self.inputs * dtype.itemsize))
+
+    @property
+    def _is_read_whole(self) -> bool:
+        """Whether its rows lie scattered over a part."""
+        return self._is_transposed or any(
+            self.encoding.rows(number, 0, 1) is None for number in range(len(self.sources))
+        )
 
     @property
     def _is_transposed(self) -> bool:
@@ -106,8 +136,7 @@ class Loaded:
         if isinstance(layer.encoding, Plain):
             return self._plain_rows(begin, end, layer.encoding.dtype, dtype, arena)
         values = arena.array((end - begin, layer.inputs), FLOAT32.storage)
-        where = f"{layer.sources[0].file}: tensor {quote(layer.sources[0].name)}"
-        layer.encoding.decode(self._cut(begin, end), FLOAT32, out=values, first_row=begin, where=where)
+        layer.encoding.decode(self._cut(begin, end), FLOAT32, out=values, first_row=begin, where=layer.where)
         return cast_exactly(values, FLOAT32, dtype, arena)
 
     def _plain_rows(self, begin: int, end: int, source: DType, dtype: DType, arena: Arena) -> Array:

@@ -12,27 +12,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from msport.architectures import Dropped
+from msport.architectures import QUANTISED, Dropped
 from msport.checkpoint import DType
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32
 from msport.convert.matching import Match, match_checkpoint
+from msport.convert.packing import Quantise, Regroup
 from msport.convert.shards import FORMATS, Shard, place
 from msport.convert.tensors import Catalog, OutputTensor, SourceTensor
 from msport.convert.transform import Transform
 from msport.convert.transforms import Copy, DecodeMatrix, DecodeStack, StackTransposed
-from msport.encodings import Encoding, Plain
+from msport.encodings import MXFP4, Encoding, Fp8Blocks, Grouped, Plain, Regroupable
 from msport.errors import UsageError
 from msport.sizing.units import parse_size
 
 AUTO = "auto"
-# None: the dtype of each tensor's own sources. MXFP4 packs the experts; everything else in such a model is bfloat16.
+# The dtype of weights that are not packed; None: that of each tensor's own sources.
 DTYPES: dict[str, DType | None] = {
     AUTO: None,
     "bfloat16": BFLOAT16,
     "float16": FLOAT16,
     "float32": FLOAT32,
-    "mxfp4": BFLOAT16,
+    MXFP4.name: BFLOAT16,
+    "int8": None,
+    "int4": None,
 }
+_BITS = {"int8": 8, "int4": 4}
+GROUP_SIZE = 32
 _PLAIN = ("bfloat16", "float16", "float32")
 MAX_SHARD_SIZE = "5GB"
 
@@ -76,6 +81,12 @@ class Plan:
         pairs = Counter((each.rounded_from, each.dtype.name) for each in self.tensors if each.rounded_from)
         return tuple(Rounded(*names, count) for names, count in pairs.items())
 
+    @property
+    def quantised(self) -> tuple[str, int] | None:
+        """What plain matrices are quantised to, and their number."""
+        found = [each.transform.target for each in self.tensors if isinstance(each.transform, Quantise) and not each.part]
+        return (str(found[0]), len(found)) if found else None
+
 
 def make_plan(
     catalog: Catalog,
@@ -83,12 +94,16 @@ def make_plan(
     dtype: str = AUTO,
     format: str = "safetensors",  # noqa: A002  the contract's name
     max_shard_size: int | str = MAX_SHARD_SIZE,
+    group_size: int = GROUP_SIZE,
+    zero_points: bool = False,
 ) -> Plan:
     """The plan that converts the checkpoint `catalog` to `dtype` and `format`. Reads only ``config.json``.
 
     Floating-point tensors become `dtype`; integers are never cast. With ``auto`` each keeps its dtype (a stack gets its
-    widest), and MXFP4 and FP8 become bfloat16; the headers decide, not ``config.json``. With ``mxfp4`` packed experts
-    stay packed and everything else becomes bfloat16. A shard holds at most `max_shard_size` bytes of tensors, or one
+    widest), MXFP4 and FP8 become bfloat16, and GPTQ, AWQ and compressed-tensors stay packed; the headers decide, not
+    ``config.json``. With ``mxfp4`` packed experts stay packed and everything else becomes bfloat16. With ``int8`` and
+    ``int4`` linear layers and experts are quantised in groups of `group_size` inputs, with `zero_points` or symmetric;
+    embedding, head, router and norms keep their dtype, and what is packed already stays as it is. A shard holds at most `max_shard_size` bytes of tensors, or one
     larger tensor. If nothing in a model changes, its safetensors files on disk are kept.
 
     Raises CheckpointError that names all tensors that are missing, unexpected, or of a wrong shape or dtype;
@@ -97,11 +112,15 @@ def make_plan(
     _check_choice("dtype", dtype, DTYPES)
     _check_choice("format", format, FORMATS)
     architecture, matches, dropped = match_checkpoint(catalog)
-    outputs = [output for found in matches for output in _outputs(found, dtype, catalog)]
-    if dtype not in (AUTO, *_PLAIN) and not any(_is_kept(found, dtype) for found in matches):
+    quantised = Grouped(_BITS[dtype], group_size, offsets=zero_points) if dtype in _BITS else None
+    targets = [_target(found, dtype, quantised) for found in matches]
+    outputs = [
+        output for found, target in zip(matches, targets, strict=True) for output in _outputs(found, target, catalog)
+    ]
+    if dtype == MXFP4.name and MXFP4 not in targets:
         raise UsageError(f"{catalog.folder}: holds no MXFP4 tensors to keep; choose auto, bfloat16, float16 or float32")
     tensors, shards = place(outputs, format, parse_size(max_shard_size), catalog)
-    named = _most_common(tensors) if dtype == AUTO else dtype
+    named = _most_common(matches, targets) if dtype == AUTO else dtype
     return Plan(architecture.name, named, format, tensors, shards, tuple(dropped))
 
 
@@ -110,19 +129,38 @@ def _check_choice(what: str, value: str, choices: Mapping[str, Any]) -> None:
         raise UsageError(f"{what} {value!r} is not known; choose one of {', '.join(choices)}")
 
 
-def _outputs(found: Match, dtype: str, catalog: Catalog) -> Iterator[OutputTensor]:
-    weight = found.weight
-    if _is_kept(found, dtype):
-        for source in _sources(found, catalog):
+def _target(found: Match, dtype: str, quantised: Grouped | None) -> Encoding:
+    """The encoding that the weight gets. What is packed stays packed, unless a plain dtype is asked for."""
+    packed = _packed(found)
+    if packed is not None and dtype not in _PLAIN and (packed != MXFP4 or dtype != AUTO):
+        return packed
+    if quantised is not None and packed is None and found.weight.role in QUANTISED:
+        return quantised
+    return Plain(DTYPES[dtype] or _own_dtype(found.encodings))
+
+
+def _packed(found: Match) -> Encoding | None:
+    """The encoding in which the weight can stay packed, without a loss; None if it is not packed."""
+    encodings = {each.grouped() if isinstance(each, Regroupable) else each for each in found.encodings}
+    (encoding, *others) = encodings
+    whole = found.form.per_expert is None or isinstance(found.encodings[0], Regroupable)
+    return None if others or not whole or isinstance(encoding, Plain | Fp8Blocks) else encoding
+
+
+def _outputs(found: Match, target: Encoding, catalog: Catalog) -> Iterator[OutputTensor]:
+    weight, sources = found.weight, _sources(found, catalog)
+    if isinstance(target, Plain):
+        yield OutputTensor(weight.name, target.dtype, weight.shape, _decoding(found), sources)
+    elif found.encodings == (target,):
+        for source in sources:
             yield OutputTensor(source.name, source.dtype, source.shape, Copy(), (source,))
+    elif isinstance(target, Grouped):
+        make = Regroup if _packed(found) else Quantise
+        transform = make(target, weight.matrix, found.encodings, found.form.per_expert)
+        for number, part in enumerate(target.parts(weight.name, weight.matrix)):
+            yield OutputTensor(part.name, part.dtype, part.shape, transform, sources, number)
     else:
-        target = DTYPES[dtype] or _own_dtype(found.encodings)
-        yield OutputTensor(weight.name, target, weight.shape, _decoding(found), _sources(found, catalog))
-
-
-def _is_kept(found: Match, dtype: str) -> bool:
-    """Whether the weight stays in its encoding, of the name `dtype`."""
-    return found.form.per_expert is None and found.encodings[0].name == dtype and dtype not in _PLAIN
+        raise AssertionError(f"no way from {found.encodings[0].name} to {target.name}")
 
 
 def _decoding(found: Match) -> Transform:
@@ -141,11 +179,11 @@ def _own_dtype(encodings: Sequence[Encoding]) -> DType:
     return found.pop() if len(found) == 1 else FLOAT32
 
 
-def _most_common(tensors: Sequence[OutputTensor]) -> str:
-    """The dtype of most of the parameters."""
+def _most_common(matches: Sequence[Match], targets: Sequence[Encoding]) -> str:
+    """The encoding of most of the parameters."""
     elements: Counter[str] = Counter()
-    for tensor in tensors:
-        elements[tensor.dtype.name] += math.prod(tensor.shape)
+    for found, target in zip(matches, targets, strict=True):
+        elements[target.name] += math.prod(found.weight.matrix)
     return max(elements, key=elements.__getitem__)
 
 

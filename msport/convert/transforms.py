@@ -107,17 +107,13 @@ class DecodeMatrix:
         return Grid(outputs, inputs * tensor.dtype.itemsize, outputs, min(outputs, _LEAST_ROWS))
 
     def scratch(self, tensor: OutputTensor, rows: int) -> int:
-        layer = self._layer(tensor)
-        tile = layer.scratch(min(layer.tile_rows, tensor.shape[0]), tensor.dtype)
-        return aligned(rows * tensor.shape[1] * tensor.dtype.itemsize) + tile
+        out = aligned(rows * tensor.shape[1] * tensor.dtype.itemsize)
+        return out + self._layer(tensor).tiles_nbytes(tensor.dtype)
 
     def produce(self, tensor: OutputTensor, begin: int, end: int, reader: Reader, arena: Arena) -> tuple[Array, ...]:
         out = arena.array((end - begin, tensor.shape[1]), tensor.dtype.storage)
-        mark, layer = arena.mark(), self._layer(tensor)
-        for first in range(begin, end, layer.tile_rows):
-            last = min(first + layer.tile_rows, end)
-            out[first - begin : last - begin] = layer.read(first, last, tensor.dtype, reader, arena)
-            arena.reset(mark)
+        for first, last, tile in self._layer(tensor).tiles(begin, end, tensor.dtype, reader, arena):
+            out[first - begin : last - begin] = tile
         return (out,)
 
     def _layer(self, tensor: OutputTensor) -> Layer:
@@ -149,21 +145,18 @@ class StackTransposed:
 
     def scratch(self, tensor: OutputTensor, rows: int) -> int:
         layers = layers_of(self.encodings, tensor.sources, tensor.shape[2] // self.per_expert, tensor.shape[1])
-        tile = max(layer.scratch(min(layer.tile_rows, layer.outputs), tensor.dtype) for layer in layers)
+        tile = max(layer.tiles_nbytes(tensor.dtype) for layer in layers)
         return aligned(rows * tensor.shape[2] * tensor.dtype.itemsize) + tile
 
     def produce(self, tensor: OutputTensor, begin: int, end: int, reader: Reader, arena: Arena) -> tuple[Array, ...]:
         _, inputs, width = tensor.shape
         expert, row = divmod(begin, inputs)
         out = arena.array((end - begin, width), tensor.dtype.storage)
-        mark, column = arena.mark(), 0
+        column = 0
         layers = list(layers_of(self.encodings, tensor.sources, width // self.per_expert, inputs))
         for layer in layers[expert * self.per_expert : (expert + 1) * self.per_expert]:
-            for first in range(0, layer.outputs, layer.tile_rows):
-                last = min(first + layer.tile_rows, layer.outputs)
-                tile = layer.read(first, last, tensor.dtype, reader, arena)
+            for first, last, tile in layer.tiles(0, layer.outputs, tensor.dtype, reader, arena):
                 out[:, column + first : column + last] = tile[:, row : row + end - begin].T
-                arena.reset(mark)
             column += layer.outputs
         return (out,)
 

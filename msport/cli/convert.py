@@ -16,7 +16,7 @@ from msport.cli.resuming import resumable
 from msport.convert import Options, prepare, run
 from msport.convert.budget import MAX_MEMORY
 from msport.convert.conversion import check_disk, find_unfinished
-from msport.convert.plan import AUTO, DTYPES, MAX_SHARD_SIZE
+from msport.convert.plan import AUTO, DTYPES, GROUP_SIZE, MAX_SHARD_SIZE
 from msport.convert.resume import done_nbytes
 from msport.convert.shards import FORMATS
 from msport.hub import DEFAULT_HUB, HUBS
@@ -57,7 +57,9 @@ Examples:
     show_default=True,
     help="With int8 and int4: inputs that share a scale, a multiple of 32.",
 )
-@click.option("--zero-points", is_flag=True, help="With int8 and int4: a zero point per group, instead of symmetric codes.")
+@click.option(
+    "--zero-points", is_flag=True, help="With int8 and int4: a zero point per group, instead of symmetric codes."
+)
 @click.option(
     "--format",
     type=click.Choice(list(FORMATS)),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msport.checkpoint.dtypes import FLOATING
 from msport.cli.tensor_patterns import pattern_name, summarise
 from msport.convert import Conversion, Plan
 from msport.convert.output_folder import occupied_space

@@ -96,9 +96,10 @@ def convert_checkpoint(
     current folder. Floating-point tensors become `dtype`, rounded to nearest even if it is narrower; integers are never
     cast. ``auto`` keeps each tensor's dtype, decodes MXFP4 and FP8 to bfloat16, and keeps GPTQ, AWQ and
     compressed-tensors packed; ``mxfp4`` keeps packed experts packed and makes everything else bfloat16; ``int8`` and
-    ``int4`` quantise linear layers and experts, in groups of `group_size` inputs, symmetric or with `zero_points`. Sizes are bytes or text such as ``"5GB"``; `max_memory` is the resident
-    memory of a process that does nothing else. With `verify` the result is read back and computed again from the source
-    before it appears. `progress` is called after every slab.
+    ``int4`` quantise linear layers and experts, in groups of `group_size` inputs, symmetric or with `zero_points`.
+    Sizes are bytes or text such as ``"5GB"``; `max_memory` is the resident memory of a process that does nothing else.
+    With `verify` the result is read back and computed again from the source before it appears. `progress` is called
+    after every slab.
 
     For a Hub id, `source` is the Hub: ``huggingface`` (the default) or ``modelscope``. The weights are streamed within
     the limits of `network`, unless that Hub's cache holds all of them; with `keep_source` they are downloaded into the

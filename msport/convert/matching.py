@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from msport.architectures import Architecture, Dropped, Form, Weight, get_architecture, read_config
 from msport.checkpoint import TensorInfo, fp8
 from msport.checkpoint.dtypes import BFLOAT16, DTYPES, FLOAT8_E4M3FN
 from msport.checkpoint.manifest import FILE_NAME as MANIFEST_NAME
 from msport.convert.tensors import Catalog
-from msport.encodings import Encoding, Part, Plain, check_method, check_use, find
+from msport.encodings import (
+    Encoding,
+    Part,
+    Plain,
+    Quantization,
+    Regroupable,
+    check_method,
+    find,
+    read_quantization,
+    undeclared,
+)
 from msport.errors import CheckpointError, enumerate_some, name_in_text
 
 
@@ -60,32 +71,44 @@ def match_checkpoint(catalog: Catalog) -> tuple[Architecture, list[Match], list[
     data = read_config(catalog.folder)
     architecture = get_architecture(data, where)
     check_method(data.get("quantization_config"), where)
+    quantization = read_quantization(data, where)
     config = architecture.parse(data, where)
-    matches, dropped, problems = match(architecture.weights(config), architecture.dropped(config), catalog.tensors)
+    weights, drops = architecture.weights(config), architecture.dropped(config)
+    matches, dropped, problems = match(weights, drops, catalog.tensors, quantization, where)
+    # A converted folder keeps the config of its source, whatever became of the weights.
+    if quantization is not None and not (catalog.folder / MANIFEST_NAME).exists():
+        _check_use(quantization, matches)
     if problems:
         raise CheckpointError(
             f"{catalog.folder}: the tensors are not those of {architecture.name} with this config.json: {problems};"
             " download the model again, or check that config.json and weights belong together"
         )
-    # A converted folder keeps the config of its source, whatever became of the weights.
-    if not (catalog.folder / MANIFEST_NAME).exists():
-        encodings = {encoding.name for found in matches for encoding in found.encodings}
-        check_use(data.get("quantization_config"), encodings, catalog.folder)
     return architecture, matches, dropped
 
 
+def _check_use(quantization: Quantization, matches: Iterable[Match]) -> None:
+    """Raises CheckpointError if no weight is stored as `quantization` says."""
+    if not any(encoding.name == quantization.method for found in matches for encoding in found.encodings):
+        raise quantization.without_tensors()
+
+
 def match(
-    weights: Iterable[Weight], dropped: Iterable[Dropped], tensors: Mapping[str, TensorInfo]
+    weights: Iterable[Weight],
+    dropped: Iterable[Dropped],
+    tensors: Mapping[str, TensorInfo],
+    quantization: Quantization | None = None,
+    where: Path = Path("config.json"),
 ) -> tuple[list[Match], list[Dropped], Problems]:
     """Match every parameter to its sources and every source tensor to exactly one parameter or one drop.
 
-    Returns the matches in the order of `weights`, the dropped tensors that `tensors` holds, and all problems.
+    `quantization` is what the config, the file `where`, says of packed weights. Returns the matches in the order of
+    `weights`, the dropped tensors that `tensors` holds, and all problems.
     """
     problems = Problems()
     matches = []
     unused = dict(tensors)
     for weight in weights:
-        found = match_weight(weight, tensors)
+        found = _adopt(match_weight(weight, tensors), quantization, where)
         for part in (part for parts in found.parts for part in parts):
             _check(part, unused.pop(part.name, None), problems)
         matches.append(found)
@@ -98,6 +121,17 @@ def match_weight(weight: Weight, tensors: Mapping[str, TensorInfo]) -> Match:
     """The form of `weight` of which `tensors` hold the largest share; among equals, the one of most tensors."""
     found = [Match(weight, form, _encodings(form, tensors)) for form in weight.forms]
     return found[0] if len(found) == 1 else max(found, key=lambda each: _share(each, tensors))
+
+
+def _adopt(found: Match, quantization: Quantization | None, where: Path) -> Match:
+    """`found` with what only the config says of its encodings. Raises ConfigError if they contradict each other."""
+    if not any(isinstance(encoding, Regroupable) for encoding in found.encodings):
+        return found
+    pairs = zip(found.encodings, found.form.matrices, strict=True)
+    if quantization is None:
+        raise undeclared(found.encodings[0], found.weight.name, where)
+    adopted = (quantization.adopt(encoding, matrix.name, matrix.shape[-1]) for encoding, matrix in pairs)
+    return replace(found, encodings=tuple(adopted))
 
 
 def _encodings(form: Form, tensors: Mapping[str, TensorInfo]) -> tuple[Encoding, ...]:

@@ -13,7 +13,8 @@ from msport.convert.layers import Layer
 from msport.convert.tensors import OutputTensor, SourceTensor
 from msport.convert.transform import Grid, Reader
 from msport.convert.transforms import layers_of
-from msport.encodings import Encoding, Grouped, Part, Regroupable, Shape, quantise
+from msport.encodings import Encoding, Grouped, Part, Regroupable, Shape
+from msport.encodings.quantise import quantise
 from msport.errors import UnsupportedError, parameter
 
 # Rows of a slab that are worth a call.

@@ -84,8 +84,9 @@ class Plan:
     @property
     def quantised(self) -> tuple[str, int] | None:
         """What plain matrices are quantised to, and their number."""
-        found = [each.transform.target for each in self.tensors if isinstance(each.transform, Quantise) and not each.part]
-        return (str(found[0]), len(found)) if found else None
+        transforms = [tensor.transform for tensor in self.tensors if tensor.part == 0]
+        targets = [transform.target for transform in transforms if isinstance(transform, Quantise)]
+        return (targets[0].description, len(targets)) if targets else None
 
 
 def make_plan(
@@ -103,8 +104,9 @@ def make_plan(
     widest), MXFP4 and FP8 become bfloat16, and GPTQ, AWQ and compressed-tensors stay packed; the headers decide, not
     ``config.json``. With ``mxfp4`` packed experts stay packed and everything else becomes bfloat16. With ``int8`` and
     ``int4`` linear layers and experts are quantised in groups of `group_size` inputs, with `zero_points` or symmetric;
-    embedding, head, router and norms keep their dtype, and what is packed already stays as it is. A shard holds at most `max_shard_size` bytes of tensors, or one
-    larger tensor. If nothing in a model changes, its safetensors files on disk are kept.
+    embedding, head, router and norms keep their dtype, and what is packed already stays as it is. A shard holds at most
+    `max_shard_size` bytes of tensors, or one larger tensor. If nothing in a model changes, its safetensors files on
+    disk are kept.
 
     Raises CheckpointError that names all tensors that are missing, unexpected, or of a wrong shape or dtype;
     ConfigError; UnsupportedError; and UsageError for an unknown `dtype` or `format`.

@@ -9,9 +9,8 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import groupby
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -185,8 +184,11 @@ class _Run:
 
 
 def made_together(tensors: Sequence[OutputTensor]) -> list[list[OutputTensor]]:
-    """`tensors` in groups whose parts one transform makes from the same sources; they are neighbours in a plan."""
-    return [list(group) for _, group in groupby(tensors, key=lambda tensor: (tensor.transform, tensor.sources))]
+    """`tensors` in groups of those that one transform makes from the same sources."""
+    groups: dict[Any, list[OutputTensor]] = {}
+    for tensor in tensors:
+        groups.setdefault((tensor.transform, tensor.sources), []).append(tensor)
+    return list(groups.values())
 
 
 def slabs(tensor: OutputTensor, reader: Reader, arena: Arena, rows: int = 0) -> Iterator[tuple[int, tuple[Array, ...]]]:

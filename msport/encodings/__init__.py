@@ -3,23 +3,29 @@
 One file per encoding. Everything else asks an `Encoding` and knows no format by name.
 """
 
-from msport.encodings.encoding import Encoding, Part, Shape, nbytes
+from msport.encodings.encoding import Encoding, Part, Regroupable, Shape, nbytes
 from msport.encodings.find import find
+from msport.encodings.fp8 import Fp8Blocks
 from msport.encodings.grouped import Grouped
-from msport.encodings.methods import check_method, check_use
+from msport.encodings.methods import check_method
 from msport.encodings.mxfp4 import MXFP4
 from msport.encodings.plain import Plain, stored_shape
+from msport.encodings.quantization_config import Quantization, read_quantization, undeclared
 
 __all__ = [
     "MXFP4",
     "Encoding",
+    "Fp8Blocks",
     "Grouped",
     "Part",
     "Plain",
+    "Quantization",
+    "Regroupable",
     "Shape",
     "check_method",
-    "check_use",
     "find",
     "nbytes",
+    "read_quantization",
     "stored_shape",
+    "undeclared",
 ]

@@ -65,6 +65,11 @@ class Grouped:
         """float32, which holds a code times a shorter scale."""
         return () if self.scale_dtype == FLOAT32 else (FLOAT32,)
 
+    @property
+    def description(self) -> str:
+        """The encoding in words, for people."""
+        return f"{self.name} in groups of {self.group}, {'with zero points' if self.offsets else 'symmetric'}"
+
     def parts(self, weight: str, shape: Shape) -> tuple[Part, ...]:
         """The tensors of `weight` of `shape`. Raises UnsupportedError for a group that does not fit the inputs."""
         *stack, outputs, inputs = shape

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from msport.checkpoint import fp8
-from msport.errors import CheckpointError, UnsupportedError, quote
+from msport.encodings import quantization_config
+from msport.errors import UnsupportedError, quote
 
-# Tools write decoded copies of these and leave config.json as it was.
-_OFTEN_DECODED = ("mxfp4", "fp8")
 _FP8_BLOCK = [fp8.BLOCK, fp8.BLOCK]
 
 
@@ -25,19 +24,6 @@ def check_method(quantization: Any, where: Path) -> None:
     METHODS[method](fields, where)
 
 
-def check_use(quantization: Any, found: Collection[str], folder: Path) -> None:
-    """Raises CheckpointError if ``config.json`` in `folder` names a method in which no weight is stored.
-
-    `found` are the names of the weights' encodings.
-    """
-    method = None if quantization is None else quantization["quant_method"]
-    if method is not None and method not in (*found, *_OFTEN_DECODED):
-        raise CheckpointError(
-            f"{folder}: config.json says {quote(method)}, but no weight is stored so; download the model again, or"
-            " remove quantization_config from config.json"
-        )
-
-
 def _accept(fields: Mapping[str, Any], where: Path) -> None:
     pass
 
@@ -48,4 +34,8 @@ def _check_fp8(fields: Mapping[str, Any], where: Path) -> None:
         raise UnsupportedError(f"{where}: FP8 with weight_block_size {quote(block)}; msport reads {_FP8_BLOCK} alone")
 
 
-METHODS: dict[str, Callable[[Mapping[str, Any], Path], None]] = {"mxfp4": _accept, "fp8": _check_fp8}
+METHODS: dict[str, Callable[[Mapping[str, Any], Path], None]] = {
+    "mxfp4": _accept,
+    "fp8": _check_fp8,
+    **dict.fromkeys(quantization_config.METHODS, _accept),  # `read_quantization` reads more of these
+}

@@ -247,5 +247,8 @@ def _refuse_format(fields: _Fields) -> None:
 _READERS = {"gptq": _read_gptq, "awq": _read_awq, "compressed-tensors": _read_compressed_tensors}
 
 
+METHODS = tuple(_READERS)
+
+
 def _fits(scheme: Scheme, found: Scheme, inputs: int) -> bool:
     return scheme.bits == found.bits and found.group == (inputs if scheme.group == -1 else scheme.group)

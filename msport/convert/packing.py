@@ -15,7 +15,7 @@ from msport.convert.transform import Grid, Reader
 from msport.convert.transforms import layers_of
 from msport.encodings import Encoding, Grouped, Part, Regroupable, Shape
 from msport.encodings.quantise import quantise
-from msport.errors import UnsupportedError, parameter
+from msport.errors import UsageError, parameter
 
 # Rows of a slab that are worth a call.
 _LEAST_ROWS = 16
@@ -125,7 +125,7 @@ def _place(target: Array, made: Array, start: int, layer: Layer) -> None:
     elif start == 0 or np.array_equal(target, made):  # one order of inputs for all outputs
         target[:] = made
     else:
-        raise UnsupportedError(
+        raise UsageError(
             f"{layer.where}: its act-order is not that of the layer it is stacked with; convert with"
             f" {parameter('dtype')} bfloat16"
         )

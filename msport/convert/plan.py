@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from msport.architectures import QUANTISED, Dropped
+from msport.arguments import require_counts
 from msport.checkpoint import DType
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32
 from msport.convert.matching import Match, match_checkpoint
@@ -113,6 +114,7 @@ def make_plan(
     """
     _check_choice("dtype", dtype, DTYPES)
     _check_choice("format", format, FORMATS)
+    require_counts(group_size=group_size)
     architecture, matches, dropped = match_checkpoint(catalog)
     quantised = Grouped(_BITS[dtype], group_size, offsets=zero_points) if dtype in _BITS else None
     targets = [_target(found, dtype, quantised) for found in matches]

@@ -12,7 +12,7 @@ from convert.hub_folder import change_config, read_tensors
 from msport import convert_checkpoint
 from msport.architectures import ARCHITECTURES, QUANTISED, Weight, load_config
 from msport.checkpoint import Checkpoint, open_checkpoint
-from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, Array, cast
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, Array, DType, cast
 from msport.encodings import Grouped, find
 from msport.encodings.quantise import quantise
 from msport.errors import CheckpointError, ConfigError, UnsupportedError, UsageError
@@ -36,12 +36,12 @@ def weights_of(folder: Path) -> list[Weight]:
     return ARCHITECTURES[config.architecture].weights(config)
 
 
-def decoded(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> Array:
-    """A weight ``[..., outputs, inputs]`` of a converted folder, in float16."""
+def decoded(checkpoint: Checkpoint, name: str, shape: tuple[int, ...], dtype: DType = FLOAT16) -> Array:
+    """A weight ``[..., outputs, inputs]`` of a converted folder."""
     encoding = find(name, shape, checkpoint.tensors)
     assert isinstance(encoding, Grouped)
     parts = [checkpoint.read(part.name) for part in encoding.parts(name, shape)]
-    return encoding.decode(parts, FLOAT16)
+    return encoding.decode(parts, dtype)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
@@ -88,7 +88,7 @@ def test_packed_layers_of_experts_are_stacked(method: str, tmp_path: Path) -> No
 
 def test_layers_in_different_act_orders_cannot_be_stacked_and_stay_packed(tmp_path: Path) -> None:
     source = write_community(tmp_path / "source", Recipe("gptq", group=32, act_order=True), family="qwen3-moe")
-    with pytest.raises(UnsupportedError, match=r"up_proj.*its act-order is not that of the layer it is stacked with"):
+    with pytest.raises(UsageError, match=r"up_proj.*its act-order is not that of the layer it is stacked with"):
         convert_checkpoint(source.folder, tmp_path / "out")
     convert_checkpoint(source.folder, tmp_path / "out", dtype="float16")
     result = read_tensors(tmp_path / "out")
@@ -129,10 +129,7 @@ def test_linear_layers_and_experts_are_quantised_and_nothing_else(
         expected = quantise(np.ascontiguousarray(matrix), FLOAT32, encoding)
         for part, array in zip(encoding.parts(weight.name, weight.matrix), expected, strict=True):
             np.testing.assert_array_equal(result[part.name][1], array)
-    assert result.keys() & {"lm_head.weight", "model.embed_tokens.weight"} == {
-        "lm_head.weight",
-        "model.embed_tokens.weight",
-    }
+    assert "model.embed_tokens.weight" in result
 
 
 def test_what_is_packed_already_stays_as_it_is(tmp_path: Path) -> None:
@@ -140,8 +137,8 @@ def test_what_is_packed_already_stays_as_it_is(tmp_path: Path) -> None:
     manifest = convert_checkpoint(source, tmp_path / "out", dtype="int4")
     assert "model.layers.0.mlp.experts.gate_up_proj_blocks" in manifest.tensors
     assert "model.layers.0.self_attn.q_proj.weight_codes" in manifest.tensors
-    again = convert_checkpoint(tmp_path / "out", tmp_path / "again")
-    assert (again.tensors, again.dtype) == (manifest.tensors, "int4")
+    again = convert_checkpoint(tmp_path / "out", tmp_path / "again", dtype="int4")
+    assert again.tensors == manifest.tensors
 
 
 def test_memory_and_workers_do_not_change_a_bit(tmp_path: Path) -> None:
@@ -172,7 +169,7 @@ def test_an_interrupted_quantisation_goes_on_to_the_same_bytes(after: int, tmp_p
 
 @pytest.mark.parametrize(
     ("group_size", "message"),
-    [(48, "48"), (0, "group_size is 0"), (33, "33")],
+    [(48, "48"), (0, "group_size must be at least 1"), (33, "33")],
 )
 def test_a_group_size_that_does_not_fit_is_refused(group_size: int, message: str, tmp_path: Path) -> None:
     source = write_sample("llama", tmp_path / "source")
@@ -188,7 +185,8 @@ def test_quantised_values_are_near_the_original_ones(tmp_path: Path) -> None:
     _, original = read_tensors(source)[name]
     wide = cast(original, BFLOAT16, FLOAT32)
     with open_checkpoint(tmp_path / "out") as converted:
-        values = decoded(converted, name, original.shape).astype(np.float32)
-    # Half a step of 1 / 127 of the largest value of a group, rounded to bfloat16 and float16.
+        values = decoded(converted, name, original.shape, FLOAT32)
+    # Half a step of 1 / 120 of the largest value of a group (the search goes so far), which is
+    # rounded to bfloat16.
     groups = np.abs(wide).reshape(len(wide), -1, 32).max(-1, keepdims=True)
-    assert (np.abs(values - wide).reshape(len(wide), -1, 32) <= groups / 127 * 0.51 + 1e-6).all()
+    assert (np.abs(values - wide).reshape(len(wide), -1, 32) <= groups / 120 * 0.51 + 1e-6).all()

@@ -66,7 +66,9 @@ class PackedMatrix:
         table = self.group_of_input
         if table is None or bool((table[:-1] <= table[1:]).all()):
             return None
-        order: Array = np.argsort(table, kind="stable").astype(np.int32)
+        # 16 bits are sorted by radix, several times as fast.
+        short = table.astype(np.uint16) if self.inputs // self.group <= 1 << 16 else table
+        order: Array = np.argsort(short, kind="stable").astype(np.int32)
         return order
 
 
@@ -81,7 +83,9 @@ def decode(matrix: PackedMatrix, dtype: DType, out: Array | None, where: str) ->
     order = matrix.order()
     encoding = Grouped(matrix.bits, matrix.group, matrix.scale_dtype, matrix.zero_points is not None)
     if order is not None:
-        back, sorted_columns = np.argsort(order), np.empty((matrix.tile_outputs, matrix.inputs), dtype.storage)
+        back = np.empty_like(order)
+        back[order] = np.arange(matrix.inputs, dtype=np.int32)
+        sorted_columns = np.empty((matrix.tile_outputs, matrix.inputs), dtype.storage)
     for begin, end in matrix.tiles():
         parts = [permute(matrix.codes(begin, end), order, matrix.bits), matrix.scales[begin:end]]
         if encoding.offsets:

@@ -15,8 +15,9 @@ from msport import convert_checkpoint
 from msport.progress import Step
 from msport.sample import write_sample
 
-# gpt-oss with eight small layers, and with two layers of the 20b's width; the others have hidden size 1024, 12 layers,
-# and the proportions of Qwen2.5 7B, Mistral 7B v0.1, Gemma 2 2B, and Qwen3 30B-A3B with a quarter of its experts.
+# gpt-oss with eight small layers, and with two layers of the 20b's width; a Llama that is larger than every cache; the
+# others have hidden size 1024, 12 layers, and the proportions of Qwen2.5 7B, Mistral 7B v0.1, Gemma 2 2B, and Qwen3
+# 30B-A3B with a quarter of its experts.
 _GPT_OSS = {
     "head_dim": 64,
     "num_local_experts": 32,
@@ -39,6 +40,18 @@ SHAPES: dict[str, Mapping[str, Any]] = {
         **GPT_OSS_20B,
         **_GPT_OSS,
         "num_hidden_layers": 2,
+    },
+    "llama": {
+        **_LARGE,
+        "attention_bias": False,
+        "hidden_size": 1536,
+        "intermediate_size": 4096,
+        "mlp_bias": False,
+        "num_attention_heads": 24,
+        "num_key_value_heads": 8,
+        "head_dim": 64,
+        "rope_scaling": None,
+        "tie_word_embeddings": False,
     },
     "qwen2": {
         **_LARGE,

@@ -51,12 +51,12 @@ def measure_msport(job: Job, progress: Progress | None = None) -> Session:
     return _measure(job, "msport_engine", f"the benchmark of {job.folder}", _NO_CACHE, titled("msport:", progress))
 
 
-def measure_transformers(job: Job, progress: Progress | None = None) -> Session:
-    """Measures Transformers on every workload of `job`, whose folder holds the original checkpoint, in float32 on
+def measure_transformers(job: Job, progress: Progress | None = None, dtype: str = "float32") -> Session:
+    """Measures Transformers on every workload of `job`, whose folder holds the original checkpoint, in `dtype` on
     the CPU.
     """
     task = f"the baseline on {job.folder}"
-    return _measure(job, "transformers_engine", task, {}, titled("Transformers:", progress))
+    return _measure(job, "transformers_engine", task, {}, titled("Transformers:", progress), dtype=dtype)
 
 
 def measure_warm_start(job: Job, progress: Progress | None = None) -> WarmStart:
@@ -75,10 +75,12 @@ def measure_warm_start(job: Job, progress: Progress | None = None) -> WarmStart:
     return WarmStart(filling, warm, warm.details["cached_graphs"], nbytes)
 
 
-def _measure(job: Job, engine: str, task: str, environment: Mapping[str, str], progress: Progress | None) -> Session:
+def _measure(
+    job: Job, engine: str, task: str, environment: Mapping[str, str], progress: Progress | None, **arguments: str
+) -> Session:
     answer = call_in_child(
         f"msport.bench.measure.{engine}:run",
-        {"job": asdict(job)},
+        {"job": asdict(job), **arguments},
         task=task,
         environment={**_threads(job.cores), **environment},
         cores=job.cores,

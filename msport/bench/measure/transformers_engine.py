@@ -1,4 +1,4 @@
-"""The baseline of a benchmark: the same checkpoint in Transformers on PyTorch, in float32 on the CPU.
+"""The baseline of a benchmark: the same checkpoint in Transformers on PyTorch, on the CPU, in float32 unless asked.
 
 It runs in a child process without msport, because the idle threads of one slow the other by a third. Transformers
 chooses the attention implementation; the cache is its default one. Only this module of the benchmark imports torch.
@@ -30,19 +30,22 @@ def check_installed() -> None:
     check_reference_installed(f"{parameter('baseline')} torch", otherwise=", or leave it out")
 
 
-def run(job: Mapping[str, Any], *, progress: Progress) -> dict[str, Any]:
-    """Runs the `Job` with the fields `job` on an original checkpoint; returns the fields of its `Session`."""
-    return asdict(_measure(parse(Job, job), progress))
+def run(job: Mapping[str, Any], dtype: str, *, progress: Progress) -> dict[str, Any]:
+    """Runs the `Job` with the fields `job` on an original checkpoint in `dtype`; returns the fields of its `Session`.
+
+    The dtype of the job is msport's, and may be one that Transformers does not have.
+    """
+    return asdict(_measure(parse(Job, job), dtype, progress))
 
 
-def _measure(job: Job, progress: Progress) -> Session:
+def _measure(job: Job, dtype: str, progress: Progress) -> Session:
     progress(Step("import"))
     _, import_seconds = timed(_import)
     import torch
 
     torch.set_num_threads(len(job.cores))
     progress(Step("load"))
-    model, load_seconds = timed(lambda: _load(Path(job.folder)))
+    model, load_seconds = timed(lambda: _load(Path(job.folder), dtype))
     loaded = read_memory()
     start, results = run_workloads(_Engine(model), job, model.config.vocab_size, progress)
     memory = read_memory()
@@ -50,7 +53,7 @@ def _measure(job: Job, progress: Progress) -> Session:
         engine="transformers",
         versions={**{name: version(name) for name in (*PACKAGES, "numpy")}, "python": platform.python_version()},
         device="CPU",
-        dtype="float32",
+        dtype=dtype,
         max_length=job.max_length,
         details={"attention": model.config._attn_implementation, "threads": torch.get_num_threads()},
         import_seconds=import_seconds,
@@ -95,6 +98,6 @@ def _import() -> None:
     import transformers  # noqa: F401
 
 
-def _load(folder: Path) -> Any:
+def _load(folder: Path, dtype: str) -> Any:
     with quiet():
-        return load_transformers(folder, "float32", attention=None)
+        return load_transformers(folder, dtype, attention=None)

@@ -250,14 +250,9 @@ def read_by(side: str, model: Model, encoding: Encoding, plan: Plan) -> tuple[in
     """Bytes of the weights that a token needs, and bytes of an element of the cache."""
     if side == "llama.cpp":
         assert plan.llama is not None
-        weights = plan.llama.weights_nbytes(model.gguf(plan.llama, encoding.gguf))
-        return weights, 2
+        return plan.llama.weights_nbytes(model.gguf(plan.llama, encoding.gguf)), 2
     if side == "msport":
-        return (
-            weights_nbytes(model.converted(encoding.dtype)),
-            4,
-            "float32" if encoding.dtype == "float32" else "bfloat16",
-        )
+        return weights_nbytes(model.converted(encoding.dtype)), 4
     itemsize = by_name(encoding.torch).itemsize
     return weights_nbytes(model.source) * itemsize // 2, itemsize
 

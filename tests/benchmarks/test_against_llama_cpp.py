@@ -97,6 +97,16 @@ def test_the_embedding_counts_only_if_it_is_the_head(llama: Path, tmp_path: Path
     assert weights_nbytes(llama) == everything - embedding
 
 
+def test_a_token_reads_the_weights_as_each_side_holds_them(llama: Path, tmp_path: Path) -> None:
+    from against_llama_cpp import ENCODINGS, Model, Plan, read_by
+
+    model, plan = Model("llama", llama, tmp_path), Plan(None, True, (0,), (), 1, 1)
+    plain, cache_itemsize = read_by("msport", model, ENCODINGS["bfloat16"], plan)
+    assert (plain, cache_itemsize) == (weights := read_by("Transformers", model, ENCODINGS["bfloat16"], plan)[0], 4)
+    assert read_by("msport", model, ENCODINGS["float32"], plan) == (2 * weights, 4)
+    assert read_by("Transformers", model, ENCODINGS["float32"], plan) == (2 * weights, 4)
+
+
 def test_sides_take_turns_and_one_that_fails_is_asked_once() -> None:
     from against_llama_cpp import take_turns
 
@@ -148,6 +158,30 @@ def test_the_table_has_shares_of_the_limits_ratios_and_problems() -> None:
     assert failed.endswith("ran out of memory")
     assert ratios.strip() == "times as fast as llama.cpp Q4_0: decode 2.00 (best 0.50), prefill 128 0.50 (best 0.50)"
     assert len(next(heading([128]))) == len(ours)
+
+
+def test_the_report_and_its_document_hold_every_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from against_llama_cpp import Model, as_document, report
+    from peer_rows import Row, Time
+
+    limits = Limits((Probe("read", 40e9, 39e9, 5),), (Probe("multiply", 200e9, 190e9, 5),))
+    prefill = {128: Time(100.0, 80.0), 512: Time(400.0, 390.0)}
+    sizes: dict[str, Any] = {"token_nbytes": 10**8, "flops": {128: 10**10, 512: 10**11}, "peak_resident": 10**9}
+    plain = [Row(side, "bfloat16", "", Time(10.0, 8.0), prefill, **sizes) for side in ("msport", "Transformers")]
+    packed = [Row("msport", "int4", "dtype is 'int4'"), Row("llama.cpp", "Q4_0", "", Time(5.0, 4.0), prefill, **sizes)]
+    costs = [
+        {"side": "msport", "kind": "int4", "tokens": 9, "problem": "dtype is 'int4'"},
+        {"side": "llama.cpp", "kind": "Q4_0", "tokens": 9, "mean_kl": 0.25, "same_top1": 0.75},
+    ]
+    report(Model("smollm2", tmp_path, tmp_path), [plain, packed], costs, limits)
+    text = capsys.readouterr().out
+    document = json.loads(json.dumps(as_document(Model("smollm2", tmp_path, tmp_path), [plain, packed], costs, limits)))
+    assert [row["kind"] for row in document["rows"]] == ["bfloat16", "bfloat16", "int4", "Q4_0"]
+    assert list(document["times_as_fast_as"]) == ["Transformers bfloat16"]
+    assert document["times_as_fast_as"]["Transformers bfloat16"]["prefill 512"] == {"median": 1.0, "best": 1.0}
+    assert document["quality"] == costs
+    assert text.count("dtype is 'int4'") == 2
+    assert "2.500e-01   75.0% same top-1" in text
 
 
 def test_a_text_that_is_too_short_is_refused(llama: Path, tmp_path: Path) -> None:

@@ -44,9 +44,9 @@ def library(name: Literal["operators", "mxfp4", "quantise"] = "operators") -> Pa
     """The compiled library, or None (with one warning) if there is no working compiler.
 
     ``MSPORT_NATIVE=0`` disables the libraries, ``CXX`` is the compiler's command, ``MSPORT_CACHE`` is the folder of the
-    libraries (default ``~/.cache/msport``), ``MSPORT_THREADS`` bounds the threads of an operator, and ``MSPORT_AWAKE_US`` is
-    how many microseconds such a thread stays awake without work. Several threads and processes may call this at the
-    same time.
+    libraries (default ``~/.cache/msport``), ``MSPORT_THREADS`` bounds the threads of an operator, and
+    ``MSPORT_AWAKE_US`` is how many microseconds such a thread stays awake without work. Several threads and processes
+    may call this at the same time.
     """
     with _lock:
         return _find(name)

@@ -95,7 +95,7 @@ class Graphs:
     def _run(self, name: str, *inputs: Array) -> Tensor:
         """Float32 logits of the graph `name` for ids, starts and rows; the device may still be computing them."""
         self._compile(name, *inputs)
-        return self.network(*_tensors(inputs))
+        return self.compiled[name].run(_tensors(inputs))
 
     def _compile(self, name: str, *inputs: Array) -> None:
         with TURN:

@@ -2,14 +2,17 @@
 
 The scales divide the group's range by the numbers of a list. With the first, the usual one, the value of largest
 magnitude gets the code 7 or 127; so no group is worse than with it. Symmetric scales have the sign that gives this
-value a negative code, of which there is one more. Smaller divisors fit the other values better and leave codes unused;
-larger ones clip the largest value. Each scale is rounded to its dtype before its error is measured. With offsets, the
-zero point is the integer that puts the middle of the codes on the middle of the range, zero included. The lists are the
-divisors that lower the error most, chosen one after the other on Gaussian weights and on those of SmolLM2; the best of
-111 divisors lowers it by 1 or 2 % more.
+value a negative code, of which there is one more. Each scale is rounded to its dtype before its error is measured. With
+offsets, the zero point is the integer that puts the middle of the codes on the middle of the range, zero included.
+
+The divisors were chosen one after the other, each for the largest gain, on Gaussian weights and on those of the demo's
+SmolLM2. Divisors above 8.5 clip the largest value of a symmetric int4 group. In groups of 32 they lower the squared
+error a little further (1 % on Gaussian weights), but the mean KL divergence of that model over 2,000 tokens was 0.283
+with them, 0.277 without and 0.282 with the rule of Q4_0. So small groups do without. (That model is decoded from a
+4-bit file, Q4_1, so this is one weak observation.) In large groups clipping lowers the error by up to 40 %.
 
 What others do: llama.cpp's Q4_0 takes ``max / -8`` without a search. Its make_qx_quants, for other types, tries 19
-divisors around -8, each with a least-squares fit, and rounds the scale afterwards. HQQ keeps the scale of the range and
+divisors around -8, each with a least-squares fit weighted by the squared weight, and rounds the scale afterwards. HQQ keeps the scale of the range and
 fits a fractional zero point to a norm below 1. AWQ and GPTQ need activations of sample text, which a conversion does
 not have; without them every input counts the same, and the error of a layer is the squared error of its weights.
 float32 holds these squares for weights from about 1e-18 to 1e18; others get the first scale.
@@ -51,7 +54,7 @@ _LEAST_NORMAL = 2.0**-126
 # divisors in turn reach none.
 _DIVISORS: dict[tuple[int, bool], list[tuple[float, list[float]]]] = {
     (4, False): [
-        (64, [-7, -7.25, -6.25, -7.75, -8, -8.125, -8.375, -8.75, -9.125]),
+        (64, [-7, -7.25, -6.25, -7.5, -7.75, -8, -8.125, -8.25, -8.375]),
         (256, [-7, -7.875, -8.125, -8.5, -8.75, -9, -9.375, -9.875, -10.375]),
         (math.inf, [-7, -8.25, -9, -9.5, -10.25, -10.75, -11.5, -12.75, -14.75]),
     ],

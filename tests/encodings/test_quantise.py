@@ -95,7 +95,7 @@ def q8_0(groups: Array) -> Array:
     return decoded
 
 
-@pytest.mark.parametrize(("bits", "rule", "ratio"), [(4, q4_0, 0.91), (8, q8_0, 0.82)])
+@pytest.mark.parametrize(("bits", "rule", "ratio"), [(4, q4_0, 0.92), (8, q8_0, 0.82)])
 def test_gaussian_weights_lose_less_than_in_llama_cpp(bits: int, rule: Any, ratio: float) -> None:
     weights = np.random.default_rng(0).standard_normal((512, 256)).astype(np.float32)
     groups = weights.reshape(-1, 32)

@@ -12,10 +12,11 @@ with them, 0.277 without and 0.282 with the rule of Q4_0. So small groups do wit
 4-bit file, Q4_1, so this is one weak observation.) In large groups clipping lowers the error by up to 40 %.
 
 What others do: llama.cpp's Q4_0 takes ``max / -8`` without a search. Its make_qx_quants, for other types, tries 19
-divisors around -8, each with a least-squares fit weighted by the squared weight, and rounds the scale afterwards. HQQ keeps the scale of the range and
-fits a fractional zero point to a norm below 1. AWQ and GPTQ need activations of sample text, which a conversion does
-not have; without them every input counts the same, and the error of a layer is the squared error of its weights.
-float32 holds these squares for weights from about 1e-18 to 1e18; others get the first scale.
+divisors around -8, each with a least-squares fit weighted by the squared weights, and rounds the scale afterwards. HQQ
+keeps the scale of the range and fits a fractional zero point to a norm below 1. AWQ and GPTQ need activations of sample
+text, which a conversion does not have; without them every input counts the same, and the error of a layer is the
+squared error of its weights. float32 holds these squares for weights from about 1e-18 to 1e18; others get the first
+scale.
 
 Sources: ``quantize_row_q4_0_ref`` and ``make_qx_quants`` in ggml/src/ggml-quants.c of ggml-org/llama.cpp;
 ``optimize_weights_proximal`` in hqq/core/optimize.py of mobiusml/hqq; ``auto_clip`` of mit-han-lab/llm-awq.

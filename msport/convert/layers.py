@@ -18,6 +18,7 @@ from msport.errors import quote
 # Elements cast, and bytes of a tile: small enough for the CPU cache.
 _CAST_ELEMENTS = 1 << 16
 _TILE_NBYTES = 1 << 18
+_LEAST_ROWS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,8 @@ class Layer:
 
     @property
     def tile_rows(self) -> int:
-        """Rows that fit into the CPU cache."""
-        return max(_TILE_NBYTES // (self.inputs * FLOAT32.itemsize), 1)
+        """Rows that fit into the CPU cache, or as many as are worth a call."""
+        return max(_TILE_NBYTES // (self.inputs * FLOAT32.itemsize), _LEAST_ROWS)
 
     def tiles(
         self, begin: int, end: int, dtype: DType, reader: Reader, arena: Arena

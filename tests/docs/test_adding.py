@@ -1,4 +1,6 @@
-"""What docs/adding-a-model.md shows is a whole addition: applied to a copy of msport, it passes its own tests."""
+"""What docs/adding-a-model.md and docs/adding-an-encoding.md show is a whole addition: applied to a copy of msport, it
+passes its own tests.
+"""
 
 from __future__ import annotations
 
@@ -13,33 +15,34 @@ import pytest
 
 from docs.documents import ROOT, blocks
 
-DOCUMENT = ROOT / "docs" / "adding-a-model.md"
+MODEL, ENCODING = (ROOT / "docs" / f"adding-{name}.md" for name in ("a-model", "an-encoding"))
 TIMEOUT_SECONDS = 3600
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package and its tests with the document's files and changes in it."""
+    """A copy of the package and its tests with the documents' files and changes in it."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("msport", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.cfg", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
-    for path, text in shown_files().items():
-        assert not (folder / path).exists(), f"{path}: msport has it already; the walk needs another family"
-        (folder / path).write_text(text, encoding="utf-8")
-    for diff in shown("diff"):
-        run(["git", "apply", "--recount", "-"], folder, diff)
+    for document in (MODEL, ENCODING):
+        for path, text in shown_files(document).items():
+            assert not (folder / path).exists(), f"{path}: msport has it already; the page needs another example"
+            (folder / path).write_text(text, encoding="utf-8")
+        for diff in shown("diff", document):
+            run(["git", "apply", "--recount", "-"], folder, diff)
     return folder
 
 
-def shown(language: str) -> list[str]:
-    return [text for found, text in blocks(DOCUMENT) if found == language]
+def shown(language: str, document: Path) -> list[str]:
+    return [text for found, text in blocks(document) if found == language]
 
 
-def shown_files() -> dict[str, str]:
+def shown_files(document: Path) -> dict[str, str]:
     """Path to content: each block of Python is the file that the sentence before it names last."""
-    pieces = re.split(r"^```python\n(.*?)^```", DOCUMENT.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    pieces = re.split(r"^```python\n(.*?)^```", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     paths = [re.findall(r"`([\w/]+\.py)`", prose)[-1] for prose in pieces[:-1:2]]
     return dict(zip(paths, pieces[1::2], strict=True))
 
@@ -60,7 +63,7 @@ def run(command: list[str], folder: Path, text: str | None = None) -> str:
 
 def test_the_shown_files_are_in_the_style_of_the_house(checkout: Path) -> None:
     pytest.importorskip("ruff")
-    files = list(shown_files())
+    files = [*shown_files(MODEL), *shown_files(ENCODING)]
     run([sys.executable, "-m", "ruff", "check", *files], checkout)
     run([sys.executable, "-m", "ruff", "format", "--check", *files], checkout)
 
@@ -72,11 +75,16 @@ def test_the_copy_and_not_the_installed_package_knows_the_family(checkout: Path)
     assert "SeedOssForCausalLM" in names
 
 
+def test_the_encoding_s_own_test_passes(checkout: Path) -> None:
+    (command,) = shown("sh", ENCODING)
+    assert re.search(r"1 passed in", run(["sh", "-ec", command], checkout))
+
+
 @pytest.mark.slow
 @pytest.mark.reference
 def test_the_shown_commands_succeed(checkout: Path) -> None:
     pytest.importorskip("transformers")
-    commands = [line for text in shown("sh") for line in text.splitlines()]
+    commands = [line for text in shown("sh", MODEL) for line in text.splitlines()]
     printed = {command: run(["sh", "-ec", command], checkout) for command in commands}
     parity, *_ = commands
     assert re.search(r"^=+ \d+ passed in", printed[parity], re.MULTILINE), "a parity test was skipped"

@@ -38,7 +38,7 @@ GROUP = 32
 ENCODINGS = {
     "int4": Grouped(4),
     "int4, offsets": Grouped(4, offsets=True),
-    "int4, groups of 128": Grouped(4, 128),
+    "int4, groups of 64": Grouped(4, 64),
     "int8": Grouped(8),
     "int8, offsets": Grouped(8, offsets=True),
 }

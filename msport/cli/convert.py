@@ -16,7 +16,7 @@ from msport.cli.resuming import resumable
 from msport.convert import Options, prepare, run
 from msport.convert.budget import MAX_MEMORY
 from msport.convert.conversion import check_disk, find_unfinished
-from msport.convert.plan import AUTO, DTYPES, GROUP_SIZE, MAX_SHARD_SIZE
+from msport.convert.plan import AUTO, DTYPES, GROUP_SIZE, HEADS, MAX_SHARD_SIZE
 from msport.convert.resume import done_nbytes
 from msport.convert.shards import FORMATS
 from msport.hub import DEFAULT_HUB, HUBS
@@ -59,6 +59,13 @@ Examples:
 )
 @click.option(
     "--zero-points", is_flag=True, help="With int8 and int4: a zero point per group, instead of symmetric codes."
+)
+@click.option(
+    "--head",
+    type=click.Choice(HEADS),
+    default=AUTO,
+    show_default=True,
+    help="int8: quantise the head too (the embedding, if it is the head). auto: as it is.",
 )
 @click.option(
     "--format",

@@ -101,12 +101,10 @@ def _dtypes(plan: Plan) -> str:
 
 
 def _rounded_lines(plan: Plan) -> list[str]:
-    """A line about the tensors that are rounded, and one about those that are quantised, if there are any."""
+    """A line about the tensors that are rounded, and one for each encoding to which some are quantised."""
     parts = [f"{counted(each.count, 'tensor')} from {each.source} to {each.target}" for each in plan.rounded]
     lines = [f"rounded: {', '.join(parts)}; --dtype float32 keeps every value"] if parts else []
-    if plan.quantised:
-        target, count = plan.quantised
-        lines.append(f"quantised: {counted(count, 'matrix', 'matrices')} to {target}")
+    lines += [f"quantised: {counted(count, 'matrix', 'matrices')} to {target}" for target, count in plan.quantised]
     return lines
 
 

@@ -48,6 +48,7 @@ class Options:
     network: Network | None = None
     group_size: int = GROUP_SIZE
     zero_points: bool = False
+    head: str = AUTO
 
 
 DEFAULTS = Options()
@@ -86,6 +87,7 @@ def convert_checkpoint(
     network: Network | None = None,
     group_size: int = GROUP_SIZE,
     zero_points: bool = False,
+    head: str = AUTO,
     verify: bool = False,
     restart: bool = False,
     progress: Progress | None = None,
@@ -96,10 +98,10 @@ def convert_checkpoint(
     current folder. Floating-point tensors become `dtype`, rounded to nearest even if it is narrower; integers are never
     cast. ``auto`` keeps each tensor's dtype, decodes MXFP4 and FP8 to bfloat16, and keeps GPTQ, AWQ and
     compressed-tensors packed; ``mxfp4`` keeps packed experts packed and makes everything else bfloat16; ``int8`` and
-    ``int4`` quantise linear layers and experts, in groups of `group_size` inputs, symmetric or with `zero_points`.
-    Sizes are bytes or text such as ``"5GB"``; `max_memory` is the resident memory of a process that does nothing else.
-    With `verify` the result is read back and computed again from the source before it appears. `progress` is called
-    after every slab.
+    ``int4`` quantise linear layers and experts, in groups of `group_size` inputs, symmetric or with `zero_points`. With
+    `head` ``int8`` the head is quantised too, or the embedding if it is the head. Sizes are bytes or text such as
+    ``"5GB"``; `max_memory` is the resident memory of a process that does nothing else. With `verify` the result is read
+    back and computed again from the source before it appears. `progress` is called after every slab.
 
     For a Hub id, `source` is the Hub: ``huggingface`` (the default) or ``modelscope``. The weights are streamed within
     the limits of `network`, unless that Hub's cache holds all of them; with `keep_source` they are downloaded into the
@@ -120,6 +122,7 @@ def convert_checkpoint(
         network,
         group_size,
         zero_points,
+        head,
     )
     return run(prepare(model, output, options), verify=verify, restart=restart, progress=progress)
 
@@ -142,6 +145,7 @@ def prepare(model: str | Path, output: str | Path | None = None, options: Option
         max_shard_size=options.max_shard_size,
         group_size=options.group_size,
         zero_points=options.zero_points,
+        head=options.head,
     )
     remote = found.stream is not None
     budget = make_budget(plan.tensors, parse_size(options.max_memory), options.workers, remote=remote)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from msport.architectures import QUANTISED, Dropped
+from msport.architectures import QUANTISED, Dropped, Role
 from msport.arguments import require_counts
 from msport.checkpoint import DType
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32
@@ -39,6 +38,7 @@ DTYPES: dict[str, DType | None] = {
 }
 _BITS = {"int8": 8, "int4": 4}
 GROUP_SIZE = 32
+HEADS = (AUTO, "int8")
 _PLAIN = ("bfloat16", "float16", "float32")
 MAX_SHARD_SIZE = "5GB"
 
@@ -83,11 +83,11 @@ class Plan:
         return tuple(Rounded(*names, count) for names, count in pairs.items())
 
     @property
-    def quantised(self) -> tuple[str, int] | None:
-        """What plain matrices are quantised to, and their number."""
+    def quantised(self) -> tuple[tuple[str, int], ...]:
+        """What plain matrices are quantised to, each with the number of matrices."""
         transforms = [tensor.transform for tensor in self.tensors if tensor.part == 0]
         targets = [transform.target for transform in transforms if isinstance(transform, Quantise)]
-        return (targets[0].description, len(targets)) if targets else None
+        return tuple(Counter(target.description for target in targets).items())
 
 
 def make_plan(
@@ -98,6 +98,7 @@ def make_plan(
     max_shard_size: int | str = MAX_SHARD_SIZE,
     group_size: int = GROUP_SIZE,
     zero_points: bool = False,
+    head: str = AUTO,
 ) -> Plan:
     """The plan that converts the checkpoint `catalog` to `dtype` and `format`. Reads only ``config.json``.
 
@@ -105,7 +106,8 @@ def make_plan(
     widest), MXFP4 and FP8 become bfloat16, and GPTQ, AWQ and compressed-tensors stay packed; the headers decide, not
     ``config.json``. With ``mxfp4`` packed experts stay packed and everything else becomes bfloat16. With ``int8`` and
     ``int4`` linear layers and experts are quantised in groups of `group_size` inputs, with `zero_points` or symmetric;
-    embedding, head, router and norms keep their dtype, and what is packed already stays as it is. A shard holds at most
+    embedding, head, router and norms keep their dtype, and what is packed already stays as it is. With `head` ``int8``
+    the head is quantised too, or the embedding if it is the head. A shard holds at most
     `max_shard_size` bytes of tensors, or one larger tensor. If nothing in a model changes, its safetensors files on
     disk are kept.
 
@@ -114,10 +116,15 @@ def make_plan(
     """
     _check_choice("dtype", dtype, DTYPES)
     _check_choice("format", format, FORMATS)
+    _check_choice("head", head, HEADS)
     require_counts(group_size=group_size)
     architecture, matches, dropped = match_checkpoint(catalog)
     quantised = Grouped(_BITS[dtype], group_size, offsets=zero_points) if dtype in _BITS else None
-    targets = [_target(found, dtype, quantised) for found in matches]
+    quantisation = {} if quantised is None else dict.fromkeys(QUANTISED, quantised)
+    if head != AUTO:
+        is_tied = all(found.weight.role != Role.HEAD for found in matches)
+        quantisation[Role.EMBEDDING if is_tied else Role.HEAD] = Grouped(_BITS[head], group_size, offsets=zero_points)
+    targets = [_target(found, dtype, quantisation.get(found.weight.role)) for found in matches]
     outputs = [
         output for found, target in zip(matches, targets, strict=True) for output in _outputs(found, target, catalog)
     ]
@@ -128,7 +135,7 @@ def make_plan(
     return Plan(architecture.name, named, format, tensors, shards, tuple(dropped))
 
 
-def _check_choice(what: str, value: str, choices: Mapping[str, Any]) -> None:
+def _check_choice(what: str, value: str, choices: Collection[str]) -> None:
     if value not in choices:
         raise UsageError(f"{what} {value!r} is not known; choose one of {', '.join(choices)}")
 
@@ -138,7 +145,7 @@ def _target(found: Match, dtype: str, quantised: Grouped | None) -> Encoding:
     packed = _packed(found)
     if packed is not None and dtype not in _PLAIN and (packed != MXFP4 or dtype != AUTO):
         return packed
-    if quantised is not None and packed is None and found.weight.role in QUANTISED:
+    if quantised is not None and packed is None:
         return quantised
     return Plain(DTYPES[dtype] or _own_dtype(found.encodings))
 

@@ -12,7 +12,7 @@ from convert.hub_folder import change_config, read_tensors
 from msport import convert_checkpoint
 from msport.architectures import ARCHITECTURES, QUANTISED, Weight, load_config
 from msport.checkpoint import Checkpoint, open_checkpoint
-from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, Array, DType, cast
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, INT8, Array, DType, cast
 from msport.encodings import Grouped, find
 from msport.encodings.quantise import quantise
 from msport.errors import CheckpointError, ConfigError, UnsupportedError, UsageError
@@ -130,6 +130,18 @@ def test_linear_layers_and_experts_are_quantised_and_nothing_else(
         for part, array in zip(encoding.parts(weight.name, weight.matrix), expected, strict=True):
             np.testing.assert_array_equal(result[part.name][1], array)
     assert "model.embed_tokens.weight" in result
+
+
+@pytest.mark.parametrize(("tied", "name"), [(False, "lm_head.weight"), (True, "model.embed_tokens.weight")])
+def test_the_head_is_quantised_if_that_is_asked_for(tied: bool, name: str, tmp_path: Path) -> None:
+    source = write_sample("llama", tmp_path / "source", overrides={"tie_word_embeddings": tied})
+    for dtype in ("int4", "auto"):
+        tensors = convert_checkpoint(source, tmp_path / dtype, dtype=dtype, head="int8").tensors
+        assert tensors[f"{name}_codes"].dtype == INT8
+        assert name not in tensors
+        assert ("model.embed_tokens.weight" in tensors) is not tied
+    with pytest.raises(UsageError, match="head 'int3' is not known"):
+        convert_checkpoint(source, tmp_path / "out", head="int3")
 
 
 def test_what_is_packed_already_stays_as_it_is(tmp_path: Path) -> None:

@@ -55,6 +55,9 @@ UINT16 = DType("uint16", "U16", "UInt16", np.dtype("<u2"))
 UINT8 = DType("uint8", "U8", "UInt8", np.dtype("u1"))
 BOOL = DType("bool", "BOOL", "Bool", np.dtype("?"))
 
+# Two int4 in a byte, as MindSpore's operators take them; no file has this dtype.
+INT4_PAIRS = DType("qint4x2", "", None, np.dtype("i1"))
+
 # What weights come in that are neither packed nor scaled; each can be cast to each.
 FLOATING = (FLOAT32, FLOAT16, BFLOAT16)
 

@@ -11,6 +11,7 @@ from msport.encodings.methods import check_method
 from msport.encodings.mxfp4 import MXFP4
 from msport.encodings.plain import Plain, stored_shape
 from msport.encodings.quantization_config import Quantization, read_quantization, undeclared
+from msport.encodings.transposed import Transposed
 
 __all__ = [
     "MXFP4",
@@ -22,6 +23,7 @@ __all__ = [
     "Quantization",
     "Regroupable",
     "Shape",
+    "Transposed",
     "check_method",
     "find",
     "nbytes",

@@ -93,6 +93,25 @@ CONTRACTS = (
         "experts without rows: MindSpore's text asks for positive group sizes; that no other weights are read",
     ),
     Contract(
+        "grouped_weight_quant_matmul",
+        "GroupedMatmulV4",
+        f"{_CANN}/aclnnGroupedMatmulV4.md",
+        "as grouped_matmul, of (weight[i] + antiquant_offset[i]) * antiquant_scale[i], both in the dtype of x: int8"
+        " with one scale and offset for each expert's output, [E, N]; int4 with an even N, two of them in a byte, the"
+        " even one in its low half: symmetric with [E, N] or [E, G, N], or with offsets [E, N]",
+        "int4 without antiquant_offset: CANN 8.3 takes it as symmetric, CANN 8.1 and MindSpore's text ask for both;"
+        " whether (weight + offset) * scale is rounded once",
+    ),
+    Contract(
+        "weight_quant_matmul",
+        "WeightQuantBatchMatmul",
+        f"{_CANN}/aclnnWeightQuantBatchMatmulV2.md",
+        "x (weight + antiquant_offset) * antiquant_scale; weight [K, N], of int4 with an even N, two of them in a byte,"
+        " the even one in its low half; scale and offset [N], or [K / group, N] for a group that is a multiple of 32"
+        " below K, in the dtype of x; K and N at most 65535",
+        "whether (weight + offset) * scale is rounded once; not deterministic by default, so two runs may differ",
+    ),
+    Contract(
         "token_unpermute",
         "MoeTokenUnpermute",
         f"{_MINDSPORE}.moe_token_unpermute.html",
@@ -175,6 +194,40 @@ def grouped_matmul(x: Floats, weight: Floats, bias: Floats | None, counts: Integ
     for expert, (begin, end) in enumerate(zip(ends - counts, ends, strict=True)):
         y[begin:end] = x[begin:end] @ weight[expert] + (0 if bias is None else bias[expert])
     return y
+
+
+def grouped_weight_quant_matmul(
+    x: Floats, weight: Integers, counts: Integers, scales: Floats, offsets: Floats | None, bias: Floats | None
+) -> Floats:
+    grouped = scales.ndim == 3
+    if grouped and (weight.dtype != np.uint8 or offsets is not None):
+        raise ValueError("scales per group are documented for int4 without offsets")
+    if weight.dtype == np.int8 and offsets is None:
+        raise ValueError("int8 needs antiquant_offset")
+    return grouped_matmul(x, _antiquantised(weight, scales, offsets, x.shape[-1]), bias, counts)
+
+
+def weight_quant_matmul(x: Floats, weight: Integers, scales: Floats, offsets: Floats | None) -> Floats:
+    return np.asarray(x @ _antiquantised(weight, scales, offsets, x.shape[-1]))
+
+
+def _antiquantised(weight: Integers, scales: Floats, offsets: Floats | None, inputs: int) -> Floats:
+    """``(weight + offset) * scale``: int8 codes, or bytes with two int4."""
+    codes = _unpaired(weight) if weight.dtype == np.uint8 else np.asarray(weight)
+    if codes.shape[-2] != inputs or (weight.ndim == scales.ndim and inputs % (32 * scales.shape[-2])):
+        raise ValueError(f"weight {codes.shape} and antiquant_scale {scales.shape} do not fit {inputs} inputs")
+    if offsets is not None and offsets.shape != scales.shape:
+        raise ValueError(f"antiquant_offset is {offsets.shape}, antiquant_scale {scales.shape}")
+    groups = scales if weight.ndim == scales.ndim else scales[..., None, :]
+    shifts = np.zeros_like(groups) if offsets is None else offsets.reshape(groups.shape)
+    repeats = inputs // groups.shape[-2]
+    return np.asarray((codes + np.repeat(shifts, repeats, -2)) * np.repeat(groups, repeats, -2))
+
+
+def _unpaired(weight: Integers) -> Integers:
+    """The int4 of bytes ``[..., n / 2]``: ``[..., n]``."""
+    halves = np.stack((weight & 15, weight >> 4), -1).astype(np.int64)
+    return (halves - 16 * (halves > 7)).reshape(*weight.shape[:-1], -1)
 
 
 def token_unpermute(rows: Floats, destinations: Integers, shares: Floats) -> Floats:

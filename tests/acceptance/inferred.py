@@ -48,6 +48,8 @@ def operator_errors(dtype: str, *, progress: Progress) -> dict[str, Any]:
 
 def _host(tensor: Tensor) -> np.ndarray:
     array: np.ndarray = tensor.asnumpy()
+    if tensor.dtype == ms.qint4x2:
+        return array.view(np.uint8)
     return array if array.dtype.kind in "bi" else array.astype(np.float64)
 
 

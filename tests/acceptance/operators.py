@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import mindspore as ms
@@ -61,6 +62,10 @@ def _random(*shape: int, seed: int, dtype: str) -> np.ndarray:
 
 
 def _tensor(array: np.ndarray, dtype: str) -> Tensor:
+    if array.dtype == np.uint8:  # pairs of int4
+        pairs = Tensor(array.view(np.int8))
+        pairs.set_dtype(ms.qint4x2)
+        return pairs
     kind = _NUMPY.get(dtype, np.float32) if array.dtype.kind == "f" else array.dtype
     return Tensor(array.astype(kind))
 
@@ -158,6 +163,44 @@ def _grouped(dtype: str) -> float:
     return _compare("grouped_matmul", dtype, [x, weight, bias, counts], wide=wide)
 
 
+def _quantised(dtype: str) -> float:
+    """int8 and int4, in groups and one scale per output, with offsets and without."""
+    errors = []
+    for weight, groups in product((_codes(64, 48), _pairs(64, 48)), ((2, 48), (48,))):
+        x, scales = _random(9, 64, seed=0, dtype=dtype), _random(*groups, seed=1, dtype=dtype)
+        errors.append(_compare("weight_quant_matmul", dtype, [x, weight, scales, _offsets(*groups)]))
+        errors.append(_compare("weight_quant_matmul", dtype, [x, weight, scales], None))
+    return max(errors)
+
+
+def _grouped_quantised(dtype: str) -> float:
+    """What is documented: int8 with one scale per output, int4 also in groups if it is symmetric."""
+    counts = np.array([3, 0, 5, 1, 0])
+    x, scales, offsets = _random(9, 64, seed=0, dtype=dtype), _random(5, 48, seed=1, dtype=dtype), _offsets(5, 48)
+    groups, bias = _random(5, 2, 48, seed=1, dtype=dtype), _random(5, 48, seed=2, dtype=dtype)
+    wide = (5,) if dtype == "bfloat16" else ()
+    name = "grouped_weight_quant_matmul"
+    return max(
+        _compare(name, dtype, [x, _codes(5, 64, 48), counts, scales, offsets, bias], wide=wide),
+        _compare(name, dtype, [x, _pairs(5, 64, 48), counts, scales, offsets, bias], wide=wide),
+        _compare(name, dtype, [x, _pairs(5, 64, 48), counts, scales], None, None),
+        _compare(name, dtype, [x, _pairs(5, 64, 48), counts, groups], None, None),
+    )
+
+
+def _codes(*shape: int) -> np.ndarray:
+    return np.random.default_rng(5).integers(-128, 128, shape).astype(np.int8)
+
+
+def _pairs(*shape: int) -> np.ndarray:
+    """Bytes with two int4 each, for a matrix of `shape`."""
+    return np.random.default_rng(5).integers(0, 256, (*shape[:-1], shape[-1] // 2), np.uint8)
+
+
+def _offsets(*shape: int) -> np.ndarray:
+    return np.random.default_rng(6).integers(-8, 9, shape).astype(np.float64)
+
+
 def _unpermute(dtype: str) -> float:
     rows, shares = _random(18, 64, seed=0, dtype=dtype), _random(9, 2, seed=1, dtype=dtype)
     destinations = np.random.default_rng(2).permutation(18).astype(np.int32)
@@ -182,6 +225,8 @@ _CASES: dict[str, Callable[[str], float]] = {
     "incremental_attention": _attention(1),
     "init_routing": _routing,
     "grouped_matmul": _grouped,
+    "grouped_weight_quant_matmul": _grouped_quantised,
+    "weight_quant_matmul": _quantised,
     "token_unpermute": _unpermute,
     "gating_top_k_softmax": _gating,
     "swiglu": _swiglu,

@@ -107,4 +107,4 @@ def experts(
 
 
 def _bias(bias: Tensor | None, x: Tensor) -> Tensor | None:
-    return None if bias is None else bias.astype(signatures.grouped_bias_dtype(x.dtype))
+    return None if bias is None else bias.astype(signatures.bias_dtype(x.dtype))

@@ -10,6 +10,8 @@ here, with every argument. The signatures come from the wheel of 2.10, which msp
 
 from __future__ import annotations
 
+from typing import Any
+
 import mindspore as ms
 from mindspore import Parameter, Tensor
 from mindspore.ops import auto_generate as primitives
@@ -92,17 +94,31 @@ def init_routing(x: Tensor, indices: Tensor, experts: int) -> tuple[Tensor, Tens
 def grouped_matmul(x: Tensor, weight: Tensor, bias: Tensor | None, counts: Tensor) -> Tensor:
     """GroupedMatmulV4: the first ``counts[0]`` rows of `x` times ``weight[0]``, the next ``counts[1]`` times the next.
 
-    ``x [rows, in]``, ``weight [experts, in, out]``, ``bias [experts, out]``: float32 if `x` is bfloat16, else its
-    dtype; ``counts [experts]`` int64.
+    ``x [rows, in]``, ``weight [experts, in, out]``, ``bias [experts, out]`` in `bias_dtype`.
     """
+    return _grouped(x, weight, bias, counts, None, None)
+
+
+def grouped_weight_quant_matmul(
+    x: Tensor, weight: Tensor, counts: Tensor, scales: Tensor, offsets: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    """`grouped_matmul` with ``(weight + offset) * scale``, of ``weight [experts, in, out]`` in int8 or qint4x2.
+
+    qint4x2 holds two outputs in a byte: ``[experts, in, out / 2]``. Scales and offsets are ``[experts, out]`` or, for
+    int4, ``[experts, groups, out]``; they have the dtype of `x`. int4 without offsets is symmetric; int8 needs them.
+    """
+    return _grouped(x, weight, bias, counts, (scales,), None if offsets is None else (offsets,))
+
+
+def _grouped(x: Tensor, weight: Tensor, bias: Tensor | None, counts: Tensor, scales: Any, offsets: Any) -> Tensor:
     return primitives.GroupedMatmulV4()(
         (x,),
         (weight,),
         None if bias is None else (bias,),
         None,
         None,
-        None,
-        None,
+        scales,
+        offsets,
         None,
         counts,
         None,
@@ -114,6 +130,17 @@ def grouped_matmul(x: Tensor, weight: Tensor, bias: Tensor | None, counts: Tenso
         0,
         None,
     )[0]
+
+
+def weight_quant_matmul(x: Tensor, weight: Tensor, scales: Tensor, offsets: Tensor | None) -> Tensor:
+    """WeightQuantBatchMatmul: ``x [rows, in]`` times ``(weight + offset) * scale`` of int8 or qint4x2.
+
+    ``weight [in, out]``, of qint4x2 with two outputs in a byte: ``[in, out / 2]``. Scales and offsets are ``[out]`` or
+    ``[groups, out]`` and have the dtype of `x`. The operator's bias cannot be used with bfloat16: MindSpore's inference
+    accepts no other dtype than that of `x`, and CANN only float32.
+    """
+    group = x.shape[-1] // scales.shape[0] if len(scales.shape) == 2 else 0
+    return primitives.WeightQuantBatchMatmul(False, False, group)(x, weight, scales, offsets, None, None, None)
 
 
 def token_unpermute(rows: Tensor, destinations: Tensor, shares: Tensor) -> Tensor:
@@ -132,6 +159,6 @@ def swiglu(x: Tensor) -> Tensor:
     return primitives.Swiglu()(x, -1)
 
 
-def grouped_bias_dtype(dtype: ms.Type) -> ms.Type:
-    """The dtype of the bias for `grouped_matmul`."""
+def bias_dtype(dtype: ms.Type) -> ms.Type:
+    """The dtype of the bias of grouped matrix products, for activations in `dtype`."""
     return ms.float32 if dtype == ms.bfloat16 else dtype

@@ -108,7 +108,7 @@ def put_arrays_in_place(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(module, "ops", OPERATORS)
     for contract in contracts.CONTRACTS:
         patch.setattr(signatures, contract.function, _on_arrays(contracts, contract.function))
-    patch.setattr(signatures, "grouped_bias_dtype", lambda dtype: dtype)
+    patch.setattr(signatures, "bias_dtype", lambda dtype: dtype)
     patch.setattr(mxfp4_experts, "_SCALES", array(np.ldexp(1.0, np.minimum(np.arange(256), 254) - 127)))
     patch.setattr(attention, "HALF_DTYPES", (np.dtype(np.float64),))
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 namespace msport {
@@ -14,17 +13,6 @@ inline bool gather(const int32_t* group, int64_t rows, std::vector<std::vector<i
     groups[group[r]].push_back(r);
   }
   return true;
-}
-
-// Sets each row of y [rows, columns] to the bias [groups, columns] of its group, or to zeros without one.
-inline void start(const int32_t* group, const float* bias, int64_t rows, int64_t columns, float* y) {
-  const size_t bytes = sizeof(float) * size_t(columns);
-  for (int64_t r = 0; r < rows; ++r) {
-    if (bias)
-      std::memcpy(y + r * columns, bias + group[r] * columns, bytes);
-    else
-      std::memset(y + r * columns, 0, bytes);
-  }
 }
 
 }  // namespace msport

@@ -35,8 +35,8 @@ def fused(dtype: ms.Type) -> Mapping[str, Callable[..., Any]]:
 def _kernel(name: str, shape: Callable[..., Shape]) -> Any:
     """The C++ function `name` as an operator; `shape` computes the output's shape from those of the inputs."""
 
-    def dtype(first: ms.Type, *_others: ms.Type) -> ms.Type:
-        return first
+    def dtype(*_inputs: ms.Type) -> ms.Type:
+        return ms.float32
 
     return ops.Custom(f"{_LIBRARY}:{name}", shape, dtype, func_type="aot") if _NATIVE else None
 
@@ -61,11 +61,25 @@ def _row_per_group(_x: Shape, group: Shape, weight: Shape, *_bias: Shape) -> Sha
     return [group[0], weight[2]]
 
 
-def _packed_row_per_group(_x: Shape, group: Shape, blocks: Shape, *_others: Shape) -> Shape:
-    return [group[0], blocks[1]]
+def _packed_row_per_group(_x: Shape, group: Shape, codes: Shape, *_others: Shape) -> Shape:
+    return [group[0], codes[1]]
 
 
+def _row_per_id(ids: Shape, table: Shape) -> Shape:
+    return [*ids, table[1]]
+
+
+# x, the parts of a weight of any dtype or packing, and perhaps a bias; a grouped one has the group of each row after x.
+# `linear.cpp` states the shapes.
 _linear = _kernel("linear", _row_per_token)
+_linear_mxfp4 = _kernel("linear_mxfp4", _row_per_token)
+_linear_int8 = _kernel("linear_int8", _row_per_token)
+_linear_int4 = _kernel("linear_int4", _row_per_token)
+_grouped_linear = _kernel("grouped_linear", _row_per_group)
+_grouped_linear_mxfp4 = _kernel("grouped_linear_mxfp4", _packed_row_per_group)
+_grouped_linear_int8 = _kernel("grouped_linear_int8", _packed_row_per_group)
+_grouped_linear_int4 = _kernel("grouped_linear_int4", _packed_row_per_group)
+_embedding = _kernel("embedding", _row_per_id)
 _rms_norm = _kernel("rms_norm", _as_first)
 _apply_rotary = _kernel("apply_rotary", _as_first)
 _silu = _kernel("silu", _as_first)
@@ -74,8 +88,6 @@ _swiglu = _kernel("swiglu", _half_of_first)
 _clamped_swiglu = _kernel("clamped_swiglu", _half_of_first)
 _soft_cap = _kernel("soft_cap", _as_first)
 _attention = _kernel("attention", _heads_joined)
-_grouped_matmul = _kernel("grouped_matmul", _row_per_group)
-_packed_matmul = _kernel("packed_matmul", _packed_row_per_group)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -183,14 +195,14 @@ def packed_experts(
     """As ``portable.packed_experts``; decodes weights in registers, and only for experts that have tokens."""
     gate_up, down = (gate_up_blocks, gate_up_scales, gate_up_bias), (down_blocks, down_scales, down_bias)
     group = indices.astype(ms.int32).reshape(-1)
-    projected = _packed_matmul(x, group, *gate_up)
-    return _weighted(_packed_matmul(activation(projected), group, *down), weights)
+    projected = _grouped_linear_mxfp4(x, group, *gate_up)
+    return _weighted(_grouped_linear_mxfp4(activation(projected), group, *down), weights)
 
 
 def _grouped(x: Tensor, group: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if bias is None:
-        return _grouped_matmul(x, group, weight)
-    return _grouped_matmul(x, group, weight, bias)
+        return _grouped_linear(x, group, weight)
+    return _grouped_linear(x, group, weight, bias)
 
 
 def _weighted(y: Tensor, weights: Tensor) -> Tensor:

@@ -347,7 +347,7 @@ def test_every_code_is_decoded_exactly_at_every_scale(columns: int, scale: int) 
     blocks = np.random.default_rng(columns).integers(0, 256, (1, columns, 2, 16), np.uint8)
     scales = np.full((1, columns, 2), scale, np.uint8)
     x, group = np.eye(64, dtype=np.float32), np.zeros(64, np.int32)
-    ours = run(cpu._packed_matmul, x, group, blocks, scales, np.zeros((1, columns), np.float32))
+    ours = run(cpu._grouped_linear_mxfp4, x, group, blocks, scales, np.zeros((1, columns), np.float32))
     np.testing.assert_array_equal(ours.T, decoded(blocks[0], scales[0]))
 
 
@@ -357,5 +357,5 @@ def test_an_expert_that_does_not_exist_stops_the_graph(expert: int) -> None:
     ms.set_context(mode=ms.GRAPH_MODE, jit_syntax_level=ms.STRICT)
     arrays = (normal(1, 8), np.array([[expert]], np.int32), np.ones((1, 1), np.float32))
     weights = (normal(6, 8, 16), normal(6, 16), normal(6, 8, 8), normal(6, 8))
-    with pytest.raises(RuntimeError, match="grouped_matmul"):
+    with pytest.raises(RuntimeError, match="grouped_linear"):
         Experts(cpu, bias=True)(*(Tensor(a) for a in (*arrays, *weights))).asnumpy()

@@ -1,7 +1,9 @@
 """The reference: Transformers' eager implementation on the CPU, in float32 by default.
 
-It is loaded with ``from_pretrained(dtype=float32)``. No module is cast afterwards, because `module.to` would round the
-RoPE frequencies, which are buffers. Nothing is unpickled, downloaded, or initialised at random.
+A plain checkpoint of the Hub, also with MXFP4 experts, is loaded with ``from_pretrained(dtype=float32)``. All others,
+with packed weights or converted, get their weights from msport's encodings: see ``filling``. No module is cast
+afterwards, because `module.to` would round the RoPE frequencies, which are buffers. Nothing is unpickled, downloaded,
+or initialised at random.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from msport.architectures import read_config
-from msport.checkpoint import read_manifest
+from msport.checkpoint import open_checkpoint
 from msport.checkpoint.manifest import FILE_NAME
-from msport.errors import CheckpointError, MissingDependencyError, parameter
+from msport.errors import CheckpointError, MissingDependencyError
+from msport.validate.reference.filling import Parameters, build_empty
 from msport.validate.reference.walk import Provide
 
 PACKAGES = ("torch", "transformers")
@@ -71,7 +74,7 @@ def resolve_math_kernels() -> None:
 
 
 def load_reference(folder: Path, dtype: str = "float32") -> Reference:
-    """The model in `folder`, every parameter in `dtype`; MXFP4 experts are decoded.
+    """The model in `folder`, every parameter in `dtype`; packed weights are decoded.
 
     Raises `MissingDependencyError`, and `CheckpointError` if Transformers cannot load the folder or would initialise a
     parameter at random.
@@ -84,12 +87,14 @@ def load_reference(folder: Path, dtype: str = "float32") -> Reference:
 
 
 def load_transformers(folder: Path, dtype: str, attention: str | None) -> Any:
-    """The Transformers model in `folder` with every parameter in `dtype`; MXFP4 experts are decoded.
+    """The Transformers model in `folder` with every parameter in `dtype`; packed weights are decoded.
 
     If `attention` is None, Transformers chooses the implementation. Raises `CheckpointError` as `load_reference`.
     """
     import torch
 
+    if (folder / FILE_NAME).is_file() or _quantization_method(folder) not in (None, "mxfp4"):
+        return _filled(folder, dtype, attention)
     model, report = _from_pretrained(folder, dtype, attention)
     _check_complete(folder, report)
     for weight in model.parameters():  # decoded experts are bfloat16; the buffers are not cast
@@ -97,16 +102,20 @@ def load_transformers(folder: Path, dtype: str, attention: str | None) -> Any:
     return model.eval()
 
 
+def _filled(folder: Path, dtype: str, attention: str | None) -> Any:
+    with _naming(folder):
+        model = build_empty(folder, dtype, attention)
+    with open_checkpoint(folder) as checkpoint:
+        Parameters(checkpoint, dtype).fill(model)
+    model.tie_weights()
+    return model
+
+
 def _from_pretrained(folder: Path, dtype: str, attention: str | None) -> tuple[Any, dict[str, Any]]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    if _quantization_method(folder) == "fp8":  # 4.57 needs a GPU and multiplies in FP8; 5 loads other values
-        raise CheckpointError(
-            f"{folder}: Transformers {version('transformers')} cannot load the reference (it does not compute"
-            f" block-scaled FP8 exactly); run it one layer at a time, with {parameter('stream')}"
-        )
-    try:
+    with _naming(folder):
         loaded: tuple[Any, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
@@ -117,20 +126,18 @@ def _from_pretrained(folder: Path, dtype: str, attention: str | None) -> tuple[A
             output_loading_info=True,
             **_dequantization(folder),
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise CheckpointError(
-            f"{folder}: Transformers {version('transformers')} cannot load the reference ({error}){_original(folder)}"
-        ) from error
     return loaded
 
 
-def _original(folder: Path) -> str:
-    """The remedy if `folder` is a conversion: its config.json may still describe packed experts that it no longer
-    has.
-    """
-    if not (folder / FILE_NAME).is_file():
-        return ""
-    return f"; it was converted itself, name the original by {parameter('reference')}: {read_manifest(folder).source}"
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """Raises `CheckpointError` that names `folder` instead of Transformers' errors."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise CheckpointError(
+            f"{folder}: Transformers {version('transformers')} cannot load the reference ({error})"
+        ) from error
 
 
 def _dequantization(folder: Path) -> dict[str, Any]:
@@ -153,7 +160,7 @@ def _check_complete(folder: Path, report: dict[str, Any]) -> None:
         if names:
             raise CheckpointError(
                 f"{folder}: not a usable reference, Transformers reports {kind.replace('_', ' ')}:"
-                f" {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}{_original(folder)}"
+                f" {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}"
             )
 
 

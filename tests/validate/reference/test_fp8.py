@@ -11,7 +11,6 @@ from convert.test_fp8 import QUANTIZATION, SIZES, quantize
 
 from msport.checkpoint import open_checkpoint
 from msport.convert import convert_checkpoint
-from msport.errors import CheckpointError
 from msport.sample import write_sample
 
 pytest.importorskip("transformers")
@@ -27,19 +26,21 @@ def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_streamed_reference_has_the_weights_that_the_converter_makes(quantized: Path, tmp_path: Path) -> None:
-    from msport.validate.reference.streaming import _Source
+    from msport.validate.reference.filling import Parameters
 
     convert_checkpoint(quantized, tmp_path / "out", dtype="float32")
     with open_checkpoint(quantized) as checkpoint:
-        source = _Source(checkpoint, "float32")
+        parameters = Parameters(checkpoint, "float32")
         for name, (_, values) in read_tensors(tmp_path / "out").items():
-            np.testing.assert_array_equal(source._read(name).numpy(), values, err_msg=name)
+            np.testing.assert_array_equal(parameters.read(name).numpy(), values, err_msg=name)
 
 
-def test_the_whole_reference_is_refused_by_the_name_of_what_can_run_it(quantized: Path) -> None:
+def test_the_whole_reference_has_the_parameters_of_the_streamed_one(quantized: Path) -> None:
+    from msport.validate.reference.filling import Parameters
     from msport.validate.reference.loading import load_reference
 
-    with pytest.raises(
-        CheckpointError, match=r"cannot load the reference .*; run it one layer at a time, with `stream` \(--stream\)"
-    ):
-        load_reference(quantized)
+    model = load_reference(quantized).model
+    with open_checkpoint(quantized) as checkpoint:
+        parameters = Parameters(checkpoint, "float32")
+        for name, values in model.named_parameters():
+            np.testing.assert_array_equal(values.numpy(), parameters.read(name).numpy(), err_msg=name)

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from community import METHODS, Recipe, write_community
 
 from msport.checkpoint import open_checkpoint
+from msport.convert import convert_checkpoint
 from msport.errors import CheckpointError, MissingDependencyError, MsportError
 from msport.sample import write_sample
 from msport.validate.compare.metrics import relative_l2
@@ -25,6 +27,7 @@ from msport.validate.reference import loading, walk
 from msport.validate.reference.loading import Reference, load_reference, memory_errors, reference_versions
 from msport.validate.reference.run import record, steps_of
 from msport.validate.reference.streaming import stream_reference
+from validate.tampering import change_tensor
 
 # Transformers 5 has modules that it fills from several tensors, and buffers that it computes; the error says so.
 refused_by_5 = pytest.mark.xfail(
@@ -59,6 +62,18 @@ def _forward(loaded: Reference, ids: list[int]) -> np.ndarray:
     with torch.inference_mode():
         logits: np.ndarray = loaded.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].numpy()
     return logits
+
+
+def _all_parameters(folder: Path, *, stream: bool) -> dict[str, Any]:
+    if not stream:
+        return {name: values.numpy() for name, values in _parameters(load_reference(folder)).items()}
+    streamed = stream_reference(folder)
+    found: dict[str, Any] = {}
+    for index, layer in enumerate(streamed.model.model.layers):
+        prefix = f"model.layers.{index}."
+        with streamed.provide(layer, prefix):
+            found |= {prefix + name: values.numpy().copy() for name, values in layer.named_parameters()}
+    return found
 
 
 def _parameters(loaded: Reference) -> dict[str, Any]:
@@ -235,15 +250,55 @@ def test_pickled_weights_are_never_loaded(sample: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.reference
-def test_a_conversion_of_packed_experts_is_no_reference_and_the_original_is_named(
-    sample: Path, converted: Path
-) -> None:
-    if not pytest.importorskip("transformers").__version__.startswith("4."):
-        pytest.skip("Transformers 5 takes the experts as they are")
-    with pytest.raises(
-        CheckpointError, match=rf"it was converted itself, name the original by `reference` \(--reference\): {sample}$"
+@pytest.mark.parametrize(
+    "family", ["gpt-oss", *(pytest.param(each, marks=refused_by_5) for each in ("Gemma2", "Mixtral"))]
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_conversion_gives_the_parameters_of_its_source(stream: bool, family: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    hub = write_sample(family, tmp_path / "hub", overrides={"num_hidden_layers": 1})
+    convert_checkpoint(hub, tmp_path / "ms")
+    load = stream_reference if stream else load_reference
+    with (
+        _record(load_reference(hub), tmp_path / "first", IDS[:20]) as first,
+        _record(load(tmp_path / "ms"), tmp_path / "second", IDS[:20]) as second,
     ):
-        load_reference(converted)
+        np.testing.assert_array_equal(second.logits(0, 0, 20), first.logits(0, 0, 20))
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("method", METHODS)
+def test_packed_weights_of_a_community_checkpoint_are_those_of_its_library(method: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    community = write_community(tmp_path / "hub", Recipe(method, symmetric=False), layers=1)
+    convert_checkpoint(tmp_path / "hub", tmp_path / "ms", dtype="int4")
+    packed, grouped = (_parameters(load_reference(tmp_path / name)) for name in ("hub", "ms"))
+    for name, theirs in community.decoded.items():
+        np.testing.assert_array_equal(packed[name].numpy().astype(np.float16), theirs, err_msg=name)
+        np.testing.assert_array_equal(grouped[name].numpy(), packed[name].numpy(), err_msg=name)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("stream", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_experts_in_int4_are_cut_into_the_layers_of_transformers(stream: bool, tmp_path: Path) -> None:
+    """A scale of the up half of one expert is doubled: this layer doubles in part, and nothing else changes."""
+    if not pytest.importorskip("transformers").__version__.startswith("4."):
+        pytest.skip("Transformers 5 fuses the experts")
+    hub = write_sample("Mixtral", tmp_path / "hub", overrides={"num_hidden_layers": 1})
+    convert_checkpoint(hub, tmp_path / "ms", dtype="int4")
+    prefix = "model.layers.0.block_sparse_moe.experts"
+
+    def double(scales: np.ndarray) -> np.ndarray:
+        scales = scales.copy()
+        scales[3, scales.shape[1] // 2] *= 2  # the first output of the up half
+        return scales
+
+    change_tensor(tmp_path / "ms", tmp_path / "changed", f"{prefix}.gate_up_proj_scales", double)
+    before, after = (_all_parameters(tmp_path / name, stream=stream) for name in ("ms", "changed"))
+    assert [name for name in before if not np.array_equal(before[name], after[name])] == [f"{prefix}.3.w3.weight"]
+    changed = f"{prefix}.3.w3.weight"
+    np.testing.assert_array_equal(after[changed][0], 2 * before[changed][0])
+    np.testing.assert_array_equal(after[changed][1:], before[changed][1:])
 
 
 @pytest.mark.reference

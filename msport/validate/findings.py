@@ -10,7 +10,7 @@ from importlib.metadata import version
 from msport import __version__
 from msport.validate.compare.layers import LayerError, OperationError, stands_out
 from msport.validate.compare.results import PromptResult
-from msport.validate.compare.weights import TensorCheck
+from msport.validate.compare.tensor_check import TensorCheck
 from msport.validate.reference.noise import Noise
 from msport.validate.verdict.rules import Judgement, passes
 

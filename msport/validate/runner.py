@@ -18,7 +18,8 @@ from msport.hub import Source, find_reference
 from msport.progress import Phases, Progress
 from msport.sizing.costs import PREFILL_CHUNK
 from msport.sizing.process import peak_memory
-from msport.validate.compare.weights import TensorCheck, compare_weights
+from msport.validate.compare.tensor_check import TensorCheck
+from msport.validate.compare.weights import compare_weights
 from msport.validate.findings import Setup, own_versions
 from msport.validate.golden import check_new, is_golden, read_golden, save_golden
 from msport.validate.operations import tensors_of

@@ -98,7 +98,7 @@ def test_files_are_written_beside_the_text(
 ) -> None:
     _run(converted, "--json", tmp_path / "report.json", "--html", tmp_path / "report.html")
     assert "rel L2 max" in capsys.readouterr().out
-    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["schema"] == "msport.validate/5"
+    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["schema"] == "msport.validate/6"
     assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 

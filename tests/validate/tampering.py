@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from msport.checkpoint import read_manifest
-from msport.checkpoint.dtypes import FLOAT32, UINT8, cast
+from msport.checkpoint.dtypes import FLOAT32, FLOATING, cast
 
 
 def change_config(converted: Path, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
@@ -24,16 +24,21 @@ def change_config(converted: Path, folder: Path, change: Callable[[dict[str, Any
 
 
 def change_tensor(converted: Path, folder: Path, name: str, change: Callable[[np.ndarray], np.ndarray]) -> Path:
-    """A copy of `converted` at `folder` whose tensor `name`, seen as float32 unless bytes, went through `change`."""
+    """A copy of `converted` at `folder` whose tensor `name`, floating ones seen as float32, went through `change`."""
     shutil.copytree(converted, folder)
+    change_bytes(folder, name, change)
+    return folder
+
+
+def change_bytes(folder: Path, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Puts tensor `name` of the converted `folder`, floating ones seen as float32, through `change`."""
     record = read_manifest(folder).tensors[name]
     ((begin, end),) = record.extents
     content = bytearray((folder / record.file).read_bytes())
     stored = np.frombuffer(bytes(content[begin:end]), record.dtype.storage).reshape(record.shape)
-    if record.dtype == UINT8:
-        content[begin:end] = change(stored).tobytes()
+    if record.dtype not in FLOATING:
+        content[begin:end] = change(stored).astype(stored.dtype).tobytes()
     else:
         values = change(cast(stored, record.dtype, FLOAT32))
         content[begin:end] = cast(np.ascontiguousarray(values, np.float32), FLOAT32, record.dtype).tobytes()
     (folder / record.file).write_bytes(content)
-    return folder

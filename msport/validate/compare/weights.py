@@ -1,49 +1,26 @@
 """Compares every converted tensor with its source, tensor by tensor in bounded memory.
 
 The expected values are computed here a second time, from the definition of each transform and independently of the
-converter's code: MXFP4 as ``code * 2^(scale - 127)`` by `ldexp`, bfloat16 rounding by `rint`.
+converter's code: see ``sources``; bfloat16 is rounded by `rint`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from msport.checkpoint import Checkpoint, DType, TensorInfo
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32
 from msport.convert.matching import Match, match_checkpoint
 from msport.encodings import Plain
-
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float32]
+from msport.validate.compare.quantised import check_grouped, grouped_encoding
+from msport.validate.compare.sources import Array, Floats, read_matrix, widen
+from msport.validate.compare.tensor_check import TensorCheck
 
 _FLOATING = (FLOAT32, FLOAT16, BFLOAT16)
 _SLAB_BYTES = 1 << 24
-_E2M1 = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0], np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class TensorCheck:
-    """One converted tensor. `transform` describes the conversion. The tensor passes if no element differs.
-
-    `fault` is a sentence if the whole tensor is wrong (missing, unexpected, another shape or dtype).
-    """
-
-    name: str
-    transform: str
-    elements: int
-    different: int = 0
-    max_abs: float = 0.0
-    fault: str | None = None
-
-    @property
-    def passed(self) -> bool:
-        """Whether the tensor matches its source."""
-        return self.fault is None and self.different == 0
 
 
 def compare_weights(
@@ -59,9 +36,17 @@ def compare_weights(
     Raises `CheckpointError`, `ConfigError` or `UnsupportedError` if `source` is not a complete checkpoint.
     """
     _, matches, _ = match_checkpoint(source)
-    rows = [row for found in matches for row in _expected_tensors(found, converted)]
-    expected = {row.name for row in rows}
-    checks = [_check(row, source, converted, advance) for row in rows if row.name.startswith(prefixes)]
+    expected: set[str] = set()
+    checks: list[TensorCheck] = []
+    for found in matches:
+        rows = _expected_tensors(found, converted)
+        expected |= {row.name for row in rows}
+        checks += [_check(row, source, converted, advance) for row in rows if row.name.startswith(prefixes)]
+        encoding = None if rows else grouped_encoding(found, converted.tensors)
+        if encoding is not None:
+            expected |= {part.name for part in encoding.parts(found.weight.name, found.weight.matrix)}
+            if found.weight.name.startswith(prefixes):
+                checks += check_grouped(found, encoding, source, converted, advance)
     checks += [
         TensorCheck(name, "", 0, fault="is not in the architecture's table")
         for name in converted.tensors
@@ -101,12 +86,14 @@ class _Expected:
 
 def _expected_tensors(found: Match, converted: Checkpoint) -> list[_Expected]:
     """The tensors that the converted checkpoint should hold for a weight: itself, or its sources if they stay as they
-    are.
+    are; none if it lies in groups, made from other tensors.
     """
     parts = [part for parts in found.parts for part in parts]
     weight = found.weight
     if weight.name not in converted.tensors and any(part.name in converted.tensors for part in parts):
         return [_Expected(part.name, part.shape, (part.name,)) for part in parts]
+    if weight.name not in converted.tensors and grouped_encoding(found, converted.tensors) is not None:
+        return []
     return [_Expected(weight.name, weight.shape, tuple(part.name for part in parts), found)]
 
 
@@ -140,12 +127,18 @@ def _slabs(row: _Expected, source: Checkpoint) -> Iterator[tuple[int, int, Array
     if row.transform == "copy":
         tensor = source.tensors[row.sources[0]]
         for begin, end in _row_ranges(tensor):
-            yield begin, end, _widen(source.read(row.sources[0], begin, end), tensor.dtype)
+            yield begin, end, widen(source.read(row.sources[0], begin, end), tensor.dtype)
     elif len(row.shape) < 3:
-        yield 0, row.shape[0], _layer(row.encoded, row.sources, source)
+        yield 0, row.shape[0], read_matrix(_match_of(row), None, source)
     else:
         for expert in range(row.shape[0]):
-            yield expert, expert + 1, _expert(row, expert, source)[None]
+            yield expert, expert + 1, read_matrix(_match_of(row), expert, source).T[None]
+
+
+def _match_of(row: _Expected) -> Match:
+    if row.match is None:
+        raise TypeError(f"{row.name} is a copy")
+    return row.match
 
 
 def _row_ranges(tensor: TensorInfo) -> Iterator[tuple[int, int]]:
@@ -156,59 +149,6 @@ def _row_ranges(tensor: TensorInfo) -> Iterator[tuple[int, int]]:
     step = max(1, _SLAB_BYTES * rows // max(1, tensor.nbytes))
     for begin in range(0, rows, step):
         yield begin, min(begin + step, rows)
-
-
-def _expert(row: _Expected, expert: int, source: Checkpoint) -> Floats:
-    """Expert number `expert` of an output, ``[in, out]``."""
-    per_expert = None if row.match is None else row.match.form.per_expert
-    if per_expert is None:
-        parts = [source.read(name, expert, expert + 1)[0] for name in row.sources]
-        return decode_mxfp4(*parts).T
-    parts_per_layer = len(row.sources) // (row.shape[0] * per_expert)
-    first = expert * per_expert * parts_per_layer
-    names = [row.sources[first + layer * parts_per_layer :][:parts_per_layer] for layer in range(per_expert)]
-    return np.concatenate([_layer(row.encoded, layer, source) for layer in names], axis=0).T
-
-
-def _layer(encoded: str | None, names: tuple[str, ...], source: Checkpoint) -> Floats:
-    """A layer ``[out, in]`` as float32, from the tensors `names`."""
-    if encoded == "fp8":
-        return _read_fp8(names[0], names[1], source)
-    if encoded == "mxfp4":
-        return decode_mxfp4(*(source.read(name) for name in names))
-    return _read(names[0], source)
-
-
-def _read_fp8(weight: str, scale: str, source: Checkpoint) -> Floats:
-    """An FP8 layer ``[out, in]`` as float32: each value times the scale of its block of 128 by 128."""
-    values = decode_float8(source.read(weight))
-    rows, columns = (np.arange(size) // 128 for size in values.shape)
-    return np.asarray(values * _read(scale, source)[rows[:, None], columns], np.float32)
-
-
-def decode_float8(codes: npt.NDArray[np.uint8]) -> Floats:
-    """Codes of float8_e4m3fn as float32.
-
-    Source: OCP 8-bit Floating Point 1.0. Four bits of exponent with bias 7, three of mantissa; no infinity, one NaN.
-    """
-    exponent, mantissa = codes >> 3 & 15, codes & 7
-    normal = exponent > 0
-    values = np.ldexp(mantissa + normal * np.float32(8), np.maximum(exponent, 1).astype(np.int32) - 10)
-    values[codes & 127 == 127] = np.nan
-    return np.asarray(np.where(codes & 128, -values, values), np.float32)
-
-
-def decode_mxfp4(blocks: npt.NDArray[np.uint8], scales: npt.NDArray[np.uint8]) -> Floats:
-    """Blocks ``[rows, groups, 16]`` and scales ``[rows, groups]`` as float32 ``[rows, groups * 32]``.
-
-    Source: OCP Microscaling Formats (MX) 1.0. The low nibble is the even element; bit 3 is the sign; scale 255 is NaN.
-    """
-    codes = np.stack([blocks & 15, blocks >> 4], axis=-1).reshape(*scales.shape, 32)
-    values = np.where(codes & 8, -_E2M1[codes & 7], _E2M1[codes & 7])
-    with np.errstate(over="ignore"):
-        values = np.ldexp(values, scales[..., None].astype(np.int32) - 127)
-    values[scales == 255] = np.nan
-    return np.asarray(values.reshape(len(blocks), -1))
 
 
 def round_to(values: Floats, dtype: DType) -> Floats:
@@ -226,24 +166,13 @@ def round_to(values: Floats, dtype: DType) -> Floats:
     return np.where(np.isfinite(values), np.copysign(rounded, values), values)
 
 
-def _read(name: str, source: Checkpoint) -> Floats:
-    return np.asarray(_widen(source.read(name), source.tensors[name].dtype), np.float32)
-
-
-def _widen(array: Array, dtype: DType) -> Array:
-    """Converts storage form to float32 exactly; integers stay unchanged."""
-    if dtype == BFLOAT16:
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    return array.astype(np.float32) if dtype == FLOAT16 else array
-
-
 def _compare(expected: Array, ours: Array, dtype: DType) -> tuple[int, float]:
     """The number of elements that differ bit by bit (a NaN equals any NaN), and their largest difference."""
     if dtype not in _FLOATING:
         distance = np.abs(expected.astype(np.float64) - ours)
         return int((expected != ours).sum()), float(distance.max(initial=0.0))
     wanted = np.ascontiguousarray(round_to(expected, dtype))
-    held = np.ascontiguousarray(_widen(ours, dtype))
+    held = np.ascontiguousarray(widen(ours, dtype))
     different = (wanted.view(np.uint32) != held.view(np.uint32)) & ~(np.isnan(wanted) & np.isnan(held))
     if not different.any():
         return 0, 0.0

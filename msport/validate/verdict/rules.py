@@ -25,7 +25,7 @@ from msport.validate.compare.layers import LayerError
 from msport.validate.compare.logits import BATCHED
 from msport.validate.compare.metrics import Bools, Floats
 from msport.validate.compare.results import PromptResult
-from msport.validate.compare.weights import TensorCheck
+from msport.validate.compare.tensor_check import TensorCheck
 from msport.validate.precision import unit
 from msport.validate.reference.noise import Noise
 

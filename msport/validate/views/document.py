@@ -13,7 +13,7 @@ from msport.validate.prompts import Prompt
 from msport.validate.reference.noise import Noise
 from msport.validate.verdict.rules import Check, Judgement
 
-SCHEMA = "msport.validate/5"
+SCHEMA = "msport.validate/6"
 
 
 def document_of(report: Findings) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from msport.validate.compare.departure import NOT_FINITE_THERE
 from msport.validate.compare.layers import LayerError, stands_out
 from msport.validate.compare.logits import BATCHED
 from msport.validate.compare.results import PromptResult
-from msport.validate.compare.weights import TensorCheck
+from msport.validate.compare.tensor_check import TensorCheck
 from msport.validate.findings import Findings
 from msport.validate.operations import ATTENDED, HEAD, OUTPUT, tensors_of
 from msport.validate.verdict.rules import LEAD, Check, Judgement

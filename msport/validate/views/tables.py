@@ -12,7 +12,7 @@ from msport.validate.compare.layers import LayerError
 from msport.validate.compare.logits import BATCHED
 from msport.validate.compare.metrics import concatenate
 from msport.validate.compare.results import PromptResult
-from msport.validate.compare.weights import TensorCheck
+from msport.validate.compare.tensor_check import TensorCheck
 from msport.validate.findings import Findings
 
 _WRONG_TENSORS_SHOWN = 20

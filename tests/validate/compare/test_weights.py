@@ -15,7 +15,9 @@ from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, cast
 from msport.checkpoint.mxfp4 import decode_transposed
 from msport.convert import convert_checkpoint
 from msport.sample import write_sample
-from msport.validate.compare.weights import TensorCheck, compare_weights, decode_mxfp4, round_to
+from msport.validate.compare.sources import decode_mxfp4
+from msport.validate.compare.tensor_check import TensorCheck
+from msport.validate.compare.weights import compare_weights, round_to
 from validate.tampering import change_tensor
 
 ROUTER = "model.layers.1.mlp.router.weight"

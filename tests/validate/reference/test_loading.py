@@ -19,7 +19,7 @@ from msport.convert import convert_checkpoint
 from msport.errors import CheckpointError, MissingDependencyError, MsportError
 from msport.sample import write_sample
 from msport.validate.compare.metrics import relative_l2
-from msport.validate.compare.weights import decode_mxfp4
+from msport.validate.compare.sources import decode_mxfp4
 from msport.validate.operations import OPERATIONS, OUTPUT
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording, RecordingWriter, layer_name

@@ -11,7 +11,7 @@ import pytest
 from msport.validate.compare.layers import LayerError, OperationError
 from msport.validate.compare.metrics import concatenate, measure
 from msport.validate.compare.results import PromptResult
-from msport.validate.compare.weights import TensorCheck
+from msport.validate.compare.tensor_check import TensorCheck
 from msport.validate.prompts import Prompt
 from msport.validate.reference.noise import FIELDS, Noise, fields_of, noise_lengths
 from msport.validate.verdict.rules import FLOAT32, HALF, HALF_MIXTURE, LARGEST_FACTOR, Judgement, judge, passes

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msport.validate.compare.weights import TensorCheck
+from msport.validate.compare.tensor_check import TensorCheck
 from msport.validate.report import Report
 from validate.made_reports import LAYERS, make_report, make_result
 
@@ -19,7 +19,7 @@ def test_json_is_strict_and_holds_what_the_verdict_rests_on() -> None:
     report = make_report(make_result(wrong={0: np.nan}), layers=LAYERS, notes=("a note",), seconds={"run model": 1.5})
     document = json.loads(report.to_json(), parse_constant=pytest.fail)
     assert document["passed"] is False
-    assert document["schema"] == "msport.validate/5"
+    assert document["schema"] == "msport.validate/6"
     assert document["prompts"] == [{"name": "random", "text": None, "ids": [1, 2, 3, 4, 5]}]
     (result,) = document["results"]
     assert result["relative_l2"][0] is None

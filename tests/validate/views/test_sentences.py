@@ -11,7 +11,7 @@ from msport.validate.compare.layers import LayerError, OperationError
 from msport.validate.compare.metrics import measure
 from msport.validate.compare.results import PromptResult
 from msport.validate.compare.routing import RoutingCheck
-from msport.validate.compare.weights import TensorCheck
+from msport.validate.compare.tensor_check import TensorCheck
 from msport.validate.prompts import Prompt
 from msport.validate.views.page import render_page
 from validate.made_reports import LAYERS, make_noise, make_report, make_result

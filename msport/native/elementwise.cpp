@@ -34,6 +34,33 @@ int each(void** params, int to, int* dims, int64_t** shapes, Map map) {
   return 0;
 }
 
+// gate and up [...] -> [...]: `map` of every gate, times up.
+template <typename Map>
+int gated(void** params, int* dims, int64_t** shapes, Map map) {
+  const float* gate = static_cast<const float*>(params[0]);
+  const float* up = static_cast<const float*>(params[1]);
+  float* y = static_cast<float*>(params[2]);
+  parallel(elements(dims, shapes, 0), kExponential, [=](int64_t begin, int64_t end) {
+    msport::transform(gate, y, begin, end, map);
+    for (int64_t i = begin; i < end; ++i) y[i] *= up[i];
+  });
+  return 0;
+}
+
+// to = from / sqrt(mean(from^2) + epsilon) * weight, all of `size`.
+void normalise(const float* from, const float* weight, int64_t size, float epsilon, float* to) {
+  Vector squares{};
+  int64_t i = 0;
+  for (; i + msport::kLanes <= size; i += msport::kLanes) {
+    const Vector v = msport::load(from + i);
+    squares += v * v;
+  }
+  float total = msport::sum(squares);
+  for (; i < size; ++i) total += from[i] * from[i];
+  const float scale = 1.0f / std::sqrt(total / float(size) + epsilon);
+  for (int64_t n = 0; n < size; ++n) to[n] = from[n] * scale * weight[n];
+}
+
 }  // namespace
 
 // x [..., size], weight [size], epsilon [1] -> x / sqrt(mean(x^2) + epsilon) * weight.
@@ -45,43 +72,24 @@ extern "C" int rms_norm(int count, void** params, int* dims, int64_t** shapes, c
   float* y = static_cast<float*>(params[3]);
   const int64_t size = shapes[1][0], rows = elements(dims, shapes, 0) / size;
   parallel(rows, 2.0 * size, [=](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const float* from = x + r * size;
-      float* to = y + r * size;
-      msport::Vector squares{};
-      int64_t i = 0;
-      for (; i + msport::kLanes <= size; i += msport::kLanes) {
-        const msport::Vector v = msport::load(from + i);
-        squares += v * v;
-      }
-      float total = msport::sum(squares);
-      for (; i < size; ++i) total += from[i] * from[i];
-      const float scale = 1.0f / std::sqrt(total / float(size) + epsilon);
-      for (int64_t n = 0; n < size; ++n) to[n] = from[n] * scale * weight[n];
-    }
+    for (int64_t r = begin; r < end; ++r) normalise(x + r * size, weight, size, epsilon, y + r * size);
   });
   return 0;
 }
 
-// x [batch, seq, heads, head_dim], cos and sin [batch, seq, 1, head_dim / 2] -> both halves of the last axis rotated.
-extern "C" int apply_rotary(int count, void** params, int*, int64_t** shapes, const char**, void*, void*) {
-  if (count != 4) return 1;
+// x and residual [..., size], weight [size], epsilon [1] -> rms_norm of x + residual, and that sum.
+extern "C" int add_rms_norm(int count, void** params, int* dims, int64_t** shapes, const char**, void*, void*) {
+  if (count != 6) return 1;
   const float* x = static_cast<const float*>(params[0]);
-  const float* cos = static_cast<const float*>(params[1]);
-  const float* sin = static_cast<const float*>(params[2]);
-  float* y = static_cast<float*>(params[3]);
-  const int64_t tokens = shapes[0][0] * shapes[0][1], heads = shapes[0][2], size = shapes[0][3], half = size / 2;
-  parallel(tokens, 4.0 * heads * size, [=](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t)
-      for (int64_t h = 0; h < heads; ++h) {
-        const float* from = x + (t * heads + h) * size;
-        float* to = y + (t * heads + h) * size;
-        for (int64_t i = 0; i < half; ++i) {
-          const float c = cos[t * half + i], s = sin[t * half + i];
-          to[i] = from[i] * c - from[half + i] * s;
-          to[half + i] = from[half + i] * c + from[i] * s;
-        }
-      }
+  const float* residual = static_cast<const float*>(params[1]);
+  const float* weight = static_cast<const float*>(params[2]);
+  const float epsilon = *static_cast<const float*>(params[3]);
+  float* y = static_cast<float*>(params[4]);
+  float* total = static_cast<float*>(params[5]);
+  const int64_t size = shapes[2][0], rows = elements(dims, shapes, 0) / size;
+  parallel(rows, 3.0 * size, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin * size; i < end * size; ++i) total[i] = x[i] + residual[i];
+    for (int64_t r = begin; r < end; ++r) normalise(total + r * size, weight, size, epsilon, y + r * size);
   });
   return 0;
 }
@@ -93,18 +101,18 @@ extern "C" int soft_cap(int count, void** params, int* dims, int64_t** shapes, c
   return each(params, 2, dims, shapes, [=](Vector v) { return cap * msport::tanh(v / cap); });
 }
 
-// x [...] -> x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))).
-extern "C" int gelu_tanh(int count, void** params, int* dims, int64_t** shapes, const char**, void*, void*) {
-  if (count != 2) return 1;
-  return each(params, 1, dims, shapes, [](Vector v) {
+// gate and up [...] -> gate / 2 * (1 + tanh(sqrt(2 / pi) * (gate + 0.044715 gate^3))) * up.
+extern "C" int gated_gelu_tanh(int count, void** params, int* dims, int64_t** shapes, const char**, void*, void*) {
+  if (count != 3) return 1;
+  return gated(params, dims, shapes, [](Vector v) {
     return 0.5f * v * (1.0f + msport::tanh(0.797884560802865356f * (v + 0.044715f * v * v * v)));
   });
 }
 
-// x [...] -> x * sigmoid(x).
-extern "C" int silu(int count, void** params, int* dims, int64_t** shapes, const char**, void*, void*) {
-  if (count != 2) return 1;
-  return each(params, 1, dims, shapes, [](Vector v) { return v * msport::sigmoid(v); });
+// gate and up [...] -> gate * sigmoid(gate) * up.
+extern "C" int gated_silu(int count, void** params, int* dims, int64_t** shapes, const char**, void*, void*) {
+  if (count != 3) return 1;
+  return gated(params, dims, shapes, [](Vector v) { return v * msport::sigmoid(v); });
 }
 
 // x [rows, 2 * size], the gate first -> [rows, size]: gate * sigmoid(gate) * up.

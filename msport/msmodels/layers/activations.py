@@ -1,4 +1,4 @@
-"""Activations: plain functions, and gated ones that halve the last axis."""
+"""Activations of gate and up projections: functions of the two, and cells that halve the last axis of both."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from mindspore import Tensor, nn
 from msport.msmodels import ops
 
 
-def silu(x: Tensor) -> Tensor:
-    """``x * sigmoid(x)``."""
-    return ops.silu(x)
+def gated_silu(gate: Tensor, up: Tensor) -> Tensor:
+    """``gate * sigmoid(gate) * up``."""
+    return ops.gated_silu(gate, up)
 
 
-def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU in its tanh approximation."""
-    return ops.gelu_tanh(x)
+def gated_gelu_tanh(gate: Tensor, up: Tensor) -> Tensor:
+    """GELU of the gate in its tanh approximation, times `up`."""
+    return ops.gated_gelu_tanh(gate, up)
 
 
-# By the name that a config gives.
-ACTIVATIONS = {"gelu_tanh": gelu_tanh, "silu": silu}
+# By the name that a config gives to the function of the gate.
+ACTIVATIONS = {"gelu_tanh": gated_gelu_tanh, "silu": gated_silu}
 
 
 class ClampedSwiGLU(nn.Cell):

@@ -54,9 +54,7 @@ class Attention(nn.Cell):
         if self.q_norm is not None and self.k_norm is not None:
             query = self.q_norm(query)
             key = self.k_norm(key)
-        query = ops.apply_rotary(query, cos, sin)
-        key = ops.apply_rotary(key, cos, sin)
-        keys, values = self.cache(key, value, slots)
+        query, keys, values = self.cache(query, key, value, cos, sin, slots)
         mixed = ops.attention(query, keys, values, mask, self.scale, self.sinks, self.softcap)
         return self.o_proj(mixed)
 

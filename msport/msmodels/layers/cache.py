@@ -40,6 +40,10 @@ class KeyValueCache(nn.Cell):
         self.key = zeros(rows, head_dim, dtype=shape.dtype)
         self.value = zeros(rows, head_dim, dtype=shape.dtype)
 
-    def construct(self, key: Tensor, value: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes ``[batch, seq, num_key_value_heads, head_dim]`` at `slots`; returns both caches."""
-        return ops.update_cache(self.key, self.value, slots, key, value)
+    def construct(
+        self, query: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor, slots: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotates ``query [batch, seq, heads, head_dim]`` and ``key [batch, seq, num_key_value_heads, head_dim]``, and
+        writes the key and the value at `slots`; returns the rotated query and both caches.
+        """
+        return ops.rotate_and_cache(query, key, value, cos, sin, self.key, self.value, slots)

@@ -13,7 +13,7 @@ from msport.msmodels.layers.parameters import weight
 
 
 class GatedMLP(nn.Cell):
-    """``down_proj(activation(gate_proj(x)) * up_proj(x))`` of ``x [tokens, hidden_size]``."""
+    """``down_proj(activation(gate_proj(x), up_proj(x)))`` of ``x [tokens, hidden_size]``."""
 
     def __init__(self, config: ModelConfig, cache: CacheShape) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class GatedMLP(nn.Cell):
         self.activation = ACTIVATIONS[config.activation]
 
     def construct(self, x: Tensor) -> Tensor:
-        return self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(self.activation(self.gate_proj(x), self.up_proj(x)))
 
 
 class Experts(nn.Cell):

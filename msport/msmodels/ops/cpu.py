@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import mindspore as ms
-from mindspore import Tensor, ops
+from mindspore import Parameter, Tensor, ops
+from mindspore.ops import signature
 
 from msport.msmodels.ops import portable
 from msport.native import library
@@ -32,17 +33,25 @@ def fused(dtype: ms.Type) -> Mapping[str, Callable[..., Any]]:
     return {name: globals()[name] for name in portable.__all__ if name in globals()}
 
 
-def _kernel(name: str, shape: Callable[..., Shape]) -> Any:
-    """The C++ function `name` as an operator; `shape` computes the output's shape from those of the inputs."""
+def _float32(*_inputs: ms.Type) -> ms.Type:
+    return ms.float32
 
-    def dtype(*_inputs: ms.Type) -> ms.Type:
-        return ms.float32
 
+def _float32_twice(*_inputs: ms.Type) -> tuple[ms.Type, ms.Type]:
+    return ms.float32, ms.float32
+
+
+def _kernel(name: str, shape: Callable[..., Any], dtype: Callable[..., Any] = _float32) -> Any:
+    """The C++ function `name` as an operator; `shape` and `dtype` compute those of the outputs from the inputs'."""
     return ops.Custom(f"{_LIBRARY}:{name}", shape, dtype, func_type="aot") if _NATIVE else None
 
 
 def _as_first(first: Shape, *_others: Shape) -> Shape:
     return first
+
+
+def _as_first_twice(first: Shape, *_others: Shape) -> tuple[Shape, Shape]:
+    return first, first
 
 
 def _half_of_first(first: Shape, *_others: Shape) -> Shape:
@@ -81,9 +90,19 @@ _grouped_linear_int8 = _kernel("grouped_linear_int8", _packed_row_per_group)
 _grouped_linear_int4 = _kernel("grouped_linear_int4", _packed_row_per_group)
 _embedding = _kernel("embedding", _row_per_id)
 _rms_norm = _kernel("rms_norm", _as_first)
-_apply_rotary = _kernel("apply_rotary", _as_first)
-_silu = _kernel("silu", _as_first)
-_gelu_tanh = _kernel("gelu_tanh", _as_first)
+_add_rms_norm = _kernel("add_rms_norm", _as_first_twice, _float32_twice)
+_rotate_and_cache = _kernel("rotate_and_cache", _as_first)
+if _NATIVE:
+    # The graph compiler then hands over the caches themselves, never copies, and keeps the order of reads and writes.
+    _rotate_and_cache.add_prim_attr("side_effect_mem", True)
+    _rotate_and_cache.set_signatures(
+        [
+            signature.make_sig(name, *((signature.sig_rw.RW_WRITE,) if name.endswith("_cache") else ()))
+            for name in ("query", "key", "value", "cos", "sin", "key_cache", "value_cache", "slots")
+        ]
+    )
+_gated_silu = _kernel("gated_silu", _as_first)
+_gated_gelu_tanh = _kernel("gated_gelu_tanh", _as_first)
 _swiglu = _kernel("swiglu", _half_of_first)
 _clamped_swiglu = _kernel("clamped_swiglu", _half_of_first)
 _soft_cap = _kernel("soft_cap", _as_first)
@@ -108,23 +127,33 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """As ``portable.add_rms_norm``."""
-    total = x + residual
-    return rms_norm(total, weight, epsilon), total
+    normalised, total = _add_rms_norm(x, residual, weight, Tensor([epsilon], ms.float32))
+    return normalised, total
 
 
-def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """As ``portable.apply_rotary``."""
-    return _apply_rotary(x, cos, sin)
+def rotate_and_cache(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    key_cache: Parameter,
+    value_cache: Parameter,
+    slots: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As ``portable.rotate_and_cache``; what reads the caches depends on the rotated query, so it runs afterwards."""
+    rotated = _rotate_and_cache(query, key, value, cos, sin, key_cache, value_cache, slots)
+    return rotated, ops.depend(key_cache, rotated), ops.depend(value_cache, rotated)
 
 
-def silu(x: Tensor) -> Tensor:
-    """As ``portable.silu``."""
-    return _silu(x)
+def gated_silu(gate: Tensor, up: Tensor) -> Tensor:
+    """As ``portable.gated_silu``."""
+    return _gated_silu(gate, up)
 
 
-def gelu_tanh(x: Tensor) -> Tensor:
-    """As ``portable.gelu_tanh``."""
-    return _gelu_tanh(x)
+def gated_gelu_tanh(gate: Tensor, up: Tensor) -> Tensor:
+    """As ``portable.gated_gelu_tanh``."""
+    return _gated_gelu_tanh(gate, up)
 
 
 def swiglu(x: Tensor) -> Tensor:

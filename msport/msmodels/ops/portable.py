@@ -18,7 +18,6 @@ from msport.msmodels.ops.mxfp4_experts import packed_experts
 # Every operator that layers call. A device's module may have its own forms.
 __all__ = [
     "add_rms_norm",
-    "apply_rotary",
     "arrange_gate_up",
     "attention",
     "attention_mask",
@@ -26,16 +25,16 @@ __all__ = [
     "clamped_swiglu",
     "embedding",
     "experts",
-    "gelu_tanh",
+    "gated_gelu_tanh",
+    "gated_silu",
     "linear",
     "packed_experts",
     "rms_norm",
-    "silu",
+    "rotate_and_cache",
     "soft_cap",
     "softmax_top_k",
     "swiglu",
     "top_k_softmax",
-    "update_cache",
 ]
 
 
@@ -75,14 +74,34 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return rotated.astype(x.dtype)
 
 
-def silu(x: Tensor) -> Tensor:
-    """``x * sigmoid(x)``."""
-    return ops.silu(x)
+def rotate_and_cache(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    key_cache: Parameter,
+    value_cache: Parameter,
+    slots: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`apply_rotary` of query and key, and `update_cache` with the rotated key and the value.
+
+    Returns the rotated query and both caches.
+    """
+    keys, values = update_cache(key_cache, value_cache, slots, apply_rotary(key, cos, sin), value)
+    return apply_rotary(query, cos, sin), keys, values
 
 
-def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU in its tanh approximation, https://arxiv.org/abs/1606.08415; PyTorch's ``gelu(approximate="tanh")``."""
-    return ops.gelu(x, approximate="tanh")
+def gated_silu(gate: Tensor, up: Tensor) -> Tensor:
+    """``gate * sigmoid(gate) * up``."""
+    return ops.silu(gate) * up
+
+
+def gated_gelu_tanh(gate: Tensor, up: Tensor) -> Tensor:
+    """GELU of `gate` in its tanh approximation, https://arxiv.org/abs/1606.08415 (PyTorch's
+    ``gelu(approximate="tanh")``), times `up`.
+    """
+    return ops.gelu(gate, approximate="tanh") * up
 
 
 def arrange_gate_up(array: Array, axis: int) -> Array:
@@ -104,9 +123,9 @@ def clamped_swiglu(x: Tensor, limit: float, alpha: float) -> Tensor:
 
 
 def swiglu(x: Tensor) -> Tensor:
-    """``silu(gate) * up`` of ``x [rows, 2 * size]``, gate first: ``[rows, size]``."""
+    """`gated_silu` of ``x [rows, 2 * size]``, gate first: ``[rows, size]``."""
     gate, up = ops.split(x, x.shape[-1] // 2, -1)
-    return silu(gate) * up
+    return gated_silu(gate, up)
 
 
 def soft_cap(x: Tensor, cap: float) -> Tensor:

@@ -43,18 +43,20 @@ class Tap(nn.Cell):
 
 
 class CacheTap(nn.Cell):
-    """Replaces a key-value cache; keeps the new keys, to which RoPE was just applied."""
+    """Replaces a key-value cache; keeps the keys that were written to it, to which RoPE was applied."""
 
     def __init__(self, cell: nn.Cell, key: Parameter | None) -> None:
         super().__init__(auto_prefix=False)
         self.cell = cell
         self.key = key
 
-    def construct(self, key: Tensor, value: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
+    def construct(
+        self, query: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor, slots: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        rotated, keys, values = self.cell(query, key, value, cos, sin, slots)
         if self.key is not None:
-            keep(self.key, key)
-        keys, values = self.cell(key, value, slots)
-        return keys, values
+            keep(self.key, ops.gather(keys, slots, 0))
+        return rotated, keys, values
 
 
 class ExpertsTap(nn.Cell):

@@ -9,7 +9,8 @@ import mindspore as ms
 import numpy as np
 import pytest
 from checkpoint.mxfp4_definition import decoded
-from mindspore import Tensor, nn
+from mindspore import Parameter, Tensor, nn
+from mindspore import ops as msops
 
 from msport.checkpoint import mxfp4
 from msport.msmodels.ops import cpu, portable
@@ -79,17 +80,77 @@ def test_rms_norm_divides_by_the_root_mean_square(ops: Any, size: int) -> None:
 
 
 @implementations
-def test_rotary_turns_the_first_half_against_the_second(ops: Any) -> None:
-    x = normal(2, 3, 4, 6)
-    angles = normal(2, 3, 1, 3, seed=1).astype(np.float64)
-    first, second = x[..., :3].astype(np.float64), x[..., 3:].astype(np.float64)
-    cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-    truth = np.concatenate([first * cos - second * sin, second * cos + first * sin], -1)
+@pytest.mark.parametrize("size", [5, 64])
+def test_add_rms_norm_also_returns_the_sum(ops: Any, size: int) -> None:
+    x, residual, weight = normal(7, size) * 30, normal(7, size, seed=1), normal(size, seed=2) + 1
+    total = x.astype(np.float64) + residual
+    truth = total / np.sqrt((total**2).mean(-1, keepdims=True) + 1e-3) * weight
 
-    def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        return ops.apply_rotary(x, cos, sin)
+    def norm(x: Tensor, residual: Tensor, weight: Tensor) -> Tensor:
+        return msops.stack(ops.add_rms_norm(x, residual, weight, 1e-3))
 
-    assert_close(ops, run(rotate, x, cos, sin), truth)
+    normalised, summed = run(norm, x, residual, weight)
+    assert_close(ops, normalised, truth)
+    np.testing.assert_array_equal(summed, x + residual)
+
+
+class RotateAndCache(nn.Cell):
+    """`ops.rotate_and_cache` on two parameters; the rotated query, and what then is in the slots."""
+
+    def __init__(self, ops: Any, caches: list[np.ndarray]) -> None:
+        super().__init__()
+        self.rotate_and_cache = ops.rotate_and_cache
+        self.key, self.value = (Parameter(Tensor(cache), name=name) for cache, name in zip(caches, "kv", strict=True))
+        self.kept = Parameter(Tensor(np.zeros(1, np.float32)), name="kept")  # another side effect, as a tap of validate
+
+    def construct(self, *t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value, cos, sin, slots = t
+        msops.assign(self.kept, query.reshape(-1)[:1])
+        rotated, keys, values = self.rotate_and_cache(query, key, value, cos, sin, self.key, self.value, slots)
+        msops.assign(self.kept, keys.reshape(-1)[:1])
+        return rotated, msops.gather(keys, slots, 0), msops.gather(values, slots, 0)
+
+
+def rotated_in_float64(x: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """The first half turned against the second."""
+    first, second = np.split(x.astype(np.float64), 2, -1)
+    cos, sin = np.cos(angles), np.sin(angles)
+    return np.concatenate([first * cos - second * sin, second * cos + first * sin], -1)
+
+
+@implementations
+def test_rotate_and_cache_turns_queries_and_keys_and_writes_only_the_slots(ops: Any) -> None:
+    batch, heads, groups, length, size = 2, 4, 2, 9, 6
+    caches = [normal(batch * groups * length, size, seed=seed) for seed in (10, 11)]
+    expected = [cache.copy() for cache in caches]
+    cell = RotateAndCache(ops, caches)
+    ms.set_context(mode=ms.GRAPH_MODE, jit_syntax_level=ms.STRICT)
+    for seq, first in ((7, 5), (1, 3), (1, 4)):  # the first wraps around the ring; the last two share a graph
+        query, key = normal(batch, seq, heads, size, seed=seq), normal(batch, seq, groups, size, seed=first)
+        value = normal(batch, seq, groups, size, seed=12)
+        angles = normal(batch, seq, 1, size // 2, seed=1).astype(np.float64)
+        cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+        positions = (first + np.arange(seq)) % length
+        slots = (np.arange(batch * groups).reshape(batch, 1, groups) * length + positions[:, None]).astype(np.int32)
+        inputs = (Tensor(array) for array in (query, key, value, cos, sin, slots.reshape(-1)))
+        rotated, keys, values = (output.asnumpy() for output in cell(*inputs))
+        assert_close(ops, rotated, rotated_in_float64(query, angles))
+        expected[0][slots.reshape(-1)] = rotated_in_float64(key, angles).reshape(-1, size)
+        expected[1][slots.reshape(-1)] = value.reshape(-1, size)
+        np.testing.assert_array_equal(values, value.reshape(-1, size))
+        np.testing.assert_array_equal(keys, cell.key.asnumpy()[slots.reshape(-1)])
+        assert_close(ops, cell.key.asnumpy(), expected[0])
+        np.testing.assert_array_equal(cell.value.asnumpy(), expected[1])
+
+
+@needs_kernels
+@pytest.mark.parametrize("slot", [-1, 8])
+def test_a_slot_that_does_not_exist_stops_the_graph(slot: int) -> None:
+    one, angle = normal(1, 1, 1, 4), normal(1, 1, 1, 2)
+    cell = RotateAndCache(cpu, [normal(8, 4), normal(8, 4)])
+    ms.set_context(mode=ms.GRAPH_MODE, jit_syntax_level=ms.STRICT)
+    with pytest.raises(RuntimeError, match="rotate_and_cache"):
+        cell(*(Tensor(array) for array in (one, one, one, angle, angle, np.array([slot], np.int32))))[0].asnumpy()
 
 
 @implementations
@@ -109,41 +170,35 @@ def test_clamped_swiglu_clamps_the_gate_above_and_up_on_both_sides(ops: Any) -> 
 ARGUMENTS = np.concatenate([np.linspace(-30, 30, 993), np.geomspace(1e-20, 1, 50), [0, 90, -90]]).astype(np.float32)
 
 
-@implementations
-def test_silu_is_right_for_all_magnitudes(ops: Any) -> None:
-    def activate(x: Tensor) -> Tensor:
-        return ops.silu(x)
-
-    wide = ARGUMENTS.astype(np.float64)
-    assert_close(ops, run(activate, ARGUMENTS), wide / (1 + np.exp(-wide)))
+def gate_in_float64(function: str, gate: np.ndarray) -> np.ndarray:
+    wide = gate.astype(np.float64)
+    if function == "gated_silu":
+        return wide / (1 + np.exp(-wide))
+    return wide / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)))
 
 
 @implementations
-def test_gelu_tanh_is_right_for_all_magnitudes(ops: Any) -> None:
-    def activate(x: Tensor) -> Tensor:
-        return ops.gelu_tanh(x)
+@pytest.mark.parametrize("function", ["gated_silu", "gated_gelu_tanh"])
+def test_a_gate_is_right_for_all_magnitudes(ops: Any, function: str) -> None:
+    up = normal(*ARGUMENTS.shape)
 
-    wide = ARGUMENTS.astype(np.float64)
-    truth = wide / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)))
-    assert_close(ops, run(activate, ARGUMENTS), truth)
+    def activate(gate: Tensor, up: Tensor) -> Tensor:
+        return getattr(ops, function)(gate, up)
+
+    assert_close(ops, run(activate, ARGUMENTS, up), gate_in_float64(function, ARGUMENTS) * up)
 
 
 @needs_kernels
-@pytest.mark.parametrize("function", ["silu", "gelu_tanh", "soft_cap"])
+@pytest.mark.parametrize("function", ["gated_silu", "gated_gelu_tanh", "soft_cap"])
 def test_small_arguments_keep_their_relative_precision(function: str) -> None:
     x = np.concatenate([np.geomspace(1e-30, 0.5, 301), -np.geomspace(1e-30, 0.5, 301)]).astype(np.float32)
-    wide = x.astype(np.float64)
-    truths = {
-        "silu": wide / (1 + np.exp(-wide)),
-        "gelu_tanh": wide / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3))),
-        "soft_cap": 2 * np.tanh(wide / 2),
-    }
-    arguments = (2.0,) if function == "soft_cap" else ()
+    capped = function == "soft_cap"
+    truth = 2 * np.tanh(x.astype(np.float64) / 2) if capped else gate_in_float64(function, x)
 
-    def activate(x: Tensor) -> Tensor:
-        return getattr(cpu, function)(x, *arguments)
+    def activate(x: Tensor, ones: Tensor) -> Tensor:
+        return getattr(cpu, function)(x, 2.0 if capped else ones)
 
-    worst = np.abs(run(activate, x) / truths[function] - 1).max()
+    worst = np.abs(run(activate, x, np.ones_like(x)) / truth - 1).max()
     print(f"{function}: relative error {worst:.2e}")
     assert worst <= 2.8e-7  # twice the measured
 
@@ -171,18 +226,33 @@ def test_soft_cap_bounds_both_sides(ops: Any) -> None:
 
 
 @needs_kernels  # MindSpore's own minimum takes the number, which is not what Transformers' clamp does
-@pytest.mark.parametrize("function", ["silu", "gelu_tanh", "soft_cap", "clamped_swiglu"])
+@pytest.mark.parametrize("function", ["gated_silu", "gated_gelu_tanh", "soft_cap", "clamped_swiglu"])
 def test_what_is_no_number_stays_none(function: str) -> None:
     x = np.linspace(-3, 3, 64, dtype=np.float32).reshape(2, 32)
     x[1, 4] = x[1, 20] = np.nan
-    arguments = {"soft_cap": (30.0,), "clamped_swiglu": (7.0, 1.702)}.get(function, ())
+    arguments = {"soft_cap": (30.0,), "clamped_swiglu": (7.0, 1.702)}.get(function)
 
-    def activate(x: Tensor) -> Tensor:
-        return getattr(cpu, function)(x, *arguments)
+    def activate(x: Tensor, ones: Tensor) -> Tensor:
+        return getattr(cpu, function)(x, ones) if arguments is None else getattr(cpu, function)(x, *arguments)
 
-    found = np.isnan(run(activate, x))
+    found = np.isnan(run(activate, x, np.ones_like(x)))
     assert not found[0].any()
     assert found[1].sum() == 2
+
+
+@implementations
+def test_a_gate_or_a_sum_with_nan_stays_nan(ops: Any) -> None:
+    x, other = normal(2, 32), normal(2, 32, seed=1)
+    other[1, 4] = np.nan
+
+    def both(x: Tensor, other: Tensor, weight: Tensor) -> Tensor:
+        normalised, total = ops.add_rms_norm(x, other, weight, 1e-5)
+        return msops.stack((ops.gated_silu(x, other), normalised, total))
+
+    gated, normalised, total = np.isnan(run(both, x, other, np.ones(32, np.float32)))
+    assert gated.sum() == total.sum() == 1
+    assert normalised[1].all()
+    assert not normalised[0].any()
 
 
 @implementations

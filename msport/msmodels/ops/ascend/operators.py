@@ -79,6 +79,21 @@ def update_cache(
     return ops.depend(key_cache, keys), ops.depend(value_cache, values)
 
 
+def rotate_and_cache(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    key_cache: Parameter,
+    value_cache: Parameter,
+    slots: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As ``portable.rotate_and_cache``, by this file's `apply_rotary` and `update_cache`."""
+    keys, values = update_cache(key_cache, value_cache, slots, apply_rotary(key, cos, sin), value)
+    return apply_rotary(query, cos, sin), keys, values
+
+
 def softmax_top_k(logits: Tensor, k: int, normalize: bool) -> tuple[Tensor, Tensor]:
     """As ``portable.softmax_top_k``."""
     shares, indices = signatures.gating_top_k_softmax(logits.astype(ms.float32), k)

@@ -16,7 +16,7 @@ from msmodels.ops.ascend.arrays import Array, array, ascend, portable, put_array
 from msport.checkpoint import mxfp4
 from msport.checkpoint.dtypes import FLOAT32
 from msport.msmodels.ops import mxfp4_experts as packed
-from msport.msmodels.ops.ascend import signatures
+from msport.msmodels.ops.ascend import operators, signatures
 
 # Of values around 1, in float64.
 TOLERANCE = 1e-6
@@ -67,7 +67,7 @@ def test_norms(seed: int, rows: int, size: int) -> None:
 def test_rotary(seed: int, batch: int, seq: int, heads: int, half: int) -> None:
     x, angles = normal(seed, batch, seq, heads, 2 * half), normal(seed + 1, batch, seq, 1, half)
     cos, sin = 1.35 * np.cos(angles), 1.35 * np.sin(angles)
-    assert_equal(ascend.apply_rotary(x, cos, sin), portable.apply_rotary(x, cos, sin))
+    assert_equal(operators.apply_rotary(x, cos, sin), portable.apply_rotary(x, cos, sin))
 
 
 @examples
@@ -90,7 +90,9 @@ class Caches:
     def attend(self, positions: Array, query: Array, key: Array, value: Array, sinks: Any, softcap: Any) -> Array:
         slots = portable.cache_slots(positions, self.groups, self.length)
         mask = self.ops.attention_mask(positions, self.length, self.window, np.dtype(np.float64))
-        keys, values = self.ops.update_cache(self.key, self.value, slots, key, value)
+        angles = positions[..., None, None] / (1 + np.arange(query.shape[-1] // 2))
+        caches = (self.key, self.value, slots)
+        query, keys, values = self.ops.rotate_and_cache(query, key, value, np.cos(angles), np.sin(angles), *caches)
         return self.ops.attention(query, keys, values, mask, 0.3, sinks, softcap)
 
 

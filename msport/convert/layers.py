@@ -49,24 +49,25 @@ class Layer:
         return max(_TILE_NBYTES // (self.inputs * FLOAT32.itemsize), _LEAST_ROWS)
 
     def tiles(
-        self, begin: int, end: int, dtype: DType, reader: Reader, arena: Arena
+        self, begin: int, end: int, dtype: DType, reader: Reader, arena: Arena, rows: int | None = None
     ) -> Iterator[tuple[int, int, Array]]:
-        """Rows ``[begin, end)`` in `dtype`, tile by tile, each with its first and last row. A tile is valid until the
-        next one.
+        """Rows ``[begin, end)`` in `dtype`, tile by tile of `rows` (default `tile_rows`), each with its first and last
+        row. A tile is valid until the next one.
         """
+        rows = rows or self.tile_rows
         mark = arena.mark()
         whole = self.load(begin, end, reader, arena) if self._is_read_whole else None
         kept = arena.mark()
-        for first in range(begin, end, self.tile_rows):
-            last = min(first + self.tile_rows, end)
+        for first in range(begin, end, rows):
+            last = min(first + rows, end)
             loaded = whole or self.load(first, last, reader, arena)
             yield first, last, loaded.rows(first, last, dtype, arena)
             arena.reset(kept)
         arena.reset(mark)
 
-    def tiles_nbytes(self, dtype: DType) -> int:
-        """Bytes of arena for `tiles`."""
-        rows = min(self.tile_rows, self.outputs)
+    def tiles_nbytes(self, dtype: DType, rows: int | None = None) -> int:
+        """Bytes of arena for `tiles` of `rows`."""
+        rows = min(rows or self.tile_rows, self.outputs)
         return self.loaded_nbytes(self.outputs if self._is_read_whole else rows) + self.rows_nbytes(rows, dtype)
 
     def load(self, begin: int, end: int, reader: Reader, arena: Arena) -> Loaded:

@@ -17,8 +17,9 @@ from msport.encodings import Encoding, Grouped, Part, Regroupable, Shape
 from msport.encodings.quantise import quantise
 from msport.errors import UsageError, parameter
 
-# Rows of a slab that are worth a call.
+# Rows of a slab that are worth a call, and bytes that are worth a read.
 _LEAST_ROWS = 16
+_TILE_NBYTES = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ class Quantise(_Packing):
 
     def scratch(self, tensor: OutputTensor, rows: int) -> int:
         results = sum(aligned(rows * part.nbytes // (self.experts * self.shape[-2])) for part in self.parts)
-        return results + max(layer.tiles_nbytes(layer.dtype) for _, layer in self.layers(tensor.sources, 0))
+        layers = [layer for _, layer in self.layers(tensor.sources, 0)]
+        return results + max(layer.tiles_nbytes(layer.dtype, _tile_rows(layer)) for layer in layers)
 
     def produce(self, tensor: OutputTensor, begin: int, end: int, reader: Reader, arena: Arena) -> tuple[Array, ...]:
         expert, low = divmod(begin, self.shape[-2])
@@ -82,10 +84,14 @@ class Quantise(_Packing):
         out = tuple(arena.array((end - begin, part.shape[-1]), part.dtype.storage) for part in self.parts)
         for start, layer in self.layers(tensor.sources, expert):
             first, last = max(low - start, 0), min(high - start, layer.outputs)
-            for above, below, tile in layer.tiles(first, last, layer.dtype, reader, arena):
+            for above, below, tile in layer.tiles(first, last, layer.dtype, reader, arena, _tile_rows(layer)):
                 rows = slice(start + above - low, start + below - low)
                 quantise(tile, layer.dtype, self.target, [part[rows] for part in out], where=layer.where)
         return out
+
+
+def _tile_rows(layer: Layer) -> int:
+    return max(_TILE_NBYTES // (layer.inputs * layer.dtype.itemsize), _LEAST_ROWS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ from msport.bench.measure.workload import Job, Workload
 from msport.checkpoint import open_checkpoint
 from msport.checkpoint.dtypes import by_name
 from msport.sample import write_sample
-from msport.sizing.fit import make_costs
+from msport.sizing.costs import Costs
 
 _SMOLLM2 = Path(__file__).resolve().parents[1] / "demo" / "smollm2"
 _PROMPTS = (128, 512)
@@ -236,7 +236,7 @@ def make_row(side: str, found: list[Session] | str, model: Model, encoding: Enco
         return Row(side, kind, problem=found)
     weights, cache_itemsize = read_by(side, model, encoding, plan)
     position = plan.workloads[0].prompt_tokens + plan.workloads[0].new_tokens // 2
-    costs = make_costs(load_config(model.source), "float32", packed=False)
+    costs = Costs(load_config(model.source), "float32")
     return Row(
         side,
         kind,

@@ -32,7 +32,7 @@ from msport.bench.measure.transformers_engine import check_installed
 from msport.bench.measure.workload import Job, Workload
 from msport.bench.shares import decode_share
 from msport.sizing.costs import Costs
-from msport.sizing.fit import make_costs
+from msport.sizing.kept import encodings_of, kept_encodings
 from msport.sizing.units import format_size
 
 Pairs = Sequence[tuple[Session, Session]]
@@ -46,7 +46,8 @@ def main() -> None:
     with checkpoint(arguments.model, arguments.folder, dtype=dtype) as (source, converted):
         job = Job(str(converted), (workload,), workload.length, dtype, arguments.warmup, arguments.repeats)
         limits, pairs = measure_in_turn(job, source, arguments.rounds)
-        costs = make_costs(load_config(converted), "float32", packed=arguments.packed)
+        config = load_config(converted)
+        costs = Costs(config, "float32", kept_encodings(config, encodings_of(converted, config), "float32", "cpu"))
     result = {**summarise(arguments.model, workload, limits, pairs, costs), "load_average_before": load}
     result["experts"] = "MXFP4" if arguments.packed else "float32"
     report(result)

@@ -10,8 +10,7 @@ from msport.child import call_in_child
 from msport.errors import UsageError
 from msport.progress import Progress, Step
 
-# No dtype to compute in: experts stay packed in memory and are decoded where they are used, and the rest is the
-# device's best.
+# No dtype to compute in, but the device's best, for a checkpoint with packed weights.
 PACKED = "mxfp4"
 
 

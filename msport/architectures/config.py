@@ -20,8 +20,7 @@ class ModelConfig:
     from `qkv_bias` on are what families add to the plain decoder. `qk_norm` normalises each head of queries and keys
     before it is rotated; `sinks` adds one logit per head to the softmax. `attention_scale` multiplies the scores, None
     means ``head_dim ** -0.5``. A soft-cap bounds x to ``cap * tanh(x / cap)``. `activation` is a name of
-    ``msmodels.layers.activations``. With `packed_experts` the network keeps its experts' weights as MXFP4 and decodes
-    them in the graph.
+    ``msmodels.layers.activations``.
     """
 
     architecture: str
@@ -46,11 +45,6 @@ class ModelConfig:
     attn_logit_softcapping: float | None = None
     final_logit_softcapping: float | None = None
     activation: str = "silu"
-    packed_experts: bool = False
-
-    def packed(self) -> ModelConfig:
-        """This config with experts that stay packed; the same config if the family has no packed experts."""
-        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ Source: https://github.com/openai/gpt-oss and ``transformers/models/gpt_oss``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from msport.architectures import shared_rows
 from msport.architectures.architecture import Architecture
 from msport.architectures.config import ModelConfig, parse_decoder
 from msport.architectures.fields import ConfigFields
-from msport.architectures.tensors import Role, Weight, packed_experts, plain
+from msport.architectures.tensors import Role, Weight, plain
 from msport.architectures.tensors import experts as expert_stack
 from msport.architectures.tiny_config import tiny_config
 
@@ -23,15 +23,12 @@ NAME = "GptOssForCausalLM"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GptOssConfig(ModelConfig):
-    """The config of gpt-oss, whose experts may stay packed."""
+    """The config of gpt-oss."""
 
     num_local_experts: int
     num_experts_per_tok: int
     swiglu_limit: float
     swiglu_alpha: float
-
-    def packed(self) -> GptOssConfig:
-        return replace(self, packed_experts=True)
 
 
 def parse(data: Mapping[str, Any], where: Path) -> GptOssConfig:
@@ -73,11 +70,8 @@ def _experts(config: GptOssConfig, layer: int) -> list[Weight]:
     rows = shared_rows.linear(f"{prefix}.router", hidden, experts, bias=True, role=Role.ROUTER)
     for name, (inputs, outputs) in sizes.items():
         stack = f"{prefix}.experts.{name}"
-        if config.packed_experts:
-            rows += packed_experts(stack, experts, inputs, outputs)
-        else:
-            rows.append(expert_stack(stack, experts, inputs, outputs))
-        rows.append(plain(f"{stack}_bias", experts, outputs))
+        rows.append(expert_stack(stack, experts, inputs, outputs))
+        rows.append(plain(f"{stack}_bias", experts, outputs, role=Role.EXPERT_BIASES))
     return rows
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from msport.encodings import MXFP4, Shape, stored_shape
+from msport.encodings import Shape, stored_shape
 
 
 class Role(Enum):
@@ -16,6 +16,7 @@ class Role(Enum):
 
     LINEAR = "linear"
     EXPERTS = "experts"
+    EXPERT_BIASES = "expert biases"
     ROUTER = "router"
     EMBEDDING = "embedding"
     HEAD = "head"
@@ -55,7 +56,6 @@ class Weight:
     matrix: Shape
     forms: tuple[Form, ...]
     role: Role = Role.OTHER
-    packed: bool = False
 
     @property
     def shape(self) -> Shape:
@@ -84,17 +84,6 @@ def matrix(name: str, outputs: int, inputs: int, role: Role = Role.LINEAR) -> We
 def experts(name: str, experts: int, inputs: int, outputs: int) -> Weight:
     """The weights of all experts in one stack."""
     return plain(name, experts, outputs, inputs, role=Role.EXPERTS)
-
-
-def packed_experts(name: str, experts: int, inputs: int, outputs: int) -> list[Weight]:
-    """The blocks and scales of MXFP4 expert weights, for a model that computes from them."""
-    parts = MXFP4.parts(name, (experts, outputs, inputs))
-    return [
-        Weight(
-            part.name, stored_shape(part.shape), (Form((Matrix(part.name, stored_shape(part.shape)),)),), packed=True
-        )
-        for part in parts
-    ]
 
 
 def stacked_experts(name: str, experts: int, inputs: int, outputs: int, source: str) -> Weight:

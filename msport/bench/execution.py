@@ -55,6 +55,7 @@ def execute(plan: Plan, progress: Progress | None = None) -> BenchReport:
         unavailable=(*lacking_dtypes(plan.device, plan.groups), *unavailable),
         notes=tuple(notes),
         config=plan.config,
+        stored=plan.stored,
     )
 
 

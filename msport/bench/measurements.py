@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from msport.architectures import ModelConfig
 from msport.bench.measure.limits import Limits
@@ -11,7 +11,8 @@ from msport.bench.measure.session import Result, Session, Startup
 from msport.bench.shares import Share, decode_share, prefill_share
 from msport.bench.suites import Unavailable
 from msport.sizing.costs import Costs
-from msport.sizing.fit import Need, estimate, make_costs
+from msport.sizing.fit import Need, estimate
+from msport.sizing.kept import Encodings, kept_encodings
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ class Measurements:
     `limits` holds the machine's own speed for each measured dtype; `sessions` one `Session` of msport for each dtype
     and batch size; `baselines` one of Transformers for each set of workloads, if requested. `unavailable` lists what
     could not be measured. `notes` state the limits of the figures' meaning. `config` is None in a report read from a
-    file; bytes, operations and estimates can then not be computed again.
+    file; bytes, operations and estimates can then not be computed again. `stored` are the encodings of the checkpoint's
+    weights.
     """
 
     setup: Setup
@@ -58,6 +60,7 @@ class Measurements:
     unavailable: tuple[Unavailable, ...] = ()
     notes: tuple[str, ...] = ()
     config: ModelConfig | None = None
+    stored: Encodings = field(default_factory=dict)
 
     @property
     def startups(self) -> tuple[Startup, ...]:
@@ -68,7 +71,10 @@ class Measurements:
         """The bytes and operations of the model in the dtype of `session`. Raises `ValueError` without a config."""
         if self.config is None:
             raise ValueError("a report read from a file does not hold the model's config")
-        return make_costs(self.config, session.dtype, packed=session.packed)
+        if session.storage in ((), (session.dtype,)):  # Transformers, or operators that take nothing else
+            return Costs(self.config, session.dtype)
+        operators = str(session.details.get("operators", "portable"))
+        return Costs(self.config, session.dtype, kept_encodings(self.config, self.stored, session.dtype, operators))
 
     def need(self, session: Session) -> Need:
         """The estimated memory of the model of `session`, in bytes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from msport.architectures import ModelConfig
@@ -13,8 +13,10 @@ from msport.bench.measurements import Setup
 from msport.bench.suites import Group, Unavailable
 from msport.device import PACKED, Device
 from msport.errors import UsageError, parameter
-from msport.sizing.fit import estimate, make_costs, only_portable
+from msport.sizing.costs import Costs
+from msport.sizing.fit import estimate, only_portable, operators_of
 from msport.sizing.free import available_memory
+from msport.sizing.kept import Encodings, kept_encodings
 from msport.sizing.units import format_size
 
 # A long context is left out if its prefill would take longer, unless the user requested it.
@@ -26,7 +28,7 @@ class Plan:
     """Everything that is decided before the first measurement.
 
     Each of `groups` is measured in each of `dtypes`, with the processors `cores`, as often as `setup` says. `source` is
-    the folder with the baseline's checkpoint, or None.
+    the folder with the baseline's checkpoint, or None. `stored` are the encodings of the checkpoint's weights.
     """
 
     setup: Setup
@@ -36,6 +38,7 @@ class Plan:
     dtypes: tuple[str, ...]
     cores: tuple[int, ...]
     source: Path | None = None
+    stored: Encodings = field(default_factory=dict)
 
     @property
     def warm_starts(self) -> bool:
@@ -51,6 +54,12 @@ class Plan:
     def computed_in(self, dtype: str) -> str:
         """The dtype of computation on the device for `dtype`, which may be `PACKED`."""
         return self.device.dtype if dtype == PACKED else dtype
+
+    def costs(self, dtype: str, *, portable: bool) -> Costs:
+        """The costs of the model for `dtype`."""
+        operators = operators_of(on_device=not self.device.on_host, portable=portable)
+        computed = self.computed_in(dtype)
+        return Costs(self.config, computed, kept_encodings(self.config, self.stored, computed, operators))
 
 
 def check_plan(plan: Plan) -> None:
@@ -72,11 +81,11 @@ def check_group(plan: Plan, group: Group, dtype: str, before: Session | None) ->
 
     Its time is estimated from the group that ran `before`.
     """
-    costs = make_costs(plan.config, plan.computed_in(dtype), packed=dtype == PACKED)
     on_device = not plan.device.on_host
     portable = only_portable(on_device=on_device) or (
         before is not None and before.details.get("operators") == "portable"
     )
+    costs = plan.costs(dtype, portable=portable)
     need = estimate(costs, group.max_length, group.batch, portable=portable, on_device=on_device)
     available = plan.device.free if on_device else available_memory()  # None: unknown
     # The other sizes are estimates, and weights may be memory-mapped.

@@ -20,11 +20,12 @@ from msport.bench.report import BenchReport
 from msport.bench.suites import choose_shape, plan_groups
 from msport.checkpoint import Manifest, open_checkpoint, read_manifest
 from msport.checkpoint.manifest import checkpoint_hash
-from msport.device import PACKED, ask_device
+from msport.device import ask_device
 from msport.errors import UsageError
 from msport.hub import find_reference
 from msport.progress import Progress
 from msport.report.document import utc_now
+from msport.sizing.kept import stored_encodings
 
 
 @checked
@@ -63,8 +64,8 @@ def benchmark(
     """
     folder = Path(folder)
     manifest, config = read_manifest(folder), load_config(folder)
-    with open_checkpoint(folder):
-        pass  # a broken checkpoint is refused before a long run begins
+    with open_checkpoint(folder) as checkpoint:  # a broken checkpoint is refused before a long run begins
+        stored = stored_encodings(config, checkpoint.tensors)
     shape = choose_shape(
         suite,
         config,
@@ -83,8 +84,7 @@ def benchmark(
     started = utc_now()
     asked = _several(dtype)
     device = ask_device(asked or (), task="asking MindSpore for its device", progress=progress)
-    best = PACKED if manifest.dtype == PACKED else device.dtype  # the default of load_model
-    dtypes = tuple(each for each in asked or (best,) if each not in device.refusals)
+    dtypes = tuple(each for each in asked or (device.dtype,) if each not in device.refusals)
     if not dtypes:
         raise UsageError(next(iter(device.refusals.values())))
     setup = Setup(
@@ -105,7 +105,7 @@ def benchmark(
         processes=shape.processes,
         seed=seed,
     )
-    report = execute(Plan(setup, config, device, groups, dtypes, cores, source), progress)
+    report = execute(Plan(setup, config, device, groups, dtypes, cores, source, stored), progress)
     return replace(report, notes=(*collect_notes(report), *report.notes))
 
 

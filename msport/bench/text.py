@@ -12,7 +12,7 @@ from msport.bench.published import describe_published
 from msport.bench.shares import Share, ratios
 from msport.bench.suites import Unavailable
 from msport.bench.tables import limit_table, ratio_table, result_table, startup_table
-from msport.report.formatting import counted, number, percent, utc
+from msport.report.formatting import counted, in_other_dtypes, number, percent, utc
 from msport.report.table import INDENT, Row, Table, columns
 from msport.sizing.units import format_size
 
@@ -66,9 +66,9 @@ def _engine_line(session: Session) -> str:
     packages: Sequence[str] = ("mindspore",) if session.engine == "msport" else ("torch", "transformers")
     versions = ", ".join(f"{name} {session.versions[name]}" for name in packages)
     details = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in session.details.items())
-    packed = ", experts packed as MXFP4," if session.packed else ""
+    weights = in_other_dtypes(session.storage, session.dtype)
     return (
-        f"{session.engine}: {session.dtype}{packed} on {session.device}, {versions}, {details},"
+        f"{session.engine}: {session.dtype}{weights} on {session.device}, {versions}, {details},"
         f" max length {session.max_length}"
     )
 

@@ -70,7 +70,7 @@ def _dtype(text: str) -> str:
 @click.option(
     "--dtype",
     type=Several("DTYPE,...", _dtype),
-    help="Dtype of computation; mxfp4: packed experts.  [default: mxfp4 if DIR is packed, else the device's best]",
+    help="Dtype of computation; mxfp4: the device's best, for packed weights.  [default: the device's best]",
 )
 @click.option(
     "--max-length",

@@ -31,7 +31,7 @@ Exit status: 0 nothing failed, 1 a check failed.
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16", "mxfp4"]),
-    help="Dtype of computation; mxfp4: packed experts.  [default: mxfp4 if DIR is packed, else the device's best]",
+    help="Dtype of computation; mxfp4: the device's best, for packed weights.  [default: the device's best]",
 )
 @click.option(
     "--max-length",

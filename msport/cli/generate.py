@@ -72,7 +72,7 @@ _LENGTH_STEP = 512
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16", "mxfp4"]),
-    help="Dtype of computation; mxfp4: packed experts.  [default: mxfp4 if DIR is packed, else the device's best]",
+    help="Dtype of computation; mxfp4: the device's best, for packed weights.  [default: the device's best]",
 )
 def command(
     folder: str | None,

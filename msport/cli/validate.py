@@ -80,7 +80,7 @@ Exit status: 0 passed, 1 failed, 2 could not be judged.
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16", "mxfp4"]),
-    help="Dtype of computation; mxfp4: packed experts.  [default: mxfp4 if DIR is packed, else the device's best]",
+    help="Dtype of computation; mxfp4: the device's best, for packed weights.  [default: the device's best]",
 )
 @click.option(
     "--reference-dtype",

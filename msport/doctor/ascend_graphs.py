@@ -8,6 +8,7 @@ from msport.doctor.check import Check, failed, passed
 from msport.doctor.diagnosis import Diagnosis
 from msport.errors import MsportError
 from msport.msmodels.ascend_check import AscendGraph, AscendReport, check_ascend
+from msport.report.formatting import in_other_dtypes
 from msport.sizing.units import format_size
 
 NOT_MEASURED = "the graphs were inferred, not run; an NPU may still reject them"
@@ -24,12 +25,12 @@ def diagnose_ascend(folder: str | Path, *, dtype: str | None, max_length: int, b
 
 
 def _model(report: AscendReport) -> Check:
-    experts = ", experts packed as MXFP4" if report.packed else ""
+    weights = in_other_dtypes(report.storage, report.dtype)
     sizes = f"weights {format_size(report.weight_bytes)}, caches {format_size(report.cache_bytes)} on one device"
     where = f"{report.max_length} tokens x batch {report.batch}"
     return passed(
         "Ascend model",
-        f"{report.architecture}, {report.layers} layers in {report.dtype}{experts}: {sizes} for {where};"
+        f"{report.architecture}, {report.layers} layers in {report.dtype}{weights}: {sizes} for {where};"
         f" {NOT_MEASURED}",
     )
 

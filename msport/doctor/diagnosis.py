@@ -99,14 +99,12 @@ def diagnose(
     from msport.doctor.checkpoint import check_files
     from msport.doctor.fitting import Run, check_fit, choose_memory  # imported here, because they need a working NumPy
 
-    found, manifest = check_files(Path(folder))
+    found, _ = check_files(Path(folder))
     note([found])
     if not Path(folder).is_dir():
         return Diagnosis(tuple(checks))
     memory = choose_memory(device, available, compiled=kernels.status is Status.PASS)
-    packed = manifest is not None and manifest.dtype == PACKED
-    chosen = dtype or (PACKED if packed else memory.dtypes[0])  # as in load_model
-    made, fit = check_fit(Path(folder), Run(chosen, batch, max_length), memory, may_be_packed=packed)
+    made, fit = check_fit(Path(folder), Run(dtype or memory.dtypes[0], batch, max_length), memory)
     note(made)
     return Diagnosis(tuple(checks), fit)
 

@@ -11,13 +11,17 @@ from msport.architectures import ModelConfig, load_config
 from msport.device import PACKED, Device
 from msport.doctor.check import Check, failed, passed, warned
 from msport.errors import MsportError
+from msport.report.formatting import in_other_dtypes
 from msport.sizing.costs import Costs
-from msport.sizing.fit import Need, estimate, make_costs, most_that_fits, only_portable
+from msport.sizing.fit import Need, estimate, most_that_fits, only_portable, operators_of
+from msport.sizing.kept import Encodings, expected_encodings, kept_encodings
 from msport.sizing.units import format_size
 
 # A context that is enough for most uses, and the largest batch that is considered.
 COMMON_LENGTH = 4096
 LARGEST_BATCH = 64
+
+_NONE_STORED: Encodings = {}
 
 # With less headroom than this share, a run may or may not fit.
 _TIGHT = 0.1
@@ -40,9 +44,11 @@ class AvailableMemory:
         """The name of the memory in findings."""
         return "device memory" if self.on_device else "memory"
 
-    def costs(self, config: ModelConfig, dtype: str) -> Costs:
-        """The costs of `config` here. With mxfp4, experts are packed and everything else has the best dtype."""
-        return make_costs(config, self.dtypes[0] if dtype == PACKED else dtype, packed=dtype == PACKED)
+    def costs(self, config: ModelConfig, dtype: str, stored: Encodings = _NONE_STORED) -> Costs:
+        """The costs of `config` here, for a checkpoint whose weights are `stored` so. mxfp4 is the best dtype."""
+        dtype = self.dtypes[0] if dtype == PACKED else dtype
+        operators = operators_of(on_device=self.on_device, portable=self.portable)
+        return Costs(config, dtype, kept_encodings(config, stored, dtype, operators))
 
     def need(self, costs: Costs, length: int, batch: int) -> Need:
         """The memory that the model of `costs` needs here, in bytes."""
@@ -70,7 +76,7 @@ def choose_memory(device: Device | None, available: int, *, compiled: bool) -> A
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A model loaded in `dtype` (mxfp4: packed experts) for `batch` sequences of `max_length` positions."""
+    """A model loaded in `dtype` (mxfp4: the best one) for `batch` sequences of `max_length` positions."""
 
     dtype: str
     batch: int
@@ -97,23 +103,21 @@ class Fit:
         }
 
 
-def check_fit(
-    folder: Path, asked: Run, memory: AvailableMemory, *, may_be_packed: bool = False
-) -> tuple[list[Check], Fit | None]:
-    """Checks that config.json is supported and the model fits `memory`; also returns the `Fit` (None without a config).
-
-    `may_be_packed`: the checkpoint holds packed experts.
+def check_fit(folder: Path, asked: Run, memory: AvailableMemory) -> tuple[list[Check], Fit | None]:
+    """Checks that config.json is supported and the model fits `memory`; also returns the `Fit` (None without a
+    config).
     """
     try:
         config = load_config(folder)
     except MsportError as error:
         return [failed("model", str(error), "run msport inspect on the folder for more")], None
     asked = replace(asked, max_length=min(asked.max_length, config.max_position_embeddings))
-    costs = memory.costs(config, asked.dtype)
+    stored = expected_encodings(folder, config, packed=asked.dtype == PACKED)
+    costs = memory.costs(config, asked.dtype, stored)
     shape = f"{config.architecture}, {config.num_hidden_layers} layers, hidden size {config.hidden_size}"
-    kind = f"MXFP4 and {costs.dtype}" if asked.dtype == PACKED else costs.dtype
-    model = passed("model", f"{shape}, {format_size(costs.weight_bytes)} as {kind}")
-    choices = choose(config, asked.batch, memory, packed=may_be_packed or asked.dtype == PACKED)
+    kind = f"{costs.dtype}{in_other_dtypes(costs.storage, costs.dtype)}"
+    model = passed("model", f"{shape}, {format_size(costs.weight_bytes)} in {kind}")
+    choices = choose(config, asked.batch, memory, stored)
     fit = Fit(asked, memory.need(costs, asked.max_length, asked.batch), memory, choices)
     if memory.nbytes is None:
         remedy = "compare it with what npu-smi info shows as free"
@@ -121,7 +125,9 @@ def check_fit(
     return [model, _check(fit, costs, memory.nbytes), advise(choices, config, memory.nbytes)], fit
 
 
-def choose(config: ModelConfig, batch: int, memory: AvailableMemory, *, packed: bool = False) -> tuple[Run, ...]:
+def choose(
+    config: ModelConfig, batch: int, memory: AvailableMemory, stored: Encodings = _NONE_STORED
+) -> tuple[Run, ...]:
     """The choices that fit: for each dtype the longest context of `batch` sequences, and the largest batch at a
     common length.
     """
@@ -129,8 +135,8 @@ def choose(config: ModelConfig, batch: int, memory: AvailableMemory, *, packed: 
         return ()
     room, most = int((1 - _TIGHT) * memory.nbytes), config.max_position_embeddings
     common, choices = min(COMMON_LENGTH, most), list[Run]()
-    for dtype in (PACKED, *memory.dtypes) if packed else memory.dtypes:
-        costs = memory.costs(config, dtype)
+    for dtype in memory.dtypes:
+        costs = memory.costs(config, dtype, stored)
         longest = memory.longest(costs, most, batch, room)
         widest = memory.widest(costs, common, LARGEST_BATCH, room)
         choices += [Run(dtype, batch, longest)] * bool(longest) + [Run(dtype, widest, common)] * bool(widest)

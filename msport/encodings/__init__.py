@@ -8,7 +8,7 @@ from msport.encodings.find import find
 from msport.encodings.fp8 import Fp8Blocks
 from msport.encodings.grouped import Grouped
 from msport.encodings.methods import check_method
-from msport.encodings.mxfp4 import MXFP4
+from msport.encodings.mxfp4 import MXFP4, refuse_overflow
 from msport.encodings.plain import Plain, stored_shape
 from msport.encodings.quantization_config import Quantization, read_quantization, undeclared
 from msport.encodings.transposed import Transposed
@@ -28,6 +28,7 @@ __all__ = [
     "find",
     "nbytes",
     "read_quantization",
+    "refuse_overflow",
     "stored_shape",
     "undeclared",
 ]

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from msport.checkpoint import mxfp4
-from msport.checkpoint.dtypes import BFLOAT16, FLOAT32, UINT8, Array, DType
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, UINT8, Array, DType
 from msport.checkpoint.layout import TensorInfo
-from msport.encodings.encoding import Part, Shape
+from msport.encodings.encoding import Encoding, Part, Shape
 from msport.errors import CheckpointError
 
 
@@ -57,7 +57,20 @@ class Mxfp4:
 
 
 MXFP4 = Mxfp4()
+# The largest scale whose products stay finite in a dtype: 6 * 2 ** (scale - 127).
+_LARGEST_SCALE = {FLOAT16: 140, BFLOAT16: 252, FLOAT32: 252}
 
 
 def detect(weight: str, shape: Shape, tensors: Mapping[str, TensorInfo]) -> Mxfp4 | None:
     return MXFP4 if f"{weight}_blocks" in tensors else None
+
+
+def refuse_overflow(encoding: Encoding, parts: Sequence[Array], dtype: DType, where: str) -> None:
+    """Raises CheckpointError if a graph that decodes the `parts` of a matrix to `dtype` would get infinity.
+
+    Only MXFP4 has scales that large; looking at them is quick.
+    """
+    if isinstance(encoding, Mxfp4) and (largest := int(parts[1].max(initial=0))) > _LARGEST_SCALE[dtype]:
+        raise CheckpointError(
+            f"{where} holds a scale of {largest}, which overflows {dtype.name}; load in another dtype"
+        )

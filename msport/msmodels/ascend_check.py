@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from msport.architectures import ARCHITECTURES, ModelConfig, load_config
+from msport.architectures import ARCHITECTURES, ModelConfig, Role, load_config
 from msport.arguments import require_counts
-from msport.checkpoint.manifest import FILE_NAME, read_manifest
 from msport.child import call_in_child
 from msport.device import PACKED
 from msport.errors import UsageError
-from msport.sizing.costs import PREFILL_CHUNK
-from msport.sizing.fit import make_costs
+from msport.sizing.costs import PREFILL_CHUNK, Costs
+from msport.sizing.fit import only_portable
+from msport.sizing.kept import expected_encodings, kept_encodings, packed_names
 
 DTYPES = ("bfloat16", "float16")
 SCHEMA = "msport.ascend/1"
@@ -64,7 +64,9 @@ class AscendGraph:
 
 @dataclass(frozen=True, slots=True)
 class AscendReport:
-    """The result of `check_ascend`. Bytes are for one device; caches are for `batch` sequences."""
+    """The result of `check_ascend`. Bytes are for one device; caches are for `batch` sequences. `storage` names the
+    encodings of the matrices, `packed` says whether any of them is packed.
+    """
 
     architecture: str
     dtype: str
@@ -75,6 +77,7 @@ class AscendReport:
     weight_bytes: int
     cache_bytes: int
     graphs: tuple[AscendGraph, ...]
+    storage: tuple[str, ...]
 
     @property
     def passed(self) -> bool:
@@ -96,20 +99,25 @@ def check_ascend(
 ) -> AscendReport:
     """Builds the Ascend graphs of the model whose config.json is in `folder`, converted or not; reads no weights.
 
-    `dtype` is bfloat16, float16 or ``"mxfp4"`` (packed experts, everything else bfloat16); None: the default of
-    `load_model`. Raises `UnsupportedError` if MindSpore's inference rejects a graph, `ConfigError`, `UsageError`, and
-    `ChildError` if the process that builds the graphs crashes.
+    `dtype` is bfloat16, float16 or ``"mxfp4"`` (bfloat16, with experts that stay packed even if the folder holds no
+    checkpoint); None: bfloat16. Weights lie as in the folder's checkpoint, if it holds one. Raises `UnsupportedError`
+    if MindSpore's inference rejects a graph, `ConfigError`, `UsageError`, and `ChildError` if the process that builds
+    the graphs crashes.
     """
     folder = Path(folder)
     config = load_config(folder)
-    packed = dtype == PACKED or (dtype is None and _is_packed(folder))
+    packed = dtype == PACKED
     dtype = "bfloat16" if dtype is None or packed else dtype
     if dtype not in DTYPES:
         raise UsageError(f"dtype {dtype!r} is not one of {', '.join((*DTYPES, PACKED))}, which Ascend's operators take")
     require_counts(max_length=max_length, batch_size=batch_size, prefill_chunk=prefill_chunk)
     max_length = min(max_length, config.max_position_embeddings)
     chunk = min(prefill_chunk, max_length)
-    costs = make_costs(config, dtype, packed=packed)
+    stored = expected_encodings(folder, config, packed=packed)
+    if packed and not packed_names(stored):
+        raise UsageError(f"{folder}: {config.architecture} has no experts that could stay packed as MXFP4")
+    operators = "portable" if only_portable(on_device=True) else "ascend"
+    costs = Costs(config, dtype, kept_encodings(config, stored, dtype, operators))
     built = call_in_child(
         "msport.msmodels.mindir:build_graphs",
         {
@@ -126,35 +134,32 @@ def check_ascend(
     return AscendReport(
         config.architecture,
         dtype,
-        packed,
+        bool(packed_names(costs.kept)),
         config.num_hidden_layers,
         max_length,
         batch_size,
         costs.weight_bytes,
         costs.cache_bytes(max_length, batch_size, chunk),
-        tuple(_examine(name, graph, costs.config, dtype, batch_size) for name, graph in built["graphs"].items()),
+        tuple(_examine(name, graph, costs, batch_size) for name, graph in built["graphs"].items()),
+        costs.storage,
     )
 
 
-def _is_packed(folder: Path) -> bool:
-    return (folder / FILE_NAME).is_file() and read_manifest(folder).dtype == PACKED
-
-
-def _examine(name: str, graph: Mapping[str, Any], config: ModelConfig, dtype: str, batch: int) -> AscendGraph:
+def _examine(name: str, graph: Mapping[str, Any], costs: Costs, batch: int) -> AscendGraph:
     counts = Counter(operator["name"] for operator in graph["operators"])
     problems = (
-        *_wrong_parameters(graph["parameters"], config, dtype),
-        *_wrong_dtypes(graph["operators"], dtype),
-        *_wrong_output(graph["operators"], [batch, config.vocab_size]),
+        *_wrong_parameters(graph["parameters"], costs),
+        *_wrong_dtypes(graph["operators"], costs.dtype),
+        *_wrong_output(graph["operators"], [batch, costs.config.vocab_size]),
     )
-    return AscendGraph(name, tuple(_parts(counts, config)), dict(counts), problems)
+    return AscendGraph(name, tuple(_parts(counts, costs.config)), dict(counts), problems)
 
 
 def _parts(counts: Mapping[str, int], config: ModelConfig) -> list[Part]:
     layers = config.num_hidden_layers
-    rows = [row.name for row in ARCHITECTURES[config.architecture].weights(config)]
-    norms = sum(name.endswith(_NORMS) for name in rows)
-    sparse = sum(name.endswith(("experts.down_proj", "experts.down_proj_blocks")) for name in rows)
+    rows = ARCHITECTURES[config.architecture].weights(config)
+    norms = sum(row.name.endswith(_NORMS) for row in rows)
+    sparse = sum(row.role is Role.EXPERTS for row in rows) // 2
 
     def part(name: str, wanted: int, *operators: str) -> Part:
         present = tuple(operator for operator in operators if counts.get(operator))
@@ -177,12 +182,13 @@ def _parts(counts: Mapping[str, int], config: ModelConfig) -> list[Part]:
     return parts
 
 
-def _wrong_parameters(found: list[dict[str, Any]], config: ModelConfig, dtype: str) -> list[str]:
+def _wrong_parameters(found: list[dict[str, Any]], costs: Costs) -> list[str]:
     """The differences between the graph's weights and those of a checkpoint of the family."""
     in_graph = {each["name"]: (each["dtype"], tuple(each["shape"])) for each in found}
     expected = {
-        row.name: ("uint8" if row.packed else dtype, row.shape)
-        for row in ARCHITECTURES[config.architecture].weights(config)
+        part.name: (part.dtype.name, part.shape)
+        for row in ARCHITECTURES[costs.config.architecture].weights(costs.config)
+        for part in costs.encoding(row).parts(row.name, row.matrix)
     }
     return [
         f"parameter {name} is {in_graph.get(name, 'not in the graph')}, a checkpoint holds {wanted}"

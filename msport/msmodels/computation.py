@@ -1,4 +1,4 @@
-"""Chooses the dtype of computation for a checkpoint on a device, and whether its experts stay packed."""
+"""Chooses the dtype of computation for a checkpoint on a device, and the weights that stay as they lie."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 import mindspore as ms
 
 from msport.architectures import ModelConfig, load_config
-from msport.checkpoint.index import open_checkpoint
+from msport.checkpoint.index import Checkpoint, open_checkpoint
 from msport.checkpoint.manifest import read_manifest
 from msport.device import PACKED
+from msport.encodings import Encoding
 from msport.errors import UsageError
-from msport.msmodels import chips
+from msport.msmodels import chips, ops
+from msport.sizing.kept import kept_encodings, packed_names, stored_encodings
 
 DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
 
@@ -24,12 +26,13 @@ _log = logging.getLogger(__name__)
 
 
 def choose_computation(folder: Path, dtype: str | None) -> tuple[ModelConfig, str]:
-    """The network's config for the checkpoint in `folder`, and the dtype of computation; see `load_model`."""
-    manifest = read_manifest(folder)  # a folder without one is not a finished conversion
+    """The config of the checkpoint in `folder`, and the dtype of computation; see `load_model`."""
+    read_manifest(folder)  # a folder without one is not a finished conversion
     config = load_config(folder)
     device: str = ms.get_context("device_target")
-    if (dtype or manifest.dtype) == PACKED:
-        config, dtype = keep_packed(config, folder), None
+    if dtype == PACKED:
+        _refuse_plain(config, folder)
+        dtype = None
     return config, choose_dtype(dtype, device)
 
 
@@ -56,19 +59,23 @@ def choose_dtype(dtype: str | None, device: str | None = None, soc: str | None =
     return dtype
 
 
-def keep_packed(config: ModelConfig, folder: Path) -> ModelConfig:
-    """`config` with experts that stay packed. Raises `UsageError` for a family or a checkpoint without packed
-    experts.
+def keep(config: ModelConfig, checkpoint: Checkpoint, dtype: str, operators: str) -> dict[str, Encoding]:
+    """The weights of `checkpoint` that `operators` take as they lie if they compute in `dtype`; the others are decoded
+    to it.
     """
+    stored = stored_encodings(config, checkpoint.tensors)
+    return kept_encodings(config, stored, dtype, ops.products(operators))
+
+
+def _refuse_plain(config: ModelConfig, folder: Path) -> None:
+    """Raises `UsageError` for a checkpoint without packed weights."""
     with open_checkpoint(folder) as checkpoint:
-        found = any(name.endswith("_blocks") for name in checkpoint.tensors)
-    packed = config.packed()
-    if not packed.packed_experts or not found:
+        stored = stored_encodings(config, checkpoint.tensors)
+    if not packed_names(stored):
         raise UsageError(
             f"{folder}: holds no packed experts, so dtype {PACKED} does not apply;"
             f" convert gpt-oss with msport convert --dtype {PACKED}, or choose another dtype"
         )
-    return packed
 
 
 def warn_of_overflow(config: ModelConfig, dtype: str) -> None:

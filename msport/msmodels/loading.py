@@ -11,7 +11,7 @@ from msport.arguments import checked, require_counts
 from msport.checkpoint import dtypes
 from msport.checkpoint.index import open_checkpoint
 from msport.msmodels import ops
-from msport.msmodels.computation import DTYPES, choose_computation, warn_of_overflow
+from msport.msmodels.computation import DTYPES, choose_computation, keep, warn_of_overflow
 from msport.msmodels.engine import TURN, Graphs
 from msport.msmodels.layers.cache import CacheShape
 from msport.msmodels.model import LanguageModel
@@ -32,9 +32,10 @@ def load_model(
 ) -> LanguageModel:
     """Loads the converted checkpoint in `folder` for MindSpore's graph mode.
 
-    `dtype` is that of weights and caches. None means the device's best: float32 on CPU, bfloat16 on Ascend (float16 on
-    chips without bfloat16). ``"mxfp4"`` keeps experts packed and computes in the device's best dtype; it is the default
-    if the checkpoint was converted so. `max_length` (tokens, at most the model's own limit) and `batch_size`
+    `dtype` is that of computation and of caches. None means the device's best: float32 on CPU, bfloat16 on Ascend
+    (float16 on chips without bfloat16). Weights stay as they lie in the files, mapped, if the device's operators take
+    them so; the others are decoded to `dtype` once. ``"mxfp4"`` is the device's best dtype too, but only for a
+    checkpoint with packed weights. `max_length` (tokens, at most the model's own limit) and `batch_size`
     (sequences) fix the size of the caches. Prompts run in chunks of `prefill_chunk` tokens. `phases` reports and times
     the work as "loading". Graphs are compiled by ``warm_up`` or at first use. Raises `CheckpointError`, `ConfigError`,
     `UnsupportedError` or `UsageError`.
@@ -50,9 +51,10 @@ def load_model(
         cache = CacheShape(batch_size, max_length, min(prefill_chunk, max_length), DTYPES[dtype])
         configure(device)
         operators = ops.bind(device, cache.dtype)
-        network = build_network(config, cache)
         with open_checkpoint(folder) as checkpoint:
-            place_weights(network, config, checkpoint, dtypes.by_name(dtype))
+            kept = keep(config, checkpoint, dtype, operators)
+            network = build_network(config, cache, kept)
+            place_weights(network, config, checkpoint, dtypes.by_name(dtype), kept)
         return LanguageModel(
             folder,
             config,
@@ -60,6 +62,7 @@ def load_model(
             stop_ids=stop_ids,
             dtype=dtype,
             device=device,
+            kept=kept,
         )
 
 

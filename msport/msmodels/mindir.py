@@ -19,13 +19,14 @@ from mindspore import Tensor
 from mindspore.train import mind_ir_pb2
 
 from msport.architectures import load_config
-from msport.errors import UnsupportedError, UsageError
+from msport.errors import UnsupportedError
 from msport.msmodels import ops
 from msport.msmodels.computation import DTYPES
 from msport.msmodels.layers.cache import CacheShape
 from msport.msmodels.layers.decoder import CausalLM
 from msport.msmodels.network import build_network
 from msport.progress import Progress, Step
+from msport.sizing.kept import expected_encodings, kept_encodings
 
 # MindIR's codes of element types, and our names.
 _ELEMENT_TYPES = {
@@ -47,17 +48,14 @@ def build_graphs(
 ) -> Document:
     """The prefill and decode graphs of the config in `folder`, as JSON; see `_describe`.
 
-    Raises `UnsupportedError` if MindSpore rejects a graph, `ConfigError`, and `UsageError`.
+    `packed`: as `expected_encodings`. Raises `UnsupportedError` if MindSpore rejects a graph, and `ConfigError`.
     """
     config = load_config(Path(folder))
-    if packed:
-        config = config.packed()
-        if not config.packed_experts:
-            raise UsageError(f"{folder}: {config.architecture} has no experts that could stay packed as MXFP4")
+    stored = expected_encodings(Path(folder), config, packed=packed)
     cache = CacheShape(batch, max_length, chunk, DTYPES[dtype])
     ms.set_context(mode=ms.GRAPH_MODE, jit_syntax_level=ms.STRICT)
     operators = ops.bind("Ascend", cache.dtype)
-    network = build_network(config, cache)
+    network = build_network(config, cache, kept_encodings(config, stored, dtype, operators))
     graphs = {}
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)  # MindSpore writes its analysis of a rejected graph to the current folder

@@ -18,6 +18,9 @@ from msport.msmodels.sampling import Sampler, SamplingConfig
 from msport.msmodels.tokenizer import Tokenizer, load_tokenizer
 from msport.progress import Phases
 from msport.sizing.costs import Costs
+from msport.sizing.kept import Encodings
+
+_NONE_KEPT: Encodings = {}
 
 
 class LanguageModel:
@@ -37,6 +40,7 @@ class LanguageModel:
         stop_ids: frozenset[int],
         dtype: str,
         device: str,
+        kept: Encodings = _NONE_KEPT,
     ) -> None:
         self.folder = folder
         self.config = config
@@ -44,7 +48,8 @@ class LanguageModel:
         self.dtype = dtype
         self.device = device
         self.graphs = graphs
-        self.costs = Costs(config, dtype)
+        self.kept = kept
+        self.costs = Costs(config, dtype, kept)
         self._prefilled: Sequences | None = None
 
     @cached_property

@@ -1,100 +1,114 @@
 """Fills a network's parameters from a converted checkpoint.
 
-A tensor in the model's dtype is memory-mapped: MindSpore on CPU computes on the file's own pages, so loading reads
-nothing, and the system can reclaim the memory. Any other tensor is cast once, into the only copy that the network
-keeps.
+A tensor that the network holds as it is stored is memory-mapped: MindSpore on CPU computes on the file's own pages, so
+loading reads nothing, and the system can reclaim the memory. Any other weight is decoded once, into the only copy that
+the network keeps.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 from mindspore import Parameter, Tensor
 from mindspore.common import np_dtype
 
+from msport import encodings
 from msport.architectures import ARCHITECTURES, ModelConfig, Weight
-from msport.checkpoint import dtypes, mxfp4
+from msport.checkpoint import dtypes
 from msport.checkpoint.dtypes import Array, DType
 from msport.checkpoint.index import Checkpoint
-from msport.encodings import Plain, find
+from msport.encodings import Encoding, Part, Plain
 from msport.errors import CheckpointError
 from msport.msmodels import ops
 from msport.msmodels.layers.decoder import CausalLM
 from msport.msmodels.layers.parameters import interleaved_axis
+from msport.sizing.kept import Encodings
 
-# The largest scale of MXFP4 whose products stay finite in a dtype: 6 * 2 ** (scale - 127).
-_LARGEST_SCALE = {"float16": 140, "bfloat16": 252, "float32": 252}
+_NONE_KEPT: Encodings = {}
 
 
-def place_weights(network: CausalLM, config: ModelConfig, checkpoint: Checkpoint, dtype: DType) -> None:
-    """Fills the weights of `network` from `checkpoint` in `dtype`. Raises `CheckpointError` if one does not fit."""
+def place_weights(
+    network: CausalLM, config: ModelConfig, checkpoint: Checkpoint, dtype: DType, kept: Encodings = _NONE_KEPT
+) -> None:
+    """Fills the weights of `network` from `checkpoint`: those of `kept` as they lie, the others in `dtype`.
+
+    Raises `CheckpointError` if one does not fit.
+    """
     parameters: dict[str, Parameter] = {parameter.name: parameter for parameter in network.get_parameters()}
     for weight in ARCHITECTURES[config.architecture].weights(config):
-        place_weight(parameters[weight.name], weight, checkpoint, dtype)
+        place_weight(parameters, weight, checkpoint, dtype, kept.get(weight.name))
     missing = [name for name, parameter in parameters.items() if parameter.has_init]
     if missing:
         raise AssertionError(f"parameters that no row of the tensor table fills: {missing}")
 
 
-def place_weight(parameter: Parameter, weight: Weight, checkpoint: Checkpoint, dtype: DType) -> None:
-    """Fills `parameter`, which may have another name, with `weight` of `checkpoint`."""
-    array = _materialise(weight, checkpoint, dtype)
-    if (axis := interleaved_axis(parameter)) is not None:
-        array = ops.arrange_gate_up(array, axis)
-    parameter.set_data(_as_tensor(array, dtypes.UINT8 if weight.packed else dtype))
+def place_weight(
+    parameters: Mapping[str, Parameter], weight: Weight, checkpoint: Checkpoint, dtype: DType, kept: Encoding | None
+) -> None:
+    """Fills those of `parameters`, by the names of tensors, that hold `weight` of `checkpoint`: in the encoding `kept`,
+    None: plain in `dtype`.
+    """
+    stored = _find(weight, checkpoint)
+    encoding = Plain(dtype) if kept is None else kept
+    if stored == encoding:
+        arrays = [_view(checkpoint, part.name) for part in stored.parts(weight.name, weight.matrix)]
+        where = f"{checkpoint.files[stored.parts(weight.name, weight.matrix)[0].name]}: {weight.name}"
+        encodings.refuse_overflow(stored, arrays, dtype, where)
+    else:
+        arrays = [_decode(weight, stored, checkpoint, dtype)]
+    for part, array in zip(encoding.parts(weight.name, weight.matrix), arrays, strict=True):
+        parameter = parameters[part.name]
+        if (axis := interleaved_axis(parameter)) is not None:
+            array = ops.arrange_gate_up(array, axis)
+        parameter.set_data(_as_tensor(array, part.dtype))
 
 
-def _materialise(weight: Weight, checkpoint: Checkpoint, dtype: DType) -> Array:
-    """The tensor in `dtype`, in storage form: memory-mapped if nothing changes, otherwise a new array."""
-    encoding = find(weight.name, weight.matrix, checkpoint.tensors)
-    if encoding is None:
-        raise CheckpointError(
-            f"{checkpoint.folder}: no tensor {weight.name}; convert the model again with msport convert"
-        )
-    names = [part.name for part in encoding.parts(weight.name, weight.matrix)]
-    for part in encoding.parts(weight.name, weight.matrix):
-        found = checkpoint.tensors.get(part.name)
-        if found is None:
-            raise CheckpointError(
-                f"{checkpoint.folder}: no tensor {part.name}; convert the model again with msport convert"
-            )
-        if found.shape != part.shape:
-            raise CheckpointError(
-                f"{checkpoint.files[part.name]}: {part.name} is {found.shape}, config.json implies {part.shape}"
-            )
-    if weight.packed:
-        return _packed(checkpoint, names[0], dtype)
-    if isinstance(encoding, Plain):
-        return _cast(checkpoint, names[0], dtype)
-    return _decode(weight, checkpoint, names, dtype)
+def _find(weight: Weight, checkpoint: Checkpoint) -> Encoding:
+    """The encoding of `weight` in `checkpoint`, whose tensors are all there and as it says."""
+    stored = encodings.find(weight.name, weight.matrix, checkpoint.tensors)
+    if stored is None:
+        raise _missing(checkpoint, weight.name)
+    for part in stored.parts(weight.name, weight.matrix):
+        _check(part, checkpoint)
+    return stored
 
 
-def _cast(checkpoint: Checkpoint, name: str, dtype: DType) -> Array:
-    source = checkpoint.tensors[name].dtype
+def _check(part: Part, checkpoint: Checkpoint) -> None:
+    if part.name not in checkpoint.tensors:
+        raise _missing(checkpoint, part.name)
+    found, file = checkpoint.tensors[part.name], checkpoint.files[part.name]
+    if found.shape != part.shape:
+        raise CheckpointError(f"{file}: {part.name} is {found.shape}, config.json implies {part.shape}")
+    if found.dtype not in part.dtypes:
+        raise CheckpointError(f"{file}: {part.name} is {found.dtype.name}; convert the model again with msport convert")
+
+
+def _missing(checkpoint: Checkpoint, name: str) -> CheckpointError:
+    return CheckpointError(f"{checkpoint.folder}: no tensor {name}; convert the model again with msport convert")
+
+
+def _view(checkpoint: Checkpoint, name: str) -> Array:
+    """A tensor as it is stored, memory-mapped if possible."""
     if len(checkpoint.tensors[name].extents) != 1:
-        return dtypes.cast(checkpoint.read(name), source, dtype)
+        return checkpoint.read(name)
     view = checkpoint.view(name)
-    if source != dtype:
-        return dtypes.cast(view, source, dtype)
     # Tensors in a .ckpt file are not aligned, but kernels need aligned elements.
     return view if view.flags.aligned else view.copy()
 
 
-def _packed(checkpoint: Checkpoint, name: str, dtype: DType) -> Array:
-    """Unchanged blocks or scales. Raises `CheckpointError` if a scale overflows in `dtype`."""
-    array = _cast(checkpoint, name, dtypes.UINT8)
-    if name.endswith("_scales") and (largest := int(array.max())) > _LARGEST_SCALE[dtype.name]:
-        raise CheckpointError(
-            f"{checkpoint.files[name]}: {name} holds a scale of {largest}, which overflows {dtype.name};"
-            " load in another dtype"
-        )
-    return array
-
-
-def _decode(weight: Weight, checkpoint: Checkpoint, names: list[str], dtype: DType) -> Array:
-    blocks, scales = (checkpoint.view(name) for name in names)
+def _decode(weight: Weight, stored: Encoding, checkpoint: Checkpoint, dtype: DType) -> Array:
+    """The plain tensor in `dtype`, in storage form."""
+    names = [part.name for part in stored.parts(weight.name, weight.matrix)]
+    parts = [_view(checkpoint, name) for name in names]
+    if isinstance(stored, Plain):
+        return dtypes.cast(parts[0], stored.dtype, dtype)
+    where = f"{checkpoint.files[names[0]]}: {weight.name}"
     out = np.empty(weight.shape, dtype.storage)
-    for expert in range(weight.shape[0]):  # one at a time, to bound the scratch memory
-        mxfp4.decode_transposed(blocks[expert], scales[expert], dtype, out=out[expert])
+    matrices = out.swapaxes(-1, -2) if out.ndim > 2 else out[None]
+    stacks = parts if out.ndim > 2 else [part[None] for part in parts]
+    for number, matrix in enumerate(matrices):  # one at a time, to bound the scratch memory
+        stored.decode([stack[number] for stack in stacks], dtype, matrix, where=where)
     return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Sequence
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -11,6 +12,16 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def display_width(text: str) -> int:
     """The number of terminal columns of `text`; Chinese, Japanese and Korean characters take two."""
     return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def in_other_dtypes(storage: Sequence[str], dtype: str) -> str:
+    """`` with weights in bfloat16 and mxfp4`` if the encodings `storage` of matrices are not just `dtype`, the dtype of
+    computation; otherwise nothing.
+    """
+    if tuple(storage) in ((), (dtype,)):
+        return ""
+    *others, last = storage
+    return f" with weights in {', '.join(others)}{' and ' * bool(others)}{last}"
 
 
 def shortened(text: str, width: int) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from math import prod
 
-from msport.architectures import ARCHITECTURES, ModelConfig, Weight
+from msport.architectures import ARCHITECTURES, ModelConfig, Role, Weight
 from msport.checkpoint.dtypes import by_name
+from msport.encodings import Encoding, Plain, nbytes
+from msport.sizing.kept import MATRICES, Encodings
 
 # Tokens of a prompt that run together, unless a model is loaded with another number.
 PREFILL_CHUNK = 128
@@ -25,33 +27,37 @@ def cache_length(window: int | None, max_length: int, chunk: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sum:
-    """A sum over weights: parameters, how many of them stay packed, and the bytes of the packed ones."""
-
-    parameters: int
-    packed: int
-    packed_bytes: int
-
-    def nbytes(self, itemsize: int) -> int:
-        return (self.parameters - self.packed) * itemsize + self.packed_bytes
-
-
-@dataclass(frozen=True, slots=True)
 class _Table:
-    """The table of weights, summed by what a token needs: all of it, the part of its experts, or one row."""
+    """The table of weights, by what a token needs: all of it, the part of its experts, or one row."""
 
-    always: _Sum
-    routed: _Sum
-    looked_up: _Sum
+    always: tuple[Weight, ...]
+    routed: tuple[Weight, ...]
+    looked_up: tuple[Weight, ...]
+    always_parameters: int
+    routed_parameters: int
     widest: int
 
 
 @dataclass(frozen=True, slots=True)
+class _Bytes:
+    """The bytes of the weights of a `_Table`."""
+
+    always: int
+    routed: int
+    looked_up: int
+
+
+@dataclass(frozen=True)
 class Costs:
-    """Bytes and floating-point operations of the model `config` with weights and caches in `dtype`."""
+    """Bytes and floating-point operations of the model `config` that computes in `dtype`, with caches in `dtype`.
+
+    `kept` are the weights that stay in memory in an encoding of their own (`kept_encodings`), by name; the others are
+    plain in `dtype`.
+    """
 
     config: ModelConfig
     dtype: str
+    kept: Encodings = field(default_factory=dict)
 
     @property
     def itemsize(self) -> int:
@@ -61,13 +67,25 @@ class Costs:
     @property
     def weight_bytes(self) -> int:
         """Bytes of all parameters."""
-        table = _table(self.config)
-        return sum(weights.nbytes(self.itemsize) for weights in (table.always, table.routed, table.looked_up))
+        return self._bytes.always + self._bytes.routed + self._bytes.looked_up
+
+    @property
+    def storage(self) -> tuple[str, ...]:
+        """The names of the encodings that hold the matrices, the one that holds most parameters first."""
+        parameters = Counter[str]()
+        for row in ARCHITECTURES[self.config.architecture].weights(self.config):
+            if row.role in MATRICES:
+                parameters[self.encoding(row).name] += prod(row.matrix)
+        return tuple(name for name, _ in parameters.most_common())
 
     @property
     def widest(self) -> int:
         """The largest number of output elements per token of a weight between embedding and head."""
         return _table(self.config).widest
+
+    def encoding(self, row: Weight) -> Encoding:
+        """The encoding of `row` in memory."""
+        return self.kept.get(row.name) or Plain(by_name(self.dtype))
 
     def kv_bytes_per_token(self) -> int:
         """Bytes of the keys and values of one token in all layers."""
@@ -84,18 +102,25 @@ class Costs:
         It counts the experts that the batch needs if tokens are routed evenly.
         """
         seen = sum(_visible(position, window) for window in self.config.windows)
-        table = _table(self.config)
-        read = table.always.nbytes(self.itemsize) + int(table.routed.nbytes(self.itemsize) * self._touched(batch))
+        read = self._bytes.always + int(self._bytes.routed * self._touched(batch))
         return read + batch * seen * self._kv_bytes
 
     def prefill_flops(self, tokens: int) -> int:
         """Multiplications and additions for a prompt of `tokens` with the logits of its last token."""
         head = self.config.vocab_size * self.config.hidden_size
         table = _table(self.config)
-        active = table.always.parameters + int(table.routed.parameters * self._touched(1))
+        active = table.always_parameters + int(table.routed_parameters * self._touched(1))
         products = 2 * (active - head) * tokens + 2 * head
         pairs = sum(_visible_pairs(tokens, window) for window in self.config.windows)
         return products + 4 * pairs * self.config.num_attention_heads * self.config.head_dim
+
+    @cached_property
+    def _bytes(self) -> _Bytes:
+        table = _table(self.config)
+        return _Bytes(*(sum(map(self._nbytes, rows)) for rows in (table.always, table.routed, table.looked_up)))
+
+    def _nbytes(self, row: Weight) -> int:
+        return nbytes(self.encoding(row), row.matrix)
 
     @property
     def _kv_bytes(self) -> int:
@@ -114,30 +139,29 @@ class Costs:
 def _table(config: ModelConfig) -> _Table:
     always, routed, looked_up = list[Weight](), list[Weight](), list[Weight]()
     for row in ARCHITECTURES[config.architecture].weights(config):
-        if ".experts." in row.name:
+        if row.role in (Role.EXPERTS, Role.EXPERT_BIASES):
             routed.append(row)
-        elif row.name.endswith("embed_tokens.weight") and not config.tie_word_embeddings:
+        elif row.role is Role.EMBEDDING and not config.tie_word_embeddings:
             looked_up.append(row)
         else:
             always.append(row)
-    between = [row for row in always + routed if "embed_tokens" not in row.name and "lm_head" not in row.name]
-    return _Table(_sum(always), _sum(routed), _sum(looked_up), max(_width(row, config) for row in between))
-
-
-def _sum(rows: Sequence[Weight]) -> _Sum:
-    """In packed weights, blocks hold two parameters per byte, and scales none."""
-    packed = [row for row in rows if row.packed]
-    parameters = sum(2 * prod(row.shape) for row in packed if row.name.endswith("_blocks"))
-    plain = sum(prod(row.shape) for row in rows if not row.packed)
-    return _Sum(plain + parameters, parameters, sum(prod(row.shape) for row in packed))
+    between = [row for row in always + routed if row.role not in (Role.EMBEDDING, Role.HEAD)]
+    parameters = [sum(prod(row.matrix) for row in rows) for rows in (always, routed)]
+    return _Table(
+        tuple(always),
+        tuple(routed),
+        tuple(looked_up),
+        parameters[0],
+        parameters[1],
+        max(_width(row, config) for row in between),
+    )
 
 
 def _width(row: Weight, config: ModelConfig) -> int:
     """Number of output elements per token of this weight; a token uses several experts."""
-    if ".experts." not in row.name or len(row.shape) < 3:
-        return row.shape[0]
-    outputs = row.shape[1] if row.name.endswith("_blocks") else row.shape[2]  # packed [out, in], others [in, out]
-    return outputs * int(getattr(config, "num_experts_per_tok", 1))
+    if row.role is not Role.EXPERTS:
+        return row.matrix[0]
+    return row.matrix[-2] * int(getattr(config, "num_experts_per_tok", 1))
 
 
 def _visible(position: int, window: int | None) -> int:

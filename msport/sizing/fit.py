@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from msport.architectures import ModelConfig
 from msport.sizing.costs import PREFILL_CHUNK, Costs, cache_length
@@ -101,10 +101,10 @@ def estimate_reference(config: ModelConfig, dtype: str, tokens: int) -> Need:
     """The bytes that Transformers' model of `config` in `dtype` needs besides MindSpore for prompts of `tokens` tokens
     in ``validate``.
 
-    Experts are never packed, and caches exist only for one layer at a time. The second run, which measures rounding,
+    Every weight is decoded, and caches exist only for one layer at a time. The second run, which measures rounding,
     copies embedding and head, one at a time.
     """
-    costs = make_costs(config, dtype, packed=False)
+    costs = Costs(config, dtype)
     embedding = config.vocab_size * config.hidden_size * costs.itemsize
     activations = tokens * (_HIDDEN_COPIES * config.hidden_size + _WIDE_COPIES * costs.widest)
     scores = min(_SCORE_COPIES * config.num_attention_heads * tokens**2 * _ACTIVATION_SIZE, _SCORES_NBYTES)
@@ -129,11 +129,9 @@ def only_portable(*, on_device: bool = False, environ: Mapping[str, str] = os.en
     return environ.get("MSPORT_OPS") == "portable" or (environ.get("MSPORT_NATIVE") == "0" and not on_device)
 
 
-def make_costs(config: ModelConfig, dtype: str, *, packed: bool) -> Costs:
-    """The costs of `config` in `dtype`; with `packed`, experts stay MXFP4 in memory, if the family has packed
-    experts.
-    """
-    return Costs(config.packed() if packed else replace(config, packed_experts=False), dtype)
+def operators_of(*, on_device: bool, portable: bool) -> str:
+    """The kind of operators, for `kept_encodings`: ``portable``, ``cpu`` or ``ascend``."""
+    return "portable" if portable else "ascend" if on_device else "cpu"
 
 
 def most_that_fits(needed: Callable[[int], int], most: int, available: int) -> int:

@@ -20,8 +20,9 @@ class Setup:
     """What was judged, against what, and on which machine: enough to repeat the run.
 
     `date` is the beginning of the run, in UTC. `checkpoint` is the SHA-256 over the tensors' hashes in the manifest.
-    `device`, `dtype` and `operators` are those of our side; `packed`: its experts stayed MXFP4. The reference computed
-    in `reference_dtype` on a CPU. `streamed`: both sides ran one layer at a time.
+    `device`, `dtype` and `operators` are those of our side; `packed`: some of its weights stayed packed; `storage`
+    names the encodings of its matrices. The reference computed in `reference_dtype` on a CPU. `streamed`: both sides
+    ran one layer at a time.
     """
 
     folder: str
@@ -44,6 +45,7 @@ class Setup:
     prefill_chunk: int | None = None
     reference_dtype: str | None = None
     streamed: bool = False
+    storage: tuple[str, ...] = ()
 
 
 def own_versions() -> dict[str, str]:

@@ -68,7 +68,7 @@ def _measure_and_judge(
         from msport.msmodels.loading import load_model
 
         with phases.phase("load model"):
-            model = load_model(port.folder, port.load_dtype, max_length=run.longest, prefill_chunk=PREFILL_CHUNK)
+            model = load_model(port.folder, port.dtype, max_length=run.longest, prefill_chunk=PREFILL_CHUNK)
         measured = measure_logits(model, reference, phases)
         judgement = judge(measured.results, noise, limits.tolerance)
         mixture = recording.has_operation(ROUTER)
@@ -92,6 +92,7 @@ def _completed(setup: Setup, port: Port, run: ReferenceRun, limits: Limits, meas
         device=measured.device,
         dtype=port.dtype,
         packed=port.packed,
+        storage=port.costs.storage,
         operators=measured.operators,
         max_length=run.longest,
         prefill_chunk=min(PREFILL_CHUNK, run.longest),
@@ -101,7 +102,7 @@ def _completed(setup: Setup, port: Port, run: ReferenceRun, limits: Limits, meas
 
 
 def _explain(port: Port, run: ReferenceRun, limits: Limits, measured: Measured) -> tuple[str, ...]:
-    stored = run.source_dtype if port.stored == "mxfp4" else port.stored  # packed is as it came
+    stored = run.source_dtype if port.packed else port.stored  # packed is as it came
     dtypes = Dtypes(run.source_dtype, stored, port.dtype, run.dtype)
     largest = max(result.largest for result in measured.results)
     alone = [o.largest for error in measured.layers for o in error.operations if not o.departs]

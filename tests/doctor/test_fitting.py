@@ -14,11 +14,13 @@ from msport.doctor.check import Check, Status
 from msport.doctor.fitting import AvailableMemory, Run, advise, check_fit, choose, choose_memory
 from msport.sizing.costs import Costs
 from msport.sizing.fit import estimate
+from msport.sizing.kept import encodings_of, kept_encodings
 
 
 @pytest.fixture
 def costs(converted: Path) -> Costs:
-    return Costs(load_config(converted), "float32")
+    config = load_config(converted)
+    return Costs(config, "float32", kept_encodings(config, encodings_of(converted, config), "float32", "cpu"))
 
 
 def _fits(folder: Path, max_length: int, batch: int, available: int) -> Check:
@@ -81,7 +83,7 @@ def test_every_part_of_what_is_needed_is_said(converted: Path) -> None:
 def test_each_dtype_that_fits_is_advised_with_a_length_and_a_batch_that_do_fit(costs: Costs) -> None:
     room = estimate(costs, 4096, 5).total
     memory = AvailableMemory(-(-10 * room // 9), ("float32", "float16"))  # float16 takes more on the CPU
-    single, several = choose(costs.config, 1, memory)
+    single, several = choose(costs.config, 1, memory, costs.kept)
     assert (single.dtype, single.batch) == ("float32", 1)
     assert _needed(costs, single.max_length, 1) <= room < _needed(costs, single.max_length + 1, 1)
     assert several == Run("float32", 5, 4096)
@@ -99,12 +101,14 @@ def test_a_model_that_fits_only_in_half_precision_gets_that_advice(costs: Costs)
     assert advise((), large, 10**8).status is Status.FAIL
 
 
-def test_packed_experts_are_advised_beside_the_dtypes(converted: Path) -> None:
-    (*_, advice), fit = check_fit(converted, Run("mxfp4", 1, 512), AvailableMemory(10**10, ("float32",)))
-    assert advice.finding.startswith("--dtype mxfp4 ")
-    assert "; --dtype float32 " in advice.finding
+def test_packed_experts_are_counted_as_they_will_lie(converted: Path) -> None:
+    memory = AvailableMemory(10**10, ("float32",))
+    (model, *_), fit = check_fit(converted, Run("mxfp4", 1, 512), memory)
+    (_, *_), plain = check_fit(converted, Run("float32", 1, 512), memory)
+    assert model.finding.endswith("in float32 with weights in mxfp4 and bfloat16")
     assert fit is not None
-    assert fit.asked.dtype == "mxfp4"
+    assert plain is not None
+    assert fit.need.weights < plain.need.weights
 
 
 def test_a_device_of_unknown_memory_is_not_judged_by_the_memory_of_the_host(converted: Path) -> None:

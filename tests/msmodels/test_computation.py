@@ -18,15 +18,19 @@ def test_bfloat16_on_cpu_is_refused_with_the_remedy(folder: Path) -> None:
         load_model(folder, dtype="bfloat16")
 
 
-def test_packed_experts_stay_packed_unless_another_dtype_is_asked_for(hub_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [None, "mxfp4", "float32"])
+def test_weights_stay_as_they_lie_in_any_dtype_of_computation(
+    dtype: str | None, hub_folder: Path, folder: Path, tmp_path: Path
+) -> None:
     convert_checkpoint(hub_folder, tmp_path / "packed", dtype="mxfp4")
-    packed, decoded = load_model(tmp_path / "packed"), load_model(tmp_path / "packed", "float32")
-    assert (packed.dtype, decoded.dtype) == ("float32", "float32")
-    blocks = packed.graphs.network.model.layers[0].mlp.experts.down_proj_blocks
-    assert (blocks.dtype, blocks.shape) == (ms.uint8, (8, 128, 3, 16))
-    experts = 2 * 8 * (128 * 192 + 96 * 128)  # parameters of two layers
-    saved = decoded.costs.weight_bytes - packed.costs.weight_bytes
-    assert saved == experts * 4 - experts // 2 - experts // 32
+    packed, plain = load_model(tmp_path / "packed", dtype), load_model(folder)
+    assert (packed.dtype, plain.dtype) == ("float32", "float32")
+    assert packed.costs.storage == ("mxfp4", "bfloat16")
+    layer = packed.graphs.network.model.layers[0]
+    blocks, scales = layer.mlp.experts.down_proj
+    assert (blocks.dtype, blocks.shape, scales.shape) == (ms.uint8, (8, 128, 3, 16), (8, 128, 3))
+    assert [each.dtype for each in layer.self_attn.q_proj.weight] == [ms.bfloat16]
+    assert layer.mlp.router.weight[0].dtype == layer.input_layernorm.weight.dtype == ms.float32
 
 
 def test_packed_experts_need_a_packed_checkpoint(folder: Path) -> None:

@@ -9,7 +9,8 @@ from bench.made_reports import CONFIG
 
 from msport.architectures import ARCHITECTURES
 from msport.sizing.costs import Costs
-from msport.sizing.fit import estimate, make_costs, most_that_fits
+from msport.sizing.fit import estimate, most_that_fits
+from msport.sizing.kept import packed_experts
 
 COSTS = Costs(CONFIG, "float32")
 
@@ -64,7 +65,7 @@ def test_on_a_device_only_attention_with_a_soft_cap_or_a_portable_one_holds_its_
 
 
 def test_packed_experts_need_less() -> None:
-    assert make_costs(CONFIG, "float32", packed=True).weight_bytes < COSTS.weight_bytes
+    assert Costs(CONFIG, "float32", packed_experts(CONFIG)).weight_bytes < COSTS.weight_bytes
 
 
 def test_half_precision_keeps_copies_on_the_cpu_and_none_on_a_device() -> None:

@@ -16,6 +16,7 @@ from msport.bench.measure.session import Compilation, Session, run_workloads, ti
 from msport.bench.measure.typed_json import parse
 from msport.bench.measure.workload import Job
 from msport.progress import Progress, Step
+from msport.sizing.kept import packed_names
 from msport.sizing.process import Memory, read_memory
 
 
@@ -61,7 +62,8 @@ def _measure(job: Job, progress: Progress) -> Session:
         memory=memory,
         peaks=(memory.peak_resident,),
         results=results,
-        packed=model.config.packed_experts,
+        packed=bool(packed_names(model.kept)),
+        storage=model.costs.storage,
         compilation=Compilation(compiled["prefill"].seconds, compiled["decode"].seconds),
     )
 

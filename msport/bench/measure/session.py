@@ -97,7 +97,8 @@ class Session:
     `start` is the very first generation, of at most two tokens, which reads memory-mapped weights. `details` holds
     further properties of the engine, such as its operators or kind of attention. `loaded` is the memory before anything
     is compiled or run, `memory` that at the end, and `peaks` holds the peak of each process, in bytes. `compilation` is
-    None for an engine without graphs. `startup` describes the starts of several processes, only for msport.
+    None for an engine without graphs. `storage` names the encodings of the matrices, `packed` says whether any of them
+    is packed. `startup` describes the starts of several processes, only for msport.
     """
 
     engine: str
@@ -114,13 +115,16 @@ class Session:
     peaks: tuple[int, ...]
     results: tuple[Result, ...]
     packed: bool = False
+    storage: tuple[str, ...] = ()
     compilation: Compilation | None = None
     startup: Startup | None = None
 
     @property
     def kind(self) -> str:
-        """The dtype in the user's terms."""
-        return "mxfp4" if self.packed else self.dtype
+        """The dtype in the user's terms: how weights are packed, or the dtype of computation."""
+        plain = ("float32", "float16", "bfloat16")
+        packed = [name for name in self.storage if name not in plain]
+        return " and ".join(packed) if packed else self.dtype
 
     @property
     def batch(self) -> int:

@@ -128,5 +128,6 @@ class CausalLM(nn.Cell):
 
     def head(self, hidden: Tensor) -> Tensor:
         if self.tied:
-            return ops.linear(hidden, self.model.embed_tokens.weight, None)
+            embedding = self.model.embed_tokens
+            return ops.linear(hidden, embedding.weight, None, embedding.weight_encoding)
         return self.lm_head(hidden)

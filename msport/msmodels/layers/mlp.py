@@ -9,7 +9,8 @@ from msport.msmodels import ops
 from msport.msmodels.layers.activations import ACTIVATIONS, SwiGLU
 from msport.msmodels.layers.cache import CacheShape
 from msport.msmodels.layers.linear import Linear
-from msport.msmodels.layers.parameters import weight
+from msport.msmodels.layers.matrices import MatrixCell
+from msport.msmodels.ops.decoding import Matrix
 
 
 class GatedMLP(nn.Cell):
@@ -27,18 +28,26 @@ class GatedMLP(nn.Cell):
         return self.down_proj(self.activation(self.gate_proj(x), self.up_proj(x)))
 
 
-class Experts(nn.Cell):
+class Experts(MatrixCell):
     """Stacked SwiGLU experts without biases; the gate comes first in `gate_up_proj`."""
+
+    gate_up_proj: Matrix
+    down_proj: Matrix
+    gate_up_proj_encoding: str
+    down_proj_encoding: str
 
     def __init__(self, config: SparseConfig, cache: CacheShape) -> None:
         super().__init__()
         experts, hidden, intermediate = config.num_local_experts, config.hidden_size, config.moe_intermediate_size
-        self.gate_up_proj = weight(experts, hidden, 2 * intermediate, dtype=cache.dtype)
-        self.down_proj = weight(experts, intermediate, hidden, dtype=cache.dtype)
+        self.add_matrix("gate_up_proj", experts, 2 * intermediate, hidden, dtype=cache.dtype)
+        self.add_matrix("down_proj", experts, hidden, intermediate, dtype=cache.dtype)
         self.activation = SwiGLU()
 
     def construct(self, x: Tensor, indices: Tensor, routing: Tensor) -> Tensor:
-        return ops.experts(x, indices, routing, self.gate_up_proj, None, self.down_proj, None, self.activation)
+        encodings = (self.gate_up_proj_encoding, self.down_proj_encoding)
+        return ops.experts(
+            x, indices, routing, self.gate_up_proj, None, self.down_proj, None, self.activation, encodings
+        )
 
 
 class SparseMoE(nn.Cell):

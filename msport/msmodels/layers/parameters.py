@@ -14,13 +14,14 @@ _STORAGE = {ms.float32: np.float32, ms.float16: np.float16, ms.bfloat16: np_dtyp
 _INTERLEAVED = "interleaved_axis"
 
 
-def weight(*shape: int, dtype: ms.Type, interleaved: int | None = None) -> Parameter:
+def weight(*shape: int, dtype: ms.Type, name: str | None = None, interleaved: int | None = None) -> Parameter:
     """A parameter of `shape` that a checkpoint fills. Until then it takes no memory (see ``loading``).
 
-    `interleaved` is the axis along which gate and up projections alternate; loading applies ``ops.arrange_gate_up`` to
-    it.
+    `name` None: that of the attribute to which it is assigned. `interleaved` is the axis along which gate and up
+    projections alternate; loading applies ``ops.arrange_gate_up`` to it.
     """
-    parameter = Parameter(initializer("zeros", shape, dtype), requires_grad=False)
+    values = initializer("zeros", shape, dtype)
+    parameter = Parameter(values, requires_grad=False) if name is None else Parameter(values, name, requires_grad=False)
     if interleaved is not None:
         setattr(parameter, _INTERLEAVED, interleaved)
     return parameter

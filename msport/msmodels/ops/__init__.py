@@ -19,6 +19,7 @@ from msport.errors import UsageError
 from msport.msmodels import chips
 from msport.msmodels.ops import portable
 from msport.msmodels.ops.portable import *  # noqa: F403 (the list of operators is in portable)
+from msport.native import library
 
 # Maps a device target to the module of its operators; other devices use the definitions.
 _IMPLEMENTATIONS = {"CPU": "cpu", "Ascend": "ascend"}
@@ -30,10 +31,16 @@ def bind(device: str, dtype: ms.Type) -> str:
 
     Returns the implementation's name. Raises `UsageError` if ``MSPORT_OPS`` names an unknown one.
     """
+    name = choose(device)
+    use(name, dtype)
+    return name
+
+
+def choose(device: str) -> str:
+    """The implementation for `device`. Raises `UsageError` if ``MSPORT_OPS`` names an unknown one."""
     name = os.environ.get("MSPORT_OPS") or default(device)
     if name not in _NAMES:
         raise UsageError(f"MSPORT_OPS={name}: no such operators; choose one of: {', '.join(_NAMES)}")
-    use(name, dtype)
     return name
 
 
@@ -53,3 +60,10 @@ def default(device: str) -> str:
     if device == "Ascend" and not chips.has_fused_operators(chips.soc_version()):
         return "portable"
     return _IMPLEMENTATIONS.get(device, "portable")
+
+
+def products(name: str) -> str:
+    """Whose matrix products the implementation `name` uses, as `kept_encodings` wants it: without a C++ compiler those
+    of ``cpu`` are portable.
+    """
+    return "portable" if name == "cpu" and library() is None else name

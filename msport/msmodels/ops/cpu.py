@@ -1,7 +1,8 @@
 """The CPU's fused operators in C++ (``msport.native``). MindSpore's own operators would need up to ten passes or copy
 weights.
 
-They accept only float32 tensors. `fused` lists those that a model of another dtype can still use.
+They accept only float32 activations. `fused` lists those that a model of another dtype can still use. Products read
+weights as they lie, in any encoding, and widen them in registers.
 """
 
 from __future__ import annotations
@@ -14,13 +15,11 @@ from mindspore import Parameter, Tensor, ops
 from mindspore.ops import signature
 
 from msport.msmodels.ops import portable
+from msport.msmodels.ops.decoding import Matrix
 from msport.native import library
 
 _LIBRARY = library()
 _NATIVE = _LIBRARY is not None
-# Up to this many tokens a linear layer is bound by reading weights; above, MindSpore's product reuses the CPU caches
-# better.
-_FEW_TOKENS = 8
 Shape = list[int]
 
 
@@ -62,32 +61,36 @@ def _heads_joined(query: Shape, *_others: Shape) -> Shape:
     return [query[0] * query[1], query[2] * query[3]]
 
 
-def _row_per_token(x: Shape, weight: Shape, *_bias: Shape) -> Shape:
-    return [x[0], weight[0]]
+def _row_per_token(x: Shape, first: Shape, *_others: Shape) -> Shape:
+    return [x[0], first[0]]
 
 
-def _row_per_group(_x: Shape, group: Shape, weight: Shape, *_bias: Shape) -> Shape:
+def _row_per_group(_x: Shape, group: Shape, first: Shape, *_others: Shape) -> Shape:
+    return [group[0], first[1]]
+
+
+def _plain_row_per_group(_x: Shape, group: Shape, weight: Shape, *_bias: Shape) -> Shape:
     return [group[0], weight[2]]
 
 
-def _packed_row_per_group(_x: Shape, group: Shape, codes: Shape, *_others: Shape) -> Shape:
-    return [group[0], codes[1]]
-
-
 def _row_per_id(ids: Shape, table: Shape) -> Shape:
-    return [*ids, table[1]]
+    return [ids[0], table[1]]
 
 
-# x, the parts of a weight of any dtype or packing, and perhaps a bias; a grouped one has the group of each row after x.
+# Products of rows with a matrix, and with the matrix of the group to which each row is routed; by encoding.
 # `linear.cpp` states the shapes.
-_linear = _kernel("linear", _row_per_token)
-_linear_mxfp4 = _kernel("linear_mxfp4", _row_per_token)
-_linear_int8 = _kernel("linear_int8", _row_per_token)
-_linear_int4 = _kernel("linear_int4", _row_per_token)
-_grouped_linear = _kernel("grouped_linear", _row_per_group)
-_grouped_linear_mxfp4 = _kernel("grouped_linear_mxfp4", _packed_row_per_group)
-_grouped_linear_int8 = _kernel("grouped_linear_int8", _packed_row_per_group)
-_grouped_linear_int4 = _kernel("grouped_linear_int4", _packed_row_per_group)
+_LINEAR = {
+    "plain": _kernel("linear", _row_per_token),
+    "mxfp4": _kernel("linear_mxfp4", _row_per_token),
+    "int4": _kernel("linear_int4", _row_per_token),
+    "int8": _kernel("linear_int8", _row_per_token),
+}
+_GROUPED = {
+    "plain": _kernel("grouped_linear", _plain_row_per_group),
+    "mxfp4": _kernel("grouped_linear_mxfp4", _row_per_group),
+    "int4": _kernel("grouped_linear_int4", _row_per_group),
+    "int8": _kernel("grouped_linear_int8", _row_per_group),
+}
 _embedding = _kernel("embedding", _row_per_id)
 _rms_norm = _kernel("rms_norm", _as_first)
 _add_rms_norm = _kernel("add_rms_norm", _as_first_twice, _float32_twice)
@@ -109,15 +112,24 @@ _soft_cap = _kernel("soft_cap", _as_first)
 _attention = _kernel("attention", _heads_joined)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """As ``portable.linear``. For few tokens the kernel reads the weight once; many tokens use MindSpore's matrix
-    product.
-    """
-    if x.shape[0] > _FEW_TOKENS:
-        return portable.linear(x, weight, bias)
+def linear(x: Tensor, matrix: Matrix, bias: Tensor | None, encoding: str) -> Tensor:
+    """As ``portable.linear``; reads the weight once, as it lies."""
+    if matrix[-1].dtype == ms.int32:
+        return _with_bias(_LINEAR[encoding], (ops.gather(x, matrix[-1], -1),), matrix[:-1], bias)
+    return _with_bias(_LINEAR[encoding], (x,), matrix, bias)
+
+
+def _with_bias(kernel: Any, inputs: tuple[Tensor, ...], matrix: Matrix, bias: Tensor | None) -> Tensor:
     if bias is None:
-        return _linear(x, weight)
-    return _linear(x, weight, bias)
+        return kernel(*inputs, *matrix)
+    return kernel(*inputs, *matrix, bias)
+
+
+def embedding(ids: Tensor, matrix: Matrix, dtype: ms.Type, encoding: str) -> Tensor:
+    """As ``portable.embedding``; widens only the rows that are asked for."""
+    if encoding != "plain":
+        return portable.embedding(ids, matrix, dtype, encoding)
+    return _embedding(ids.reshape(-1), matrix[0])
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -197,41 +209,18 @@ def experts(
     x: Tensor,
     indices: Tensor,
     weights: Tensor,
-    gate_up: Tensor,
+    gate_up: Matrix,
     gate_up_bias: Tensor | None,
-    down: Tensor,
+    down: Matrix,
     down_bias: Tensor | None,
     activation: Callable[[Tensor], Tensor],
+    encodings: tuple[str, str],
 ) -> Tensor:
     """As ``portable.experts``; reads each expert that has tokens once, in place, and no other expert."""
     group = indices.astype(ms.int32).reshape(-1)
-    projected = _grouped(x, group, gate_up, gate_up_bias)  # [tokens * k, 2 * intermediate]
-    return _weighted(_grouped(activation(projected), group, down, down_bias), weights)
-
-
-def packed_experts(
-    x: Tensor,
-    indices: Tensor,
-    weights: Tensor,
-    gate_up_blocks: Tensor,
-    gate_up_scales: Tensor,
-    gate_up_bias: Tensor,
-    down_blocks: Tensor,
-    down_scales: Tensor,
-    down_bias: Tensor,
-    activation: Callable[[Tensor], Tensor],
-) -> Tensor:
-    """As ``portable.packed_experts``; decodes weights in registers, and only for experts that have tokens."""
-    gate_up, down = (gate_up_blocks, gate_up_scales, gate_up_bias), (down_blocks, down_scales, down_bias)
-    group = indices.astype(ms.int32).reshape(-1)
-    projected = _grouped_linear_mxfp4(x, group, *gate_up)
-    return _weighted(_grouped_linear_mxfp4(activation(projected), group, *down), weights)
-
-
-def _grouped(x: Tensor, group: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if bias is None:
-        return _grouped_linear(x, group, weight)
-    return _grouped_linear(x, group, weight, bias)
+    projected = _with_bias(_GROUPED[encodings[0]], (x, group), gate_up, gate_up_bias)  # [tokens * k, 2 * intermediate]
+    y = _with_bias(_GROUPED[encodings[1]], (activation(projected), group), down, down_bias)
+    return _weighted(y, weights)
 
 
 def _weighted(y: Tensor, weights: Tensor) -> Tensor:

@@ -7,13 +7,12 @@ activations of any dtype, as in the references.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import mindspore as ms
 from mindspore import Parameter, Tensor, ops
 
 from msport.checkpoint.dtypes import Array
-from msport.msmodels.ops.mxfp4_experts import packed_experts
+from msport.msmodels.ops.decoding import Matrix, arrange, decode, decode_rows, take
+from msport.msmodels.ops.mixture import experts
 
 # Every operator that layers call. A device's module may have its own forms.
 __all__ = [
@@ -28,7 +27,6 @@ __all__ = [
     "gated_gelu_tanh",
     "gated_silu",
     "linear",
-    "packed_experts",
     "rms_norm",
     "rotate_and_cache",
     "soft_cap",
@@ -38,17 +36,29 @@ __all__ = [
 ]
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``x [tokens, in]`` times ``weight [out, in]`` transposed, plus ``bias [out]``: ``[tokens, out]``."""
-    y = ops.MatMul(transpose_b=True)(x, weight)
+def linear(x: Tensor, matrix: Matrix, bias: Tensor | None, encoding: str) -> Tensor:
+    """``x [tokens, inputs]`` times a matrix ``[outputs, inputs]`` transposed, plus ``bias [outputs]``: ``[tokens,
+    outputs]``.
+
+    `matrix` holds the tensors of the `encoding`; "plain" is one tensor of any floating dtype.
+    """
+    if encoding == "plain":
+        y = ops.MatMul(transpose_b=True)(x, matrix[0].astype(x.dtype))
+    else:
+        y = ops.MatMul(transpose_b=True)(arrange(x, matrix, encoding), decode(matrix, encoding, x.dtype))
     if bias is None:
         return y
     return ops.add(y, bias)
 
 
-def embedding(ids: Tensor, weight: Tensor) -> Tensor:
-    """Rows of ``weight [vocab, hidden]`` for ``ids [batch, seq]``: ``[batch * seq, hidden]``."""
-    return ops.gather(weight, ids.reshape(-1), 0)
+def embedding(ids: Tensor, matrix: Matrix, dtype: ms.Type, encoding: str) -> Tensor:
+    """Rows of a matrix ``[vocab, hidden]``, as in `linear`, for ``ids [batch, seq]``: ``[batch * seq, hidden]`` in
+    `dtype`.
+    """
+    rows = take(matrix, ids.reshape(-1))
+    if encoding == "plain":
+        return rows[0].astype(dtype)
+    return decode_rows(rows, encoding, dtype)
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -240,76 +250,3 @@ def softmax_top_k(logits: Tensor, k: int, normalize: bool) -> tuple[Tensor, Tens
     if normalize:
         shares = shares / ops.sum(shares, -1, True)
     return shares, indices
-
-
-def experts(
-    x: Tensor,
-    indices: Tensor,
-    weights: Tensor,
-    gate_up: Tensor,
-    gate_up_bias: Tensor | None,
-    down: Tensor,
-    down_bias: Tensor | None,
-    activation: Callable[[Tensor], Tensor],
-) -> Tensor:
-    """The routed experts' feed-forward, weighted and summed: ``x [tokens, hidden]`` to ``[tokens, hidden]``.
-
-    `indices` and `weights` are ``[tokens, k]``; `gate_up` is ``[experts, hidden, 2 * intermediate]``, `down`
-    ``[experts, intermediate, hidden]``, biases ``[experts, ...]``. For few tokens, only their routed experts are read.
-    Many tokens would read all experts anyway, so they run through every expert, with weight 0 if they are not routed
-    there. `activation` takes gate and up projections as one tensor and halves the last axis.
-    """
-    if indices.shape[0] * indices.shape[1] < gate_up.shape[0]:
-        return _gathered_experts(x, indices, weights, gate_up, gate_up_bias, down, down_bias, activation)
-    return _dense_experts(x, indices, weights, gate_up, gate_up_bias, down, down_bias, activation)
-
-
-def _gathered_experts(
-    x: Tensor,
-    indices: Tensor,
-    weights: Tensor,
-    gate_up: Tensor,
-    gate_up_bias: Tensor | None,
-    down: Tensor,
-    down_bias: Tensor | None,
-    activation: Callable[[Tensor], Tensor],
-) -> Tensor:
-    tokens, hidden = x.shape
-    k = indices.shape[1]
-    routed = indices.reshape(-1)
-    rows = ops.broadcast_to(x.reshape(tokens, 1, hidden), (tokens, k, hidden)).reshape(-1, 1, hidden)
-    projected = ops.BatchMatMul()(rows, ops.gather(gate_up, routed, 0))  # [tokens * k, 1, 2 * intermediate]
-    if gate_up_bias is not None:
-        projected = projected + ops.expand_dims(ops.gather(gate_up_bias, routed, 0), 1)
-    y = ops.BatchMatMul()(activation(projected), ops.gather(down, routed, 0))
-    if down_bias is not None:
-        y = y + ops.expand_dims(ops.gather(down_bias, routed, 0), 1)
-    weighted = y.reshape(tokens, k, hidden) * ops.expand_dims(weights.astype(x.dtype), -1)
-    return ops.sum(weighted, 1)
-
-
-def _dense_experts(
-    x: Tensor,
-    indices: Tensor,
-    weights: Tensor,
-    gate_up: Tensor,
-    gate_up_bias: Tensor | None,
-    down: Tensor,
-    down_bias: Tensor | None,
-    activation: Callable[[Tensor], Tensor],
-) -> Tensor:
-    tokens, hidden = x.shape
-    count, intermediate, _ = down.shape
-    chosen = ops.expand_dims(indices, -1) == ops.arange(count).astype(indices.dtype)  # [tokens, k, experts]
-    routing = ops.sum(chosen.astype(weights.dtype) * ops.expand_dims(weights, -1), 1).astype(x.dtype)
-    rows = ops.broadcast_to(ops.expand_dims(x, 0), (count, tokens, hidden))
-    projected = ops.BatchMatMul()(rows, gate_up)  # [experts, tokens, 2 * intermediate]
-    if gate_up_bias is not None:
-        projected = projected + ops.expand_dims(gate_up_bias, 1)
-    # With weights applied before the second product, one matrix product also sums over the experts.
-    activated = activation(projected) * ops.expand_dims(routing.transpose(1, 0), -1)
-    activated = activated.transpose(1, 0, 2).reshape(tokens, count * intermediate)
-    y = ops.MatMul()(activated, down.reshape(count * intermediate, hidden))
-    if down_bias is None:
-        return y
-    return y + ops.MatMul()(routing, down_bias)

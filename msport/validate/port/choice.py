@@ -7,7 +7,8 @@ from pathlib import Path
 
 from msport.architectures import ModelConfig
 from msport.checkpoint import read_manifest
-from msport.sizing.costs import PREFILL_CHUNK
+from msport.sizing.costs import PREFILL_CHUNK, Costs
+from msport.sizing.kept import Encodings, encodings_of, kept_encodings, packed_names
 from msport.validate.memory import must_stream
 
 
@@ -15,7 +16,8 @@ from msport.validate.memory import must_stream
 class Port:
     """The converted checkpoint in `folder` as a network of `config`, which computes in `dtype`.
 
-    `stored` is the dtype of the conversion. If `streamed`, both sides have one layer in memory at a time.
+    `kept` are the weights that stay as they lie, `stored` is the dtype of the conversion. If `streamed`, both sides
+    have one layer in memory at a time.
     """
 
     folder: Path
@@ -23,16 +25,17 @@ class Port:
     dtype: str
     stored: str
     streamed: bool
+    kept: Encodings
+
+    @property
+    def costs(self) -> Costs:
+        """The costs of our side."""
+        return Costs(self.config, self.dtype, self.kept)
 
     @property
     def packed(self) -> bool:
-        """Whether experts stay packed as MXFP4 and are decoded in the graph."""
-        return self.config.packed_experts
-
-    @property
-    def load_dtype(self) -> str:
-        """The argument `dtype` for `load_model`."""
-        return "mxfp4" if self.packed else self.dtype
+        """Whether any weight stays packed."""
+        return bool(packed_names(self.kept))
 
 
 def choose_port(
@@ -47,14 +50,16 @@ def choose_port(
 
     Raises the same errors, but before the reference runs. `stream` None: if the model does not fit in memory for
     prompts of `tokens`, or the reference does not. That computes in `reference_dtype` (None: it does not run) and
-    decodes experts that our side may keep packed.
+    decodes what our side may keep packed.
     """
     import mindspore as ms
 
+    from msport.msmodels import ops
     from msport.msmodels.computation import choose_computation
 
     config, chosen = choose_computation(folder, dtype)
+    device = ms.get_context("device_target")
+    kept = kept_encodings(config, encodings_of(folder, config), chosen, ops.products(ops.choose(device)))
     if stream is None:
-        on_device = ms.get_context("device_target") != "CPU"
-        stream = must_stream(config, chosen, tokens, reference_dtype, on_device=on_device)
-    return Port(folder, config, chosen, read_manifest(folder).dtype, stream)
+        stream = must_stream(Costs(config, chosen, kept), tokens, reference_dtype, on_device=device != "CPU")
+    return Port(folder, config, chosen, read_manifest(folder).dtype, stream, kept)

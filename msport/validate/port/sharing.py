@@ -9,6 +9,7 @@ from mindspore import Parameter, nn
 
 from msport.msmodels.engine import Graphs
 from msport.msmodels.layers.cache import KeyValueCache
+from msport.msmodels.layers.matrices import MatrixCell
 from msport.msmodels.layers.rope import RotaryEmbedding
 from msport.msmodels.model import LanguageModel
 from msport.msmodels.network import build_network
@@ -16,14 +17,24 @@ from msport.msmodels.network import build_network
 
 def weights_of(cell: nn.Cell) -> dict[str, Parameter]:
     """The parameters below `cell` that a checkpoint fills, by their names relative to it."""
-    return {name: getattr(owner, attribute) for name, owner, attribute in _places(cell)}
+    found = {}
+    for path, owner in _cells(cell):
+        for parameter in owner._params.values():
+            if parameter is not None:
+                _, _, name = parameter.name.rpartition(".")
+                found[f"{path}.{name}" if path else name] = parameter
+    return found
 
 
 def share_weights(source: nn.Cell, target: nn.Cell) -> None:
     """Lets `target` use the weights of `source`, which has the same names and shapes."""
-    theirs = weights_of(source)
-    for name, owner, attribute in list(_places(target)):
-        setattr(owner, attribute, theirs[name])
+    theirs = dict(_cells(source))
+    for path, owner in _cells(target):
+        for name in _vectors(owner):
+            setattr(owner, name, getattr(theirs[path], name))
+        if isinstance(owner, MatrixCell):
+            for name in owner.matrices():
+                owner.share(name, theirs[path])
 
 
 def with_batch(model: LanguageModel, batch_size: int, max_length: int) -> LanguageModel:
@@ -38,12 +49,19 @@ def with_batch(model: LanguageModel, batch_size: int, max_length: int) -> Langua
         stop_ids=model.stop_ids,
         dtype=model.dtype,
         device=model.device,
+        kept=model.kept,
     )
 
 
-def _places(cell: nn.Cell) -> Iterator[tuple[str, nn.Cell, str]]:
-    """Name, owner and attribute of every weight below `cell`; caches and tables belong to a graph, not to a model."""
+def _cells(cell: nn.Cell) -> Iterator[tuple[str, nn.Cell]]:
+    """The cells below `cell` with weights, by path; caches and tables belong to a graph, not to a model."""
     for path, owner in cell.cells_and_names():
         if not isinstance(owner, (KeyValueCache, RotaryEmbedding)):
-            for attribute in owner._params:
-                yield f"{path}.{attribute}" if path else attribute, owner, attribute
+            yield path, owner
+
+
+def _vectors(owner: nn.Cell) -> list[str]:
+    """The attributes of `owner` that are weights but no matrices."""
+    matrices = owner.matrices() if isinstance(owner, MatrixCell) else {}
+    held = {id(parameter) for matrix in matrices.values() for parameter in matrix}
+    return [name for name, each in owner._params.items() if each is not None and id(each) not in held]

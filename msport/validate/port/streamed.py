@@ -18,7 +18,7 @@ from msport.architectures import ARCHITECTURES
 from msport.checkpoint import dtypes, open_checkpoint
 from msport.checkpoint.dtypes import Array
 from msport.msmodels import ops
-from msport.msmodels.computation import DTYPES
+from msport.msmodels.computation import DTYPES, keep
 from msport.msmodels.layers.cache import CacheShape
 from msport.msmodels.loading import configure
 from msport.msmodels.network import build_network
@@ -27,7 +27,7 @@ from msport.validate.port.blocks import Block, Embed, Features, HeadRunner, Laye
 from msport.validate.port.choice import Port
 from msport.validate.port.sharing import share_weights, weights_of
 
-Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+Shapes = tuple[tuple[str, str, tuple[int, ...]], ...]
 
 
 class Streamed:
@@ -42,8 +42,9 @@ class Streamed:
         self._checkpoint = open_checkpoint(port.folder)
         configure(self.device)
         self.operators = ops.bind(self.device, self.cache.dtype)
-        self._network = build_network(config, self.cache)
-        self._weights = {weight.name: weight for weight in ARCHITECTURES[config.architecture].weights(config)}
+        self._kept = keep(config, self._checkpoint, port.dtype, self.operators)
+        self._network = build_network(config, self.cache, self._kept)
+        self._weights = ARCHITECTURES[config.architecture].weights(config)
         # A graph collects every parameter below its cell, so a stage must not hold cells that it does not need.
         decoder: Any = self._network.model
         self._layers: list[nn.Cell] = list(decoder.layers)
@@ -109,8 +110,10 @@ class Streamed:
                 return
 
     def _place(self, prefix: str, cell: nn.Cell) -> None:
-        for name, parameter in weights_of(cell).items():
-            place_weight(parameter, self._weights[prefix + name], self._checkpoint, self._dtype)
+        parameters = {prefix + name: parameter for name, parameter in weights_of(cell).items()}
+        for weight in self._weights:
+            if weight.name.startswith(prefix):
+                place_weight(parameters, weight, self._checkpoint, self._dtype, self._kept.get(weight.name))
         self._checkpoint.release()  # otherwise the file's pages add up layer by layer
 
     def close(self) -> None:
@@ -118,4 +121,4 @@ class Streamed:
 
 
 def _shapes(layer: nn.Cell) -> Shapes:
-    return tuple((name, tuple(parameter.shape)) for name, parameter in weights_of(layer).items())
+    return tuple((name, str(each.dtype), tuple(each.shape)) for name, each in weights_of(layer).items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from msport.report.formatting import counted, scientific, times
+from msport.report.formatting import counted, in_other_dtypes, scientific, times
 from msport.validate.compare.departure import NOT_FINITE_THERE
 from msport.validate.compare.layers import LayerError, stands_out
 from msport.validate.compare.logits import BATCHED
@@ -24,9 +24,9 @@ def describe_comparison(report: Findings) -> str:
     if setup.level == "weights":
         return f"{setup.folder} against {setup.reference}, tensor by tensor"
     versions = setup.versions
-    experts = ", experts packed as MXFP4," if setup.packed else ""
+    weights = in_other_dtypes(setup.storage, setup.dtype or "")
     return (
-        f"{setup.folder} ({setup.architecture}) in {setup.dtype}{experts} on {setup.device},"
+        f"{setup.folder} ({setup.architecture}) in {setup.dtype}{weights} on {setup.device},"
         f" MindSpore {versions['mindspore']},"
         f" against {setup.reference} in {setup.reference_dtype or 'float32'},"
         f" Transformers {versions['transformers']}, torch {versions['torch']}"

@@ -58,10 +58,10 @@ def test_linear_multiplies_any_number_of_tokens(ops: Any, tokens: int, bias: boo
     truth = x.astype(np.float64) @ weight.T + (b if bias else 0)
 
     def with_bias(x: Tensor, weight: Tensor, b: Tensor) -> Tensor:
-        return ops.linear(x, weight, b)
+        return ops.linear(x, (weight,), b, "plain")
 
     def without(x: Tensor, weight: Tensor, b: Tensor) -> Tensor:
-        return ops.linear(x, weight, None)
+        return ops.linear(x, (weight,), None, "plain")
 
     assert_close(ops, run(with_bias if bias else without, x, weight, b), truth)
 
@@ -346,9 +346,10 @@ class Experts(nn.Cell):
 
     def construct(self, *t: Tensor) -> Tensor:
         x, indices, weights, gate_up, gate_up_bias, down, down_bias = t
+        encodings = ("plain", "plain")
         if self.bias:
-            return self.ops(x, indices, weights, gate_up, gate_up_bias, down, down_bias, first_half)
-        return self.ops(x, indices, weights, gate_up, None, down, None, first_half)
+            return self.ops(x, indices, weights, (gate_up,), gate_up_bias, (down,), down_bias, first_half, encodings)
+        return self.ops(x, indices, weights, (gate_up,), None, (down,), None, first_half, encodings)
 
 
 def first_half(x: Tensor) -> Tensor:
@@ -396,7 +397,9 @@ def test_packed_experts_decode_what_each_token_was_routed_to(ops: Any, tokens: i
         truth[t] += weights[t, j] * (down[e] @ up[:intermediate] + down_bias[e])
 
     def mix(*tensors: Tensor) -> Tensor:
-        return ops.packed_experts(*tensors, first_half)
+        x, indices, weights, up_blocks, up_scales, up_bias, down_blocks, down_scales, down_bias = tensors
+        gate_up, down = (up_blocks, up_scales), (down_blocks, down_scales)
+        return ops.experts(x, indices, weights, gate_up, up_bias, down, down_bias, first_half, ("mxfp4", "mxfp4"))
 
     assert_close(ops, run(mix, x, indices, weights, *layers[0], *layers[1]), truth)
 
@@ -417,7 +420,7 @@ def test_every_code_is_decoded_exactly_at_every_scale(columns: int, scale: int) 
     blocks = np.random.default_rng(columns).integers(0, 256, (1, columns, 2, 16), np.uint8)
     scales = np.full((1, columns, 2), scale, np.uint8)
     x, group = np.eye(64, dtype=np.float32), np.zeros(64, np.int32)
-    ours = run(cpu._grouped_linear_mxfp4, x, group, blocks, scales, np.zeros((1, columns), np.float32))
+    ours = run(cpu._GROUPED["mxfp4"], x, group, blocks, scales, np.zeros((1, columns), np.float32))
     np.testing.assert_array_equal(ours.T, decoded(blocks[0], scales[0]))
 
 

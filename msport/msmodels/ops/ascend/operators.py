@@ -14,6 +14,7 @@ from mindspore import Parameter, Tensor, ops
 from msport.checkpoint.dtypes import Array
 from msport.msmodels.ops import portable
 from msport.msmodels.ops.ascend import signatures
+from msport.msmodels.ops.decoding import Matrix
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -106,17 +107,22 @@ def experts(
     x: Tensor,
     indices: Tensor,
     weights: Tensor,
-    gate_up: Tensor,
+    gate_up: Matrix,
     gate_up_bias: Tensor | None,
-    down: Tensor,
+    down: Matrix,
     down_bias: Tensor | None,
     activation: Callable[[Tensor], Tensor],
+    encodings: tuple[str, str],
 ) -> Tensor:
-    """As ``portable.experts``: tokens sorted by expert, each expert's weights read once and only if it has tokens."""
-    rows, destinations, counts = signatures.init_routing(x, indices.astype(ms.int32), gate_up.shape[0])
+    """As ``portable.experts``: tokens sorted by expert, each expert's weights read once and only if it has tokens.
+    Packed experts are decoded in the graph.
+    """
+    if encodings != ("plain", "plain"):
+        return portable.experts(x, indices, weights, gate_up, gate_up_bias, down, down_bias, activation, encodings)
+    rows, destinations, counts = signatures.init_routing(x, indices.astype(ms.int32), gate_up[0].shape[0])
     counts = counts.astype(ms.int64)
-    projected = signatures.grouped_matmul(rows, gate_up, _bias(gate_up_bias, x), counts)
-    y = signatures.grouped_matmul(activation(projected), down, _bias(down_bias, x), counts)
+    projected = signatures.grouped_matmul(rows, gate_up[0], _bias(gate_up_bias, x), counts)
+    y = signatures.grouped_matmul(activation(projected), down[0], _bias(down_bias, x), counts)
     # The routing weights are rounded to the dtype of the activations, as in the reference implementations.
     return signatures.token_unpermute(y, destinations, weights.astype(x.dtype))
 

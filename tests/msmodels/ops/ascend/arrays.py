@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from acceptance import contracts
 
-from msport.msmodels.ops import mxfp4_experts, portable
+from msport.msmodels.ops import decoding, mixture, portable
 from msport.msmodels.ops.ascend import attention, fused, operators, signatures
 
 _INTEGERS = (ms.int32, ms.int64)
@@ -104,12 +104,12 @@ ascend = SimpleNamespace(**fused(ms.bfloat16))
 
 def put_arrays_in_place(patch: pytest.MonkeyPatch) -> None:
     """Both forms compute with `OPERATORS`, and the fused one with the operators' contracts."""
-    for module in (portable, mxfp4_experts, attention, operators):
+    for module in (portable, decoding, mixture, attention, operators):
         patch.setattr(module, "ops", OPERATORS)
     for contract in contracts.CONTRACTS:
         patch.setattr(signatures, contract.function, _on_arrays(contracts, contract.function))
     patch.setattr(signatures, "bias_dtype", lambda dtype: dtype)
-    patch.setattr(mxfp4_experts, "_SCALES", array(np.ldexp(1.0, np.minimum(np.arange(256), 254) - 127)))
+    patch.setattr(decoding, "_POWERS", array(np.ldexp(1.0, np.minimum(np.arange(256), 254) - 127)))
     patch.setattr(attention, "HALF_DTYPES", (np.dtype(np.float64),))
 
 

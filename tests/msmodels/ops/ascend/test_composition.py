@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from msmodels.ops.ascend.arrays import Array, array, ascend, portable, put_arrays_in_place
 from msport.checkpoint import mxfp4
 from msport.checkpoint.dtypes import FLOAT32
-from msport.msmodels.ops import mxfp4_experts as packed
+from msport.msmodels.ops import decoding
 from msport.msmodels.ops.ascend import operators, signatures
 
 # Of values around 1, in float64.
@@ -181,7 +181,10 @@ def test_experts(seed: int, tokens: int, count: int, bias: bool, routing: str, d
     biases = (normal(seed + 3, count, 2 * intermediate), normal(seed + 4, count, hidden)) if bias else (None, None)
 
     def run(ops: Any) -> Array:
-        return ops.experts(x, array(indices), shares, gate_up, biases[0], down, biases[1], portable.swiglu)
+        encodings = ("plain", "plain")
+        return ops.experts(
+            x, array(indices), shares, (gate_up,), biases[0], (down,), biases[1], portable.swiglu, encodings
+        )
 
     assert_equal(run(ascend), run(portable))
 
@@ -200,7 +203,7 @@ def test_every_code_at_every_scale_decodes_to_what_the_converter_makes_of_it() -
     for scale in range(253):
         scales = np.full((1, 16, 1), scale, np.uint8)
         expected = mxfp4.decode_transposed(codes[0], scales[0], FLOAT32).T.astype(np.float64)
-        decoded = np.asarray(packed.decode(array(codes), array(scales), np.dtype(np.float64)))[0]
+        decoded = np.asarray(decoding.decode((array(codes), array(scales)), "mxfp4", np.dtype(np.float64)))[0]
         np.testing.assert_array_equal(decoded[:, :16], expected[:, ::2])
         np.testing.assert_array_equal(decoded[:, 16:], expected[:, 1::2])
 
@@ -222,11 +225,19 @@ def test_packed_experts(seed: int, tokens: int, count: int, data: Any) -> None:
         return lambda projected: ops.clamped_swiglu(projected, 7.0, 1.702)
 
     expected = portable.experts(
-        x, indices, shares, up.swapaxes(1, 2), up_bias, down.swapaxes(1, 2), down_bias, activation(portable)
+        x,
+        indices,
+        shares,
+        (up.swapaxes(1, 2),),
+        up_bias,
+        (down.swapaxes(1, 2),),
+        down_bias,
+        activation(portable),
+        ("plain", "plain"),
     )
     for ops in (portable, ascend):
-        arranged = [array(ops.arrange_gate_up(each, 1)) for each in (up_blocks, up_scales, up_bias)]
-        found = portable.packed_experts(
-            x, indices, shares, *arranged, down_blocks, down_scales, down_bias, activation(ops)
-        )
+        *gate_up, bias = (array(ops.arrange_gate_up(each, 1)) for each in (up_blocks, up_scales, up_bias))
+        packed = (down_blocks, down_scales)
+        encodings = ("mxfp4", "mxfp4")
+        found = ops.experts(x, indices, shares, tuple(gate_up), bias, packed, down_bias, activation(ops), encodings)
         assert_equal(found, expected)

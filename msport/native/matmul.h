@@ -1,7 +1,7 @@
 // The product of rows of x with a matrix whose rows lie along the depth, for every kind of weight (weights.h).
 //
-// Few rows are bound by memory: four weight rows are streamed at a time and decoded in registers. For many rows, the
-// weights are decoded to panels (panel.h).
+// Few rows are bound by memory: weights are streamed and decoded in registers. For many rows, they are decoded to panels
+// (panel.h).
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,8 @@ constexpr int kSums = 16;  // of few rows, so that they stay in registers
 #else
 constexpr int kSums = 8;
 #endif
-constexpr int kStreams = 4;  // weight rows at a time, as parallel streams from memory
+constexpr int64_t kScaledRows = 16;    // weight rows whose scales are decoded at a time
+constexpr int64_t kPrefetched = 2048;  // bytes; hardware alone stops at the end of a page
 
 template <typename Kind>
 constexpr int64_t kChunk = Kind::kVectors * kLanes;
@@ -42,11 +43,10 @@ class Scales {
     }
   }
 
-  void decode(int64_t slot, int64_t row) {
-    if constexpr (Kind::kScaled) {
-      kind_.scales.decode(row, scales_.data() + slot * stride_);
-      if constexpr (Kind::kShifted) kind_.offsets.decode(row, offsets_.data() + slot * stride_);
-    }
+  // Those of rows [row, row + rows), to the slots from `slot` on.
+  void decode(int64_t row, int64_t rows, int64_t slot = 0) {
+    if constexpr (Kind::kScaled) kind_.scales.decode(row, rows, scales_.data() + slot * stride_, stride_);
+    if constexpr (Kind::kShifted) kind_.offsets.decode(row, rows, offsets_.data() + slot * stride_, stride_);
   }
 
   Vector scale(int64_t slot, int64_t k) const { return Kind::chunk_scale(scales_.data() + slot * stride_ + k / kBlock); }
@@ -59,14 +59,15 @@ class Scales {
 };
 
 // Adds the products of a chunk of weight rows with as many depths of x. A single row of x is scaled after its sum, more
-// rows share scaled weights.
+// rows share scaled weights. `slots` are where the scales of the weight rows are.
 template <typename Kind, int rows, int tokens>
 [[gnu::always_inline]] inline void add_chunk(Vector (&sums)[rows][tokens], const typename Kind::Chunk (&chunks)[rows],
-                                             const Scales<Kind>& scales, const float* const* x, int64_t k) {
+                                             const Scales<Kind>& scales, const int64_t (&slots)[rows],
+                                             const float* const* x, int64_t k) {
   Vector scale[rows], offset[rows], partial[rows];
   for (int r = 0; r < rows; ++r) {
-    if constexpr (Kind::kScaled) scale[r] = scales.scale(r, k);
-    if constexpr (Kind::kShifted) offset[r] = scales.offset(r, k);
+    if constexpr (Kind::kScaled) scale[r] = scales.scale(slots[r], k);
+    if constexpr (Kind::kShifted) offset[r] = scales.offset(slots[r], k);
   }
   constexpr bool scaled_last = Kind::kScaled && tokens == 1;
 #pragma GCC unroll 8
@@ -88,36 +89,52 @@ template <typename Kind, int rows, int tokens>
     for (int r = 0; r < rows; ++r) sums[r][0] += partial[r] * scale[r];
 }
 
+// Weight rows at a time; they share the reads of x. Each is the next row of a stream from memory, which is read in its
+// order: the columns are split among the streams.
+constexpr int rows_beside(int tokens) { return tokens <= 2 ? 2 : std::max(1, std::min(4, kSums / tokens)); }
+
 // Columns [begin, end) of `tokens` rows, which are x and y; the weight of column 0 is row `first`.
 template <typename Kind, int tokens>
 void multiply_few(const Kind& kind, int64_t first, const float* const* x, float* const* y, const float* bias,
                   int64_t begin, int64_t end) {
-  constexpr int rows = std::max(1, std::min(kStreams, kSums / tokens));
-  Scales<Kind> scales(kind, rows);
-  for (int64_t n = begin; n < end; n += rows) {
-    int64_t column[rows], row[rows];  // the last of them again if there are fewer
+  constexpr int rows = rows_beside(tokens);
+  constexpr int parts = Kind::kVectors == 1 && rows * tokens <= 2 ? 4 : 1;  // independent sums, which hide their latency
+  constexpr int64_t step = parts * kChunk<Kind>;
+  constexpr int64_t ahead = kPrefetched / Kind::kChunkBytes * kChunk<Kind>;
+  const int64_t length = (end - begin + rows - 1) / rows;  // of a stream
+  Scales<Kind> scales(kind, rows * kScaledRows);
+  for (int64_t n = 0; n < length; ++n) {
+    int64_t column[rows], row[rows], slots[rows];  // the last column again if a stream is shorter
     for (int r = 0; r < rows; ++r) {
-      column[r] = std::min(n + r, end - 1);
+      column[r] = std::min(begin + r * length + n, end - 1);
       row[r] = first + column[r];
-      scales.decode(r, row[r]);
+      slots[r] = r * kScaledRows + n % kScaledRows;
+      const int64_t left = std::max<int64_t>(1, std::min(length - n, end - begin - r * length - n));
+      if (left == 1 || n % kScaledRows == 0) scales.decode(row[r], std::min(kScaledRows, left), slots[r]);
     }
-    Vector sums[rows][tokens] = {};
-    int64_t k = 0;
-    for (; k + kChunk<Kind> <= kind.depth; k += kChunk<Kind>) {
+    Vector sums[parts][rows][tokens] = {};
+    const auto add = [&](int part, int64_t k) __attribute__((always_inline)) {
       typename Kind::Chunk chunks[rows];
       for (int r = 0; r < rows; ++r) {
-        kind.prefetch(row[r] + rows, k);
+        kind.prefetch(row[r], k + ahead);
         chunks[r] = kind.chunk(row[r], k);
       }
-      add_chunk<Kind>(sums, chunks, scales, x, k);
-    }
+      add_chunk<Kind>(sums[part], chunks, scales, slots, x, k);
+    };
+    int64_t k = 0;
+    for (; k + step <= kind.depth; k += step)
+      for (int part = 0; part < parts; ++part) add(part, k + part * kChunk<Kind>);
+    for (; k + kChunk<Kind> <= kind.depth; k += kChunk<Kind>) add(0, k);
     if (k < kind.depth) {
       typename Kind::Chunk chunks[rows];
       for (int r = 0; r < rows; ++r) chunks[r] = kind.last_chunk(row[r], k);
-      add_chunk<Kind>(sums, chunks, scales, x, k);
+      add_chunk<Kind>(sums[0], chunks, scales, slots, x, k);
     }
+    for (int part = 1; part < parts; ++part)
+      for (int r = 0; r < rows; ++r)
+        for (int t = 0; t < tokens; ++t) sums[0][r][t] += sums[part][r][t];
     for (int t = 0; t < tokens; ++t)
-      for (int r = 0; r < rows; ++r) y[t][column[r]] = sum(sums[r][t]) + (bias ? bias[column[r]] : 0.0f);
+      for (int r = 0; r < rows; ++r) y[t][column[r]] = sum(sums[0][r][t]) + (bias ? bias[column[r]] : 0.0f);
   }
 }
 
@@ -182,8 +199,7 @@ void multiply_many(const Kind& kind, int64_t first, const Batch& batch, int64_t 
   Scales<Kind> scales(kind, kTileColumns);
   multiply_panels(batch, begin, end, [&](Panel& panel, int64_t column, int64_t width, int64_t k, int64_t depth) {
     const int64_t row = first + column, stop = row + width;
-    if (k == 0)
-      for (int64_t i = 0; i < kTileColumns; ++i) scales.decode(i, std::min(row + i, stop - 1));
+    if (k == 0) scales.decode(row, width);
     for (int64_t i = 0; i < width; i += kLanes)
       decode_columns(kind, scales, i, row + i, stop, k, depth, panel.at(0, i));
   });

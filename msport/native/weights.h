@@ -18,6 +18,18 @@ namespace msport {
 
 typedef uint16_t Halves __attribute__((vector_size(kLanes * sizeof(uint16_t))));
 
+// The first `count` bytes of a value, followed by zeros.
+template <typename Value>
+Value load_bytes(const void* from, int64_t count) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  if constexpr (sizeof(Value) == 64) return (Value)_mm512_maskz_loadu_epi8(~0ull >> (64 - count), from);
+  if constexpr (sizeof(Value) == 32) return (Value)_mm256_maskz_loadu_epi8(~0u >> (32 - count), from);
+#endif
+  Value value{};
+  std::memcpy(&value, from, size_t(count));
+  return value;
+}
+
 struct Float32 {
   using Element = float;
   using Lanes = Vector;
@@ -65,9 +77,7 @@ Vector widened(const typename Format::Element* from) {
 
 template <typename Format>
 Vector widened(const typename Format::Element* from, int64_t count) {
-  typename Format::Lanes lanes{};
-  std::memcpy(&lanes, from, size_t(count) * sizeof *from);
-  return Format::widen(lanes);
+  return Format::widen(load_bytes<typename Format::Lanes>(from, count * int64_t(sizeof *from)));
 }
 
 template <typename Format>
@@ -87,14 +97,12 @@ struct Plain {
   static constexpr int kVectors = 1;
   static constexpr bool kInterleaved = false, kScaled = false, kShifted = false;
   using Chunk = Vector;
+  static constexpr int kChunkBytes = sizeof(typename Format::Lanes);
 
   const typename Format::Element* weight;
   int64_t depth;
 
-  void prefetch(int64_t row, int64_t k) const {
-    // Hardware follows streams of whole cache lines well enough.
-    if (sizeof(*weight) < sizeof(float)) __builtin_prefetch(weight + row * depth + k);
-  }
+  void prefetch(int64_t row, int64_t k) const { __builtin_prefetch(weight + row * depth + k); }
   Chunk chunk(int64_t row, int64_t k) const { return widened<Format>(weight + row * depth + k); }
   Chunk last_chunk(int64_t row, int64_t k) const { return widened<Format>(weight + row * depth + k, depth - k); }
   static Vector value(const Chunk& chunk, int) { return chunk; }
@@ -114,18 +122,27 @@ struct Groups {
   Groups(const void* values, ScaleFormat format, int64_t count, int64_t depth)
       : values(values), format(format), count(count), blocks((depth + kBlock - 1) / kBlock) {}
 
-  // One float32 for each block of a row.
-  [[gnu::noinline]] void decode(int64_t row, float* to) const {
-    float* const from = to + blocks - count;  // spread below, in place
-    switch (format) {
-      case ScaleFormat::float32: widen<Float32>(static_cast<const float*>(values) + row * count, count, from); break;
-      case ScaleFormat::float16: widen<Float16>(static_cast<const uint16_t*>(values) + row * count, count, from); break;
-      case ScaleFormat::bfloat16: widen<BFloat16>(static_cast<const uint16_t*>(values) + row * count, count, from); break;
-      case ScaleFormat::power: powers(static_cast<const uint8_t*>(values) + row * count, count, from); break;
-    }
-    if (count == blocks) return;
+  // One float32 for each block of some rows, which lie `stride` apart.
+  [[gnu::noinline]] void decode(int64_t row, int64_t rows, float* to, int64_t stride) const {
+    if (stride == count) return widen_all(row * count, rows * count, to);
     const int64_t each = blocks / count;
-    for (int64_t group = 0; group < count; ++group) std::fill_n(to + group * each, each, float(from[group]));
+    for (; rows > 0; --rows, ++row, to += stride) {
+      float* const from = to + blocks - count;  // spread in place
+      widen_all(row * count, count, from);
+      for (int64_t group = 0; each > 1 && group < count; ++group) {
+        const float value = from[group];
+        for (int64_t i = 0; i < each; ++i) to[group * each + i] = value;
+      }
+    }
+  }
+
+  void widen_all(int64_t first, int64_t many, float* to) const {
+    switch (format) {
+      case ScaleFormat::float32: return widen<Float32>(static_cast<const float*>(values) + first, many, to);
+      case ScaleFormat::float16: return widen<Float16>(static_cast<const uint16_t*>(values) + first, many, to);
+      case ScaleFormat::bfloat16: return widen<BFloat16>(static_cast<const uint16_t*>(values) + first, many, to);
+      case ScaleFormat::power: return powers(static_cast<const uint8_t*>(values) + first, many, to);
+    }
   }
 
   // 2^(scale - 127); a scale is the exponent field of a float32.
@@ -169,6 +186,7 @@ struct Int8 {
   static constexpr int kVectors = 4;
   static constexpr bool kInterleaved = true, kScaled = true, kShifted = shifted;
   using Chunk = Integers;
+  static constexpr int kChunkBytes = sizeof(Chunk);
 
   const int8_t* codes;
   Groups scales, offsets;
@@ -180,11 +198,7 @@ struct Int8 {
     std::memcpy(&chunk, codes + row * depth + k, sizeof chunk);
     return chunk;
   }
-  Chunk last_chunk(int64_t row, int64_t k) const {
-    Chunk chunk{};
-    std::memcpy(&chunk, codes + row * depth + k, size_t(depth - k));
-    return chunk;
-  }
+  Chunk last_chunk(int64_t row, int64_t k) const { return load_bytes<Chunk>(codes + row * depth + k, depth - k); }
   static Vector value(const Chunk& chunk, int v) { return integer<8>(chunk, v); }
   static Vector chunk_scale(const float* of_blocks) { return spread<8>(of_blocks); }
 };
@@ -231,6 +245,7 @@ struct Nibbles {
   static constexpr int kVectors = 8;
   static constexpr bool kInterleaved = true, kScaled = true, kShifted = shifted;
   using Chunk = Integers;
+  static constexpr int kChunkBytes = sizeof(Chunk);
 
   const uint8_t* codes;
   Groups scales, offsets;
@@ -243,9 +258,7 @@ struct Nibbles {
     return chunk;
   }
   Chunk last_chunk(int64_t row, int64_t k) const {
-    Chunk chunk{};
-    std::memcpy(&chunk, codes + (row * depth + k) / 2, size_t(depth - k) / 2);
-    return chunk;
+    return load_bytes<Chunk>(codes + (row * depth + k >> 1), (depth - k) / 2);
   }
   static Vector value(const Chunk& chunk, int v) { return Code::value(chunk, v); }
   static Vector chunk_scale(const float* of_blocks) { return spread<4>(of_blocks); }

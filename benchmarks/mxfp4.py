@@ -27,7 +27,7 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
-from msport.checkpoint import mxfp4, mxfp4_kernel
+from msport.encodings import mxfp4, mxfp4_kernel
 
 Array = NDArray[Any]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from msport.architectures import Architecture, Dropped, Form, Weight, get_architecture, read_config
-from msport.checkpoint import TensorInfo, fp8
+from msport.checkpoint import TensorInfo
 from msport.checkpoint.dtypes import BFLOAT16, DTYPES, FLOAT8_E4M3FN
 from msport.checkpoint.manifest import FILE_NAME as MANIFEST_NAME
 from msport.convert.tensors import Catalog
@@ -19,6 +19,7 @@ from msport.encodings import (
     Regroupable,
     check_method,
     find,
+    fp8,
     read_quantization,
     undeclared,
 )

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from msport.checkpoint import fp8
-from msport.encodings import quantization_config
+from msport.encodings import fp8, quantization_config
 from msport.errors import UnsupportedError, quote
 
 _FP8_BLOCK = [fp8.BLOCK, fp8.BLOCK]

@@ -1,4 +1,4 @@
-// MXFP4 to bfloat16, float16 or float32: see msport/checkpoint/mxfp4.py, whose NumPy form is the definition.
+// MXFP4 to bfloat16, float16 or float32: see msport/encodings/mxfp4.py, whose NumPy form is the definition.
 //
 // The table of all values, [scale][code], comes from there. For most scales a value is the one at scale 127 with the
 // difference added to its exponent field; `regular` marks these scales; values of the other scales are looked up one

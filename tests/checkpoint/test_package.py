@@ -6,8 +6,7 @@ import subprocess
 import sys
 
 EVERY_MODULE = (
-    "atomic ckpt dtypes file_pool index layout manifest mxfp4 protobuf reader regular_files safetensors strict_json"
-    " writer"
+    "atomic ckpt dtypes file_pool index layout manifest protobuf reader regular_files safetensors strict_json writer"
 )
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from convert.hub_folder import Tensors, as_float32, change_config, change_tensors, read_tensors
-from msport.checkpoint import fp8, open_checkpoint
+from msport.checkpoint import open_checkpoint
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT8_E4M3FN, FLOAT32, by_name, cast
 from msport.convert import convert_checkpoint, inspect_path, make_plan, verify_folder
+from msport.encodings import fp8
 from msport.errors import CheckpointError, UnsupportedError, UsageError
 from msport.sample import write_sample
 from msport.validate.compare.weights import compare_weights

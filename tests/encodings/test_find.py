@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from msport.checkpoint import TensorInfo, fp8
+from msport.checkpoint import TensorInfo
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT8_E4M3FN, FLOAT16, FLOAT32, INT8, UINT8
-from msport.encodings import MXFP4, Encoding, Plain, find, nbytes, stored_shape
+from msport.encodings import MXFP4, Encoding, Plain, find, fp8, nbytes, stored_shape
 
 SHAPE = (256, 64)
 

@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 from checkpoint.mxfp4_definition import decoded
 
-from msport.checkpoint import mxfp4
 from msport.checkpoint.dtypes import FLOAT32, Array
-from msport.encodings import Grouped
+from msport.encodings import Grouped, mxfp4
 from msport.encodings.grouped import pack
 from msport.native import build
 from native.kernels import PLAIN, Operand, call, operand, stored

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from msport.checkpoint import mxfp4, mxfp4_kernel
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
+from msport.encodings import mxfp4, mxfp4_kernel
 from msport.native import build
 
 Array = NDArray[Any]

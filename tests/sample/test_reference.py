@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from msport.architectures import ARCHITECTURES, Architecture
-from msport.checkpoint import mxfp4, open_checkpoint
+from msport.checkpoint import open_checkpoint
+from msport.encodings import mxfp4
 from msport.sample import write_sample
 
 torch = pytest.importorskip("torch")

@@ -12,7 +12,7 @@ from checkpoint.mxfp4_definition import decoded
 from mindspore import Parameter, Tensor, nn
 from mindspore import ops as msops
 
-from msport.checkpoint import mxfp4
+from msport.encodings import mxfp4
 from msport.msmodels.ops import cpu, portable
 
 # Relative L2 to float64 over whole outputs, twice the worst measured: 7.2e-7 and 3.9e-7.

@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as hnp
 
 from msport.checkpoint import open_checkpoint, read_manifest
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType, cast
-from msport.checkpoint.mxfp4 import decode_transposed
 from msport.convert import convert_checkpoint
+from msport.encodings.mxfp4 import decode_transposed
 from msport.sample import write_sample
 from msport.validate.compare.sources import decode_mxfp4
 from msport.validate.compare.tensor_check import TensorCheck

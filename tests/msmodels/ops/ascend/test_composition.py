@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msmodels.ops.ascend.arrays import Array, array, ascend, portable, put_arrays_in_place
-from msport.checkpoint import mxfp4
 from msport.checkpoint.dtypes import FLOAT32
+from msport.encodings import mxfp4
 from msport.msmodels.ops import decoding
 from msport.msmodels.ops.ascend import operators, signatures
 
@@ -190,7 +190,7 @@ def test_experts(seed: int, tokens: int, count: int, bias: bool, routing: str, d
 
 
 def packed_weights(seed: int, *shape: int) -> tuple[Array, Array, Array]:
-    """Blocks, scales and, by ``checkpoint.mxfp4``, what they stand for, ``[experts, outputs, inputs]``."""
+    """Blocks, scales and, by ``encodings.mxfp4``, what they stand for, ``[experts, outputs, inputs]``."""
     rng = np.random.default_rng(seed)
     blocks = rng.integers(0, 256, (*shape, 16), np.uint8)
     scales = rng.integers(120, 128, shape, np.uint8)

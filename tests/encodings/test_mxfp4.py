@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkpoint.mxfp4_definition import decoded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from checkpoint.mxfp4_definition import decoded
-from msport.checkpoint import mxfp4, mxfp4_kernel
 from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, INT8, DType
+from msport.encodings import mxfp4, mxfp4_kernel
 from msport.errors import CheckpointError, UnsupportedError
 
 Array = NDArray[Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from msport.checkpoint import fp8
+from msport.encodings import fp8
 
 
 def random_layer(outputs: int, inputs: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

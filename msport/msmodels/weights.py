@@ -51,13 +51,14 @@ def place_weight(
     """
     stored = _find(weight, checkpoint)
     encoding = Plain(dtype) if kept is None else kept
+    parts = encoding.parts(weight.name, weight.matrix)
     if stored == encoding:
-        arrays = [_view(checkpoint, part.name) for part in stored.parts(weight.name, weight.matrix)]
-        where = f"{checkpoint.files[stored.parts(weight.name, weight.matrix)[0].name]}: {weight.name}"
+        arrays = [_view(checkpoint, part.name) for part in parts]
+        where = f"{checkpoint.files[parts[0].name]}: {weight.name}"
         encodings.refuse_overflow(stored, arrays, dtype, where)
     else:
         arrays = [_decode(weight, stored, checkpoint, dtype)]
-    for part, array in zip(encoding.parts(weight.name, weight.matrix), arrays, strict=True):
+    for part, array in zip(parts, arrays, strict=True):
         parameter = parameters[part.name]
         if (axis := interleaved_axis(parameter)) is not None:
             array = ops.arrange_gate_up(array, axis)

@@ -22,6 +22,7 @@ from msport.checkpoint import dtypes, open_checkpoint
 from msport.msmodels import LanguageModel
 from msport.msmodels.layers.rope import RotaryEmbedding
 from msport.msmodels.weights import place_weights
+from msport.native import library
 from msport.validate.compare.metrics import measure
 from msport.validate.reference.loading import resolve_math_kernels
 
@@ -247,6 +248,16 @@ class ParityTests:
     ) -> None:
         with other_weights(pair, *convert_random(tmp_path, variant.config, "bfloat16")) as rounded:
             check("bfloat16", full_error(rounded, variant.tokens), variant.full, FULL_LIMIT)
+
+    @pytest.mark.slow
+    def test_bfloat16_weights_are_multiplied_as_they_lie(self, variant: Variant, tmp_path: Path) -> None:
+        hub, converted = convert_random(tmp_path, variant.config, "bfloat16")
+        model = load_model(converted, max_length=variant.max_length, batch_size=2, prefill_chunk=CHUNK)
+        if model.operators == "cpu" and library() is not None:
+            assert model.costs.storage == ("bfloat16",)
+        pair = Pair(load_reference(hub), model, hub, converted)
+        check("bfloat16, full", full_error(pair, variant.tokens), variant.full, FULL_LIMIT)
+        check("bfloat16, cached", cached_error(pair, variant.tokens), variant.cached, CACHED_LIMIT)
 
     @pytest.mark.slow
     def test_the_portable_operators_mean_the_same(

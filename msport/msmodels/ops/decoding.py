@@ -57,14 +57,31 @@ def even_first(x: Tensor) -> Tensor:
     return ops.concat((pairs[..., 0], pairs[..., 1]), -1)
 
 
-def take(matrix: Matrix, rows: Tensor) -> Matrix:
-    """The `rows` of each tensor: outputs of a matrix without an order, or matrices of a stack."""
+def take(matrix: Matrix, rows: Tensor, dtype: ms.Type) -> Matrix:
+    """The `rows` of each tensor, to be decoded to `dtype`: outputs of a matrix without an order, or matrices of a
+    stack.
+    """
     found: Matrix = ()
     for part in matrix:
-        if part.dtype == ms.bfloat16:
-            part = part.astype(ms.float32)  # MindSpore on CPU gathers no bfloat16
-        found = found + (ops.gather(part, rows, 0),)
+        found = found + (ops.gather(_movable(part, dtype), rows, 0),)
     return found
+
+
+def cut(matrix: Matrix, first: int, end: int, dtype: ms.Type) -> Matrix:
+    """The matrices ``[first, end)`` of a stack, as `take`."""
+    found: Matrix = ()
+    for part in matrix:
+        found = found + (_movable(part, dtype)[first:end],)
+    return found
+
+
+def _movable(part: Tensor, dtype: ms.Type) -> Tensor:
+    """`part` in a dtype that can be gathered and cut. A device that does not compute in bfloat16, as the CPU, moves
+    none.
+    """
+    if part.dtype == ms.bfloat16 and dtype != ms.bfloat16:
+        return part.astype(ms.float32)
+    return part
 
 
 def _ordered(x: Tensor, order: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from mindspore import Tensor, ops
 
-from msport.msmodels.ops.decoding import Matrix, arrange, decode, take
+from msport.msmodels.ops.decoding import Matrix, arrange, cut, decode, take
 
 # If most experts of a layer have tokens and are packed, they are decoded in this many parts, to bound the unpacked
 # memory.
@@ -59,8 +59,8 @@ def _routed(
     (tokens, hidden), k = x.shape, indices.shape[1]
     routed = indices.reshape(-1)
     rows = ops.broadcast_to(x.reshape(tokens, 1, hidden), (tokens, k, hidden)).reshape(-1, 1, hidden)
-    projected = _product(rows, take(gate_up, routed), _taken(gate_up_bias, routed), encodings[0])
-    y = _product(_activate(projected, activation), take(down, routed), _taken(down_bias, routed), encodings[1])
+    projected = _product(rows, take(gate_up, routed, x.dtype), _taken(gate_up_bias, routed), encodings[0])
+    y = _product(_activate(projected, activation), take(down, routed, x.dtype), _taken(down_bias, routed), encodings[1])
     weighted = y.reshape(tokens, k, hidden) * ops.expand_dims(weights.astype(x.dtype), -1)
     return ops.sum(weighted, 1)
 
@@ -99,9 +99,9 @@ def _in_parts(
     for first in range(0, count, size):
         end = min(first + size, count)
         rows = ops.broadcast_to(ops.expand_dims(x, 0), (end - first, tokens, hidden))
-        projected = _product(rows, _cut(gate_up, first, end), _cut_bias(gate_up_bias, first, end), encodings[0])
+        projected = _product(rows, cut(gate_up, first, end, x.dtype), _cut_bias(gate_up_bias, first, end), encodings[0])
         activated = _activate(projected, activation)
-        y = _product(activated, _cut(down, first, end), _cut_bias(down_bias, first, end), encodings[1])
+        y = _product(activated, cut(down, first, end, x.dtype), _cut_bias(down_bias, first, end), encodings[1])
         total = total + ops.sum(y * shares[first:end], 0)
     return total
 
@@ -131,13 +131,6 @@ def _activate(projected: Tensor, activation: Activation) -> Tensor:
 
 def _taken(bias: Tensor | None, rows: Tensor) -> Tensor | None:
     return None if bias is None else ops.gather(bias, rows, 0)
-
-
-def _cut(matrix: Matrix, first: int, end: int) -> Matrix:
-    found: Matrix = ()
-    for part in matrix:
-        found = found + (part[first:end],)
-    return found
 
 
 def _cut_bias(bias: Tensor | None, first: int, end: int) -> Tensor | None:

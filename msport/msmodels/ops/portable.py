@@ -55,7 +55,7 @@ def embedding(ids: Tensor, matrix: Matrix, dtype: ms.Type, encoding: str) -> Ten
     """Rows of a matrix ``[vocab, hidden]``, as in `linear`, for ``ids [batch, seq]``: ``[batch * seq, hidden]`` in
     `dtype`.
     """
-    rows = take(matrix, ids.reshape(-1))
+    rows = take(matrix, ids.reshape(-1), dtype)
     if encoding == "plain":
         return rows[0].astype(dtype)
     return decode_rows(rows, encoding, dtype)

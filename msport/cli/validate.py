@@ -20,6 +20,7 @@ Examples:
   msport validate --level layers --max-length 4400 --html report.html
   msport validate --level weights --json - | jq .passed
   msport validate --dtype mxfp4 --ids 1,2,3 --ids 4,5
+  msport validate qwen-int4 --original ./qwen --text book.txt --max-kl 0.05
   msport validate gpt-oss-20b-ms --save-reference golden.safetensors
   msport validate gpt-oss-20b-ms --reference golden.safetensors
 
@@ -94,6 +95,24 @@ Exit status: 0 passed, 1 failed, 2 could not be judged.
     metavar="FILE",
     shell_complete=files,
     help="Save what the reference computed, for machines without torch.",
+)
+@click.option(
+    "--original",
+    metavar="MODEL",
+    shell_complete=folders,
+    help="Unquantised folder or Hub id, for the cost of int4 and int8.  [default: what DIR was made from]",
+)
+@click.option(
+    "--text",
+    metavar="FILE",
+    shell_complete=files,
+    help="Text for that cost and perplexity.  [default: the prompts given, else three short texts]",
+)
+@click.option(
+    "--max-kl",
+    type=float,
+    metavar="NATS",
+    help="Fail if the mean KL divergence from the original is larger.  [default: not judged]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random prompts.")
 @json_option

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from msport import __version__
+from msport.validate.compare.cost import Cost
 from msport.validate.compare.layers import LayerError, OperationError, stands_out
 from msport.validate.compare.results import PromptResult
 from msport.validate.compare.tensor_check import TensorCheck
@@ -22,7 +23,8 @@ class Setup:
     `date` is the beginning of the run, in UTC. `checkpoint` is the SHA-256 over the tensors' hashes in the manifest.
     `device`, `dtype` and `operators` are those of our side; `packed`: some of its weights stayed packed; `storage`
     names the encodings of its matrices. The reference computed in `reference_dtype` on a CPU. `streamed`: both sides
-    ran one layer at a time.
+    ran one layer at a time. `encodings` counts the weights of the folder in each encoding that is not plain.
+    `own_weights`: the reference had the quantised weights of the folder.
     """
 
     folder: str
@@ -46,6 +48,8 @@ class Setup:
     reference_dtype: str | None = None
     streamed: bool = False
     storage: tuple[str, ...] = ()
+    encodings: dict[str, int] = field(default_factory=dict)
+    own_weights: bool = False
 
 
 def own_versions() -> dict[str, str]:
@@ -61,7 +65,7 @@ class Findings:
     `first_departure`: number of the station to blame (0: embedding, i: layer i-1); None: none. An isolated operation
     departs if its error exceeds `threshold`. `rounding` holds sentences on where values were rounded, `notes` the
     faults that this run cannot show. `seconds` holds the time of each phase, `peak_bytes` the peak memory of the
-    process.
+    process. `cost` is that of quantisation; None if it was not measured.
     """
 
     setup: Setup
@@ -76,11 +80,12 @@ class Findings:
     seconds: Mapping[str, float] | None = None
     rounding: tuple[str, ...] = ()
     peak_bytes: int | None = None
+    cost: Cost | None = None
 
     @property
     def passed(self) -> bool:
         """Whether everything that the level judges passes; see `rules.passes`."""
-        return passes(self.setup.level, self.judgement, self.layers, self.weights)
+        return passes(self.setup.level, self.judgement, self.layers, self.weights, self.cost)
 
     @property
     def departure(self) -> LayerError | None:

@@ -40,6 +40,9 @@ class Request:
     max_length: int | None = None
     seed: int = 0
     save_reference: Path | None = None
+    original: str | Path | None = None
+    text: Path | None = None
+    max_kl: float | None = None
     date: str = field(default_factory=utc_now)
 
     @property
@@ -60,6 +63,8 @@ def check_request(request: Request) -> None:
         raise UsageError(f"the tolerance is {request.tol}; give a number from 0 up, such as 1e-2")
     if request.max_length is not None and request.max_length < 1:
         raise UsageError(f"max_length is {request.max_length}; give a positive number of tokens")
+    if request.max_kl is not None and not 0.0 <= request.max_kl < float("inf"):
+        raise UsageError(f"{parameter('max_kl')} is {request.max_kl}; give a number of nats from 0 up, such as 0.05")
     if request.seed < 0:
         raise UsageError(f"seed is {request.seed}; give 0 or a positive integer")
 
@@ -77,16 +82,16 @@ def check_no_effect(request: Request, why: str, *names: str) -> None:
         raise UsageError(f"{why}, so {flags} would have no effect; leave it out")
 
 
-def check_same_sizes(folder: Path, source: Source) -> None:
-    """Raises `ConfigError` if the two folders hold models of different sizes. Other differences are left to the
-    comparison.
+def check_same_sizes(folder: Path, source: Source, argument: str = "reference") -> None:
+    """Raises `ConfigError` if the two folders hold models of different sizes; `argument` is the one that names the
+    right one. Other differences are left to the comparison.
     """
     ours, theirs = (sizes_of(load_config(each)) for each in (folder, source.folder))
     for name, size in ours.items():
         if theirs[name] != size:
             raise ConfigError(
                 f"{source.folder}: not the model that {folder} was converted from: {name} is"
-                f" {theirs[name]}, not {size}; give the original by {parameter('reference')}"
+                f" {theirs[name]}, not {size}; give the original by {parameter(argument)}"
             )
 
 

@@ -26,7 +26,9 @@ from msport.validate.operations import tensors_of
 from msport.validate.port.choice import choose_port
 from msport.validate.precision import SIGNIFICAND, narrowed_to, weight_dtype
 from msport.validate.prompts import choose_prompts
+from msport.validate.quantisation import check_quantised, encodings_of, find_source, is_quantised, plan_cost
 from msport.validate.recording import Recording
+from msport.validate.reference.cost import CostPlan
 from msport.validate.reference.loading import check_reference_installed, reference_versions
 from msport.validate.reference.noise import read_noise
 from msport.validate.reference.run import ReferenceRun, ReferenceValues, run_reference
@@ -37,6 +39,7 @@ from msport.validate.verdict.limits import check_reachable
 from msport.validate.views.notes import notes_on_config
 
 _OF_PROMPTS = ("prompts", "max_length", "save_reference")
+_OF_QUANTISATION = ("original", "text", "max_kl")
 _OF_RUNNING = ("dtype", "stream", "reference_dtype", "seed", "tol", "rule")
 
 
@@ -55,6 +58,9 @@ def validate_model(
     max_length: int | None = None,
     seed: int = 0,
     save_reference: str | Path | None = None,
+    original: str | Path | None = None,
+    text: str | Path | None = None,
+    max_kl: float | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Judges the converted checkpoint in `folder` against `reference`.
@@ -67,6 +73,11 @@ def validate_model(
     our dtype of computation, `reference_dtype` the reference's (``model``: that of its weights). With `stream` both
     sides run one layer at a time; None: if the model does not fit in memory. `prompts` are texts or token ids instead
     of the default ones; `max_length` is the number of tokens of the longest default prompt.
+
+    A folder with int4 or int8 weights is compared with the reference on the same quantised weights, and these with
+    their source. What quantisation costs is measured beside `original`, a folder or Hub id (None: the source, if it is
+    a folder here), on the beginning of the file `text`, else on given or default texts. The model fails if the mean KL
+    divergence, in nats, is above `max_kl`; None: it is not judged.
 
     Raises `MissingDependencyError` without torch and Transformers, and other subclasses of `MsportError` if the model
     cannot be judged.
@@ -84,6 +95,9 @@ def validate_model(
         max_length,
         seed,
         None if save_reference is None else Path(save_reference),
+        original,
+        None if text is None else Path(text),
+        max_kl,
     )
     check_request(request)
     phases = Phases(progress)
@@ -109,18 +123,19 @@ def _judge_by_source(request: Request, manifest: Manifest, phases: Phases) -> Re
     longest = max(len(prompt.ids) for prompt in prompts)
     widest = "float32" if request.reference_dtype == "model" else request.reference_dtype
     port = choose_port(request.folder, request.dtype, request.stream, tokens=longest, reference_dtype=widest)
-    source = find_reference(request.reference, manifest.source, manifest.revision)
-    check_same_sizes(request.folder, source)
-    setup = _setup(request, config, manifest, source.id, request.seed)
-    source_dtype = weight_dtype(source.folder)
+    quantised = is_quantised(request.folder)
+    check_quantised(request, quantised=quantised)
+    source, theirs, plan, uncosted = _find_sources(request, config, manifest, quantised=quantised)
+    setup = replace(_setup(request, config, manifest, theirs.id, request.seed), own_weights=quantised)
+    source_dtype = weight_dtype(theirs.folder)
     run = ReferenceRun(
-        source=source.id,
-        revision=source.revision,
+        source=theirs.id,
+        revision=theirs.revision,
         checkpoint=setup.checkpoint,
         level=request.level,
         dtype=source_dtype if request.reference_dtype == "model" else request.reference_dtype,
         source_dtype=source_dtype,
-        narrowed_to=narrowed_to(source.folder, manifest),
+        narrowed_to=narrowed_to(theirs.folder, manifest),
         seed=request.seed,
         versions=setup.versions | reference_versions(),
         sizes=sizes_of(config),
@@ -130,14 +145,37 @@ def _judge_by_source(request: Request, manifest: Manifest, phases: Phases) -> Re
     dtypes = [port.dtype] if request.rule == "rounding" else []
     if request.save_reference is not None:  # golden values need the noise of every dtype
         dtypes = list(SIGNIFICAND)
-    with run_reference(source.folder, run, dtypes, phases, streamed=port.streamed) as (recording, noises):
+    with run_reference(theirs.folder, run, dtypes, phases, streamed=port.streamed, cost=plan) as results:
         if request.save_reference is not None:
             with phases.phase("save reference"):
-                save_golden(recording, request.save_reference, run)
-        noise = next((each for each in noises if each.dtype == port.dtype), None)
-        report = run_and_judge(request, setup, port, ReferenceValues(run, recording, noise), phases)
+                save_golden(results.recording, request.save_reference, run)
+        noise = next((each for each in results.noises if each.dtype == port.dtype), None)
+        report = run_and_judge(request, setup, port, ReferenceValues(run, results.recording, noise), phases)
+    report = replace(report, notes=(*report.notes, *uncosted), cost=results.cost)
+    if source is None:
+        note = f"weights were not compared: their source {manifest.source} is no folder here; see --reference"
+        return replace(report, notes=(*report.notes, note))
     report = replace(report, notes=(*notes_on_config(request.folder, source), *report.notes))
     return _with_weights(report, source, phases)
+
+
+def _find_sources(
+    request: Request, config: ModelConfig, manifest: Manifest, *, quantised: bool
+) -> tuple[Source | None, Source, CostPlan | None, tuple[str, ...]]:
+    """What the weights are compared with, what the reference runs, and how the cost of quantisation is measured, or a
+    note on why it is not.
+
+    The reference of a quantised folder runs its own weights: those of the source would hide faults behind the cost.
+    """
+    if not quantised:
+        source = find_reference(request.reference, manifest.source, manifest.revision)
+        check_same_sizes(request.folder, source)
+        return source, source, None, ()
+    found = find_source(request, manifest)
+    if found is not None:
+        check_same_sizes(request.folder, found)
+    plan, why_not = plan_cost(request, config, found)
+    return found, Source(request.folder, str(request.folder)), plan, () if plan else (why_not,)
 
 
 def _judge_by_golden(request: Request, path: Path, manifest: Manifest, phases: Phases) -> Report:
@@ -150,7 +188,9 @@ def _judge_by_golden(request: Request, path: Path, manifest: Manifest, phases: P
     run = read_golden(path, config)
     others = {"reference_dtype": run.dtype, "seed": run.seed}
     names = [*_OF_PROMPTS, *(name for name, value in others.items() if getattr(request, name) != value)]
-    check_no_effect(request, f"{path} holds golden values of its own prompts, seed and dtype", *names)
+    check_no_effect(
+        request, f"{path} holds golden values of its own prompts, seed and dtype", *names, *_OF_QUANTISATION
+    )
     setup = _setup(request, config, manifest, str(path), run.seed)
     port = choose_port(request.folder, request.dtype, request.stream, tokens=run.longest)
     check_reachable(request.tol, port.dtype, run.dtype)
@@ -167,7 +207,9 @@ def _judge_by_golden(request: Request, path: Path, manifest: Manifest, phases: P
 
 def _judge_weights(request: Request, manifest: Manifest, phases: Phases) -> Report:
     """Compares the weights with their source without running the model."""
-    check_no_effect(request, f"{parameter('level')} weights does not run the model", *_OF_PROMPTS, *_OF_RUNNING)
+    check_no_effect(
+        request, f"{parameter('level')} weights does not run the model", *_OF_PROMPTS, *_OF_RUNNING, *_OF_QUANTISATION
+    )
     source = find_reference(request.reference, manifest.source, manifest.revision)
     check_same_sizes(request.folder, source)
     setup = _setup(request, load_config(request.folder), manifest, source.id, request.seed)
@@ -189,6 +231,7 @@ def _setup(request: Request, config: ModelConfig, manifest: Manifest, reference:
         seed=seed,
         date=request.date,
         versions=own_versions(),
+        encodings=encodings_of(request.folder),
     )
 
 

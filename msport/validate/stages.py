@@ -18,6 +18,7 @@ from msport.validate.findings import Setup
 from msport.validate.measurement import Comparison, Measured, measure_layers, measure_logits, measure_streamed
 from msport.validate.operations import ROUTER
 from msport.validate.port.choice import Port
+from msport.validate.precision import SIGNIFICAND
 from msport.validate.prompts import Prompt
 from msport.validate.reference.run import ReferenceRun, ReferenceValues
 from msport.validate.report import Report
@@ -102,7 +103,7 @@ def _completed(setup: Setup, port: Port, run: ReferenceRun, limits: Limits, meas
 
 
 def _explain(port: Port, run: ReferenceRun, limits: Limits, measured: Measured) -> tuple[str, ...]:
-    stored = run.source_dtype if port.packed else port.stored  # packed is as it came
+    stored = port.stored if port.stored in SIGNIFICAND else run.source_dtype  # packed is as the reference has it
     dtypes = Dtypes(run.source_dtype, stored, port.dtype, run.dtype)
     largest = max(result.largest for result in measured.results)
     alone = [o.largest for error in measured.layers for o in error.operations if not o.departs]

@@ -10,9 +10,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from msport.progress import Phases
+from msport.validate.compare.cost import Cost
 from msport.validate.operations import FINAL_NORM
 from msport.validate.prompts import Prompt
 from msport.validate.recording import Recording, RecordingWriter
+from msport.validate.reference.cost import CostPlan, measure_cost, record_texts
 from msport.validate.reference.loading import Reference, load_reference, memory_errors
 from msport.validate.reference.noise import Noise, NoisePlan, noise_lengths, noise_name, noise_tensors
 from msport.validate.reference.rounded import noise_runs
@@ -56,30 +58,58 @@ class ReferenceValues:
     noise: Noise | None
 
 
+@dataclass(frozen=True, slots=True)
+class ReferenceResults:
+    """The `recording` of a run, which includes the noise, the `noises` for each dtype in which our side may compute,
+    and the `cost` of quantisation if it was measured.
+    """
+
+    recording: Recording
+    noises: tuple[Noise, ...]
+    cost: Cost | None = None
+
+
 @contextmanager
 def run_reference(
-    source: Path, run: ReferenceRun, dtypes: Sequence[str], phases: Phases, *, streamed: bool
-) -> Iterator[tuple[Recording, tuple[Noise, ...]]]:
+    source: Path,
+    run: ReferenceRun,
+    dtypes: Sequence[str],
+    phases: Phases,
+    *,
+    streamed: bool,
+    cost: CostPlan | None = None,
+) -> Iterator[ReferenceResults]:
     """Runs the checkpoint in `source` as `run` says; if `streamed`, with one layer in memory at a time.
 
-    Yields the recording, which includes the noise and lasts as long as the context, and the noise for each of `dtypes`
-    in which our side may compute.
+    Yields the results, whose recording lasts as long as the context, with the noise for each of `dtypes`; with `cost`,
+    also what quantisation costs.
     """
     lengths = noise_lengths([len(prompt.ids) for prompt in run.prompts])
     plan = NoisePlan(lengths, tuple(dtypes), run.dtype, run.narrowed_to, run.seed) if dtypes else None
     with TemporaryDirectory(prefix="msport-validate-") as scratch:
-        folder = Path(scratch)
+        folder, text_folder = Path(scratch, "prompts"), Path(scratch, "texts")
+        folder.mkdir()
+        text_folder.mkdir()
         with memory_errors(), RecordingWriter(folder, run.prompts, run.sizes["vocab_size"]) as writer:
             with phases.phase("load reference"):
                 reference = _load(source, run.dtype, streamed=streamed)
+            if cost is not None:  # before the noise, which modifies weights
+                record_texts(reference, cost, text_folder, run.sizes, phases)
             with phases.phase("run reference", steps_of(run.sizes["num_hidden_layers"])) as advance:
                 every = run.level == "layers"
                 noise = record(reference, run.prompts, writer, every_operation=every, noise=plan, advance=advance)
                 for each in noise:
                     writer.add(noise_name(each.dtype), noise_tensors(each))
             reference.close()
+        measured = None
+        if cost is not None:
+            with memory_errors():
+                with phases.phase("load original"):
+                    original = _load(cost.folder, run.dtype, streamed=streamed)
+                measured = measure_cost(original, cost, text_folder, run.sizes["num_hidden_layers"], phases)
+                original.close()
         with Recording(folder) as recording:
-            yield recording, noise
+            yield ReferenceResults(recording, noise, measured)
 
 
 def _load(source: Path, dtype: str, *, streamed: bool) -> Reference:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from msport.validate.compare.cost import Cost
 from msport.validate.compare.layers import LayerError
 from msport.validate.compare.logits import BATCHED
 from msport.validate.compare.metrics import Bools, Floats
@@ -133,15 +134,22 @@ class Judgement:
 
 
 def passes(
-    level: str, judgement: Judgement | None, layers: Sequence[LayerError], weights: Sequence[TensorCheck]
+    level: str,
+    judgement: Judgement | None,
+    layers: Sequence[LayerError],
+    weights: Sequence[TensorCheck],
+    cost: Cost | None = None,
 ) -> bool:
-    """Whether everything that was judged passes: the logits, the weights and, at level ``layers``, every operation.
+    """Whether everything that was judged passes: the logits, the weights, the `cost` of quantisation if it has a bound,
+    and, at level ``layers``, every operation.
 
     A run that compared neither logits nor weights fails, and so does level ``layers`` without layers.
     """
     if judgement is None and not weights:
         return False
     if level == "layers" and (not layers or departs(layers)):
+        return False
+    if cost is not None and not cost.within:
         return False
     logits = judgement is None or judgement.passed
     return logits and all(check.passed for check in weights)

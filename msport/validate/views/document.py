@@ -32,6 +32,7 @@ def document_of(report: Findings) -> dict[str, Any]:
         "first_departure": report.first_departure,
         "fault": report.departure and _fault(report.departure, report.fault),
         "weights": report.weights,
+        "cost": report.cost and {**json_values(report.cost), "passed": report.cost.within},
         "rounding": report.rounding,
         "notes": report.notes,
         "seconds": report.seconds or {},

@@ -9,8 +9,15 @@ from msport.report.page import Banner, cards, heading, paragraph, remarks, rende
 from msport.sizing.units import format_size
 from msport.validate.findings import Findings
 from msport.validate.views.charts import difference_chart, layer_chart, operation_chart, position_chart, routing_chart
-from msport.validate.views.sentences import describe_comparison, verdict
-from msport.validate.views.tables import layer_table, operation_table, result_table, text_table, weight_table
+from msport.validate.views.sentences import describe_comparison, describe_cost, describe_weights, verdict
+from msport.validate.views.tables import (
+    cost_table,
+    layer_table,
+    operation_table,
+    result_table,
+    text_table,
+    weight_table,
+)
 
 _TEXT_WIDTH = 110
 
@@ -25,12 +32,14 @@ def render_page(report: Findings) -> str:
         section("Error by layer", *_layers(report)),
         section("Router agreement", *_routing(report)),
         *_logits(report),
+        section("Cost of quantisation", *_cost(report)),
         section("Weights", *_weights(report)),
         section("Rounding", remarks(report.rounding)),
         section("What this run could not show", remarks(report.notes)),
         section("Setup", _settings(report)),
     ]
-    sides = f"{describe_comparison(report)}; {utc(report.setup.date)}"
+    weights = describe_weights(report)
+    sides = f"{describe_comparison(report)}; {weights + '; ' if weights else ''}{utc(report.setup.date)}"
     return render("msport validate", report.setup.folder, sides, [banner], body)
 
 
@@ -95,8 +104,16 @@ def _weights(report: Findings) -> Iterator[str]:
     yield weight_table(report.weights).html()
 
 
+def _cost(report: Findings) -> Iterator[str]:
+    if report.cost is not None:
+        yield paragraph(describe_cost(report.cost))
+        yield cost_table(report.cost).html()
+
+
 def _settings(report: Findings) -> str:
     setup = report.setup
-    stated = {name: getattr(setup, name) for name in type(setup).__slots__ if name not in ("versions", "date")}
+    stated = {
+        name: getattr(setup, name) for name in type(setup).__slots__ if name not in ("versions", "date", "encodings")
+    }
     seconds = {phase: f"{value:.1f} s" for phase, value in (report.seconds or {}).items()}
     return settings({"began": utc(setup.date), **stated, **setup.versions, **seconds})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from msport.report.formatting import counted, in_other_dtypes, scientific, times
+from msport.validate.compare.cost import Cost
 from msport.validate.compare.departure import NOT_FINITE_THERE
 from msport.validate.compare.layers import LayerError, stands_out
 from msport.validate.compare.logits import BATCHED
@@ -28,9 +29,22 @@ def describe_comparison(report: Findings) -> str:
     return (
         f"{setup.folder} ({setup.architecture}) in {setup.dtype}{weights} on {setup.device},"
         f" MindSpore {versions['mindspore']},"
-        f" against {setup.reference} in {setup.reference_dtype or 'float32'},"
+        f" against {'the same quantised weights' if setup.own_weights else setup.reference}"
+        f" in {setup.reference_dtype or 'float32'},"
         f" Transformers {versions['transformers']}, torch {versions['torch']}"
     )
+
+
+def describe_weights(report: Findings) -> str:
+    """How many weights lie in each encoding that is not plain, and what they were made from; empty without any."""
+    setup = report.setup
+    kinds = "; ".join(f"{counted(count, 'weight')} in {name}" for name, count in setup.encodings.items())
+    return f"{kinds}; made from {setup.source}" if kinds else ""
+
+
+def describe_cost(cost: Cost) -> str:
+    """The two sides of the cost of quantisation."""
+    return f"cost of quantisation: the reference on these weights beside the reference on {cost.original}"
 
 
 def verdict(report: Findings) -> str:
@@ -45,7 +59,7 @@ def verdict(report: Findings) -> str:
     else:
         first, *others = _why_it_failed(report, judgement, worst)
         lines = [f"FAILED: {first}", *others]
-    return "\n".join([*lines, *_excused(judgement)])
+    return "\n".join([*lines, *_excused(judgement), *_cost_within(report.cost)])
 
 
 def _of_weights(report: Findings) -> str:
@@ -94,8 +108,26 @@ def _why_it_failed(report: Findings, judgement: Judgement, worst: PromptResult) 
         yield f"the logits agree to {scientific(worst.largest)}, but an operation departs"
     if report.departure is None or report.departure.first_operation is None:
         yield from _wrong_weights(report, judgement, worst)
+    if report.cost is not None and not report.cost.within:
+        yield f"{_cost(report.cost)}, more than --max-kl {report.cost.max_kl:g}"
     if not judgement.passed or report.departure is not None:
         yield from _where_to_look(report)
+
+
+def _cost(cost: Cost) -> str:
+    total = cost.total
+    perplexity = ""
+    if total.perplexity is not None and total.perplexity_original is not None:
+        perplexity = f", perplexity {total.perplexity:.4g} instead of {total.perplexity_original:.4g}"
+    return (
+        f"quantisation costs a mean KL of {scientific(total.kl_mean)} over {counted(total.tokens, 'token')} of text:"
+        f" at most {scientific(total.kl_max)}, top-1 {total.top1:.1%}{perplexity}"
+    )
+
+
+def _cost_within(cost: Cost | None) -> Iterator[str]:
+    if cost is not None and cost.within:
+        yield f"{_cost(cost)} ({'not judged' if cost.max_kl is None else f'within --max-kl {cost.max_kl:g}'})"
 
 
 def _unexplained(check: Check) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from msport.report.formatting import power_of_ten, scientific, shortened, times
 from msport.report.table import Row, Table
+from msport.validate.compare.cost import Cost, TextCost
 from msport.validate.compare.layers import LayerError
 from msport.validate.compare.logits import BATCHED
 from msport.validate.compare.metrics import concatenate
@@ -125,6 +126,25 @@ def weight_table(checks: Sequence[TensorCheck]) -> Table:
     if len(wrong) > _WRONG_TENSORS_SHOWN:
         rows.append((f"... and {len(wrong) - _WRONG_TENSORS_SHOWN} more", "", "", ""))
     return Table(("tensor", "transform", "wrong", "max abs"), rows, "<<<>", ["bad"] * len(rows))
+
+
+def cost_table(cost: Cost) -> Table:
+    """One row per text, and one for all of them if there are several."""
+    head = ("text", "tokens", "KL mean", "KL max", "top-1", "perplexity", "original's")
+    costs = cost.texts if len(cost.texts) == 1 else (*cost.texts, cost.total)
+    return Table(head, [_cost_row(each) for each in costs])
+
+
+def _cost_row(cost: TextCost) -> Row:
+    return (
+        cost.name,
+        str(cost.tokens),
+        scientific(cost.kl_mean),
+        scientific(cost.kl_max),
+        f"{cost.top1:.1%}",
+        "" if cost.perplexity is None else f"{cost.perplexity:.4g}",
+        "" if cost.perplexity_original is None else f"{cost.perplexity_original:.4g}",
+    )
 
 
 def _bad_if(bad: bool) -> str:

@@ -8,8 +8,15 @@ from msport.report.formatting import utc
 from msport.report.table import columns
 from msport.sizing.units import format_size
 from msport.validate.findings import Findings
-from msport.validate.views.sentences import describe_comparison, verdict
-from msport.validate.views.tables import layer_table, operation_table, result_table, text_table, weight_table
+from msport.validate.views.sentences import describe_comparison, describe_cost, describe_weights, verdict
+from msport.validate.views.tables import (
+    cost_table,
+    layer_table,
+    operation_table,
+    result_table,
+    text_table,
+    weight_table,
+)
 
 # Columns that only the page and JSON have, so that the table of results fits 80 columns.
 _LEFT_OUT = frozenset({"mean", "max abs", "KL mean", "top-5"})
@@ -27,6 +34,8 @@ def _blocks(report: Findings) -> Iterator[Iterable[str]]:
         yield columns(texts, indent="")
     if report.results:
         yield result_table(report).without(_LEFT_OUT).lines()
+    if report.cost is not None:
+        yield describe_cost(report.cost), *cost_table(report.cost).lines()
     if report.layers:
         yield "layers", *layer_table(report).lines()
         if report.departure is not None and len(report.departure.operations) > 1:
@@ -42,6 +51,8 @@ def _blocks(report: Findings) -> Iterator[Iterable[str]]:
 def _header(report: Findings) -> Iterator[str]:
     setup = report.setup
     yield describe_comparison(report).replace(", against", ",\n  against")
+    if weights := describe_weights(report):
+        yield weights
     yield f"checkpoint {setup.checkpoint[:16]}  seed {setup.seed}  {utc(setup.date)}"
     if report.seconds:
         yield "  ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.seconds.items())

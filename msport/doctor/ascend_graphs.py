@@ -31,8 +31,14 @@ def _model(report: AscendReport) -> Check:
     return passed(
         "Ascend model",
         f"{report.architecture}, {report.layers} layers in {report.dtype}{weights}: {sizes} for {where};"
-        f" {NOT_MEASURED}",
+        f"{_decoded(report)} {NOT_MEASURED}",
     )
+
+
+def _decoded(report: AscendReport) -> str:
+    if report.decoded == 0:
+        return ""
+    return f" {report.decoded} packed matrices are decoded when loaded (docs/ascend.md says what stays packed);"
 
 
 def _graph(graph: AscendGraph) -> list[Check]:

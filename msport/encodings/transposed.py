@@ -37,11 +37,6 @@ class Transposed:
         """As `grouped`."""
         return self.grouped.exact_in
 
-    @property
-    def description(self) -> str:
-        """The encoding in words, for people."""
-        return f"{self.grouped.description}, inputs first"
-
     def parts(self, weight: str, shape: Shape) -> tuple[Part, ...]:
         """The tensors of `weight` of `shape`, an even number of outputs for int4."""
         *stack, outputs, inputs = shape

@@ -1,8 +1,8 @@
 """Fills a network's parameters from a converted checkpoint.
 
 A tensor that the network holds as it is stored is memory-mapped: MindSpore on CPU computes on the file's own pages, so
-loading reads nothing, and the system can reclaim the memory. Any other weight is decoded once, into the only copy that
-the network keeps.
+loading reads nothing, and the system can reclaim the memory. Any other weight is decoded or rearranged once, into the
+only copy that the network keeps.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from msport.architectures import ARCHITECTURES, ModelConfig, Weight
 from msport.checkpoint import dtypes
 from msport.checkpoint.dtypes import Array, DType
 from msport.checkpoint.index import Checkpoint
-from msport.encodings import Encoding, Part, Plain
+from msport.encodings import Encoding, Part, Plain, Transposed
 from msport.errors import CheckpointError
 from msport.msmodels import ops
 from msport.msmodels.layers.decoder import CausalLM
+from msport.msmodels.layers.matrices import TYPES, stored_form
 from msport.msmodels.layers.parameters import interleaved_axis
 from msport.sizing.kept import Encodings
 
@@ -52,17 +53,22 @@ def place_weight(
     stored = _find(weight, checkpoint)
     encoding = Plain(dtype) if kept is None else kept
     parts = encoding.parts(weight.name, weight.matrix)
-    if stored == encoding:
+    if stored == stored_form(encoding):
         arrays = [_view(checkpoint, part.name) for part in parts]
         where = f"{checkpoint.files[parts[0].name]}: {weight.name}"
         encodings.refuse_overflow(stored, arrays, dtype, where)
     else:
         arrays = [_decode(weight, stored, checkpoint, dtype)]
+    arrays = [_arrange(parameters[part.name], array) for part, array in zip(parts, arrays, strict=True)]
+    if isinstance(encoding, Transposed):
+        arrays = encoding.transpose(arrays)
     for part, array in zip(parts, arrays, strict=True):
-        parameter = parameters[part.name]
-        if (axis := interleaved_axis(parameter)) is not None:
-            array = ops.arrange_gate_up(array, axis)
-        parameter.set_data(_as_tensor(array, part.dtype))
+        parameters[part.name].set_data(_as_tensor(array, part.dtype))
+
+
+def _arrange(parameter: Parameter, array: Array) -> Array:
+    axis = interleaved_axis(parameter)
+    return array if axis is None else ops.arrange_gate_up(array, axis)
 
 
 def _find(weight: Weight, checkpoint: Checkpoint) -> Encoding:
@@ -116,4 +122,7 @@ def _decode(weight: Weight, stored: Encoding, checkpoint: Checkpoint, dtype: DTy
 def _as_tensor(array: Array, dtype: DType) -> Tensor:
     if dtype == dtypes.BFLOAT16:
         array = array.view(np_dtype.bfloat16)
-    return Tensor.from_numpy(array)
+    tensor = Tensor.from_numpy(array)
+    if dtype == dtypes.INT4_PAIRS:
+        tensor.set_dtype(TYPES[dtype])
+    return tensor

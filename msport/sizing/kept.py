@@ -12,6 +12,7 @@ from msport.checkpoint.index import read_headers
 from msport.checkpoint.layout import TensorInfo
 from msport.encodings import MXFP4, Encoding, Plain
 from msport.errors import CheckpointError
+from msport.sizing import cann
 
 # How weights are stored, by name; a weight that is not named is plain in the dtype of computation.
 Encodings = Mapping[str, Encoding]
@@ -40,13 +41,15 @@ def encodings_of(folder: Path, config: ModelConfig) -> dict[str, Encoding]:
 
 def kept_encodings(config: ModelConfig, stored: Encodings, dtype: str, operators: str) -> dict[str, Encoding]:
     """Those of `stored` in which weights stay in memory if `operators` (``portable``, ``cpu`` or ``ascend``) compute in
-    `dtype`.
+    `dtype`, in the form in which they take them.
     """
-    return {
+    weights = _weights(config)
+    kept = {
         weight.name: stored[weight.name]
-        for weight in _weights(config)
+        for weight in weights
         if weight.name in stored and _stays(weight, stored[weight.name], dtype, operators)
     }
+    return cann.arranged(weights, kept, dtype) if operators == "ascend" else kept
 
 
 def packed_experts(config: ModelConfig) -> dict[str, Encoding]:

@@ -10,16 +10,18 @@ from mindspore import Parameter, ParameterTuple, nn
 from msport.architectures import Weight
 from msport.checkpoint import dtypes
 from msport.checkpoint.dtypes import DType
-from msport.encodings import Encoding, Plain, Shape
+from msport.encodings import Encoding, Plain, Shape, Transposed
 from msport.msmodels.layers.parameters import interleaved_axis, weight
 
-_TYPES = {
+# MindSpore's dtypes for ours.
+TYPES = {
     dtypes.FLOAT32: ms.float32,
     dtypes.FLOAT16: ms.float16,
     dtypes.BFLOAT16: ms.bfloat16,
     dtypes.UINT8: ms.uint8,
     dtypes.INT8: ms.int8,
     dtypes.INT32: ms.int32,
+    dtypes.INT4_PAIRS: ms.qint4x2,
 }
 
 
@@ -70,8 +72,15 @@ def encode(network: nn.Cell, weights: Sequence[Weight], encodings: Mapping[str, 
 
 
 def kind(encoding: Encoding) -> str:
-    """What the operators call `encoding`: a plain weight tells its dtype itself."""
-    return "plain" if isinstance(encoding, Plain) else encoding.name
+    """What the operators call `encoding`. A plain weight tells its dtype itself, and so does a transposed one."""
+    if isinstance(encoding, Plain | Transposed):
+        return type(encoding).__name__.lower()
+    return encoding.name
+
+
+def stored_form(encoding: Encoding) -> Encoding:
+    """The encoding in which a file holds what lies in memory in `encoding`."""
+    return encoding.grouped if isinstance(encoding, Transposed) else encoding
 
 
 def by_type(dtype: ms.Type) -> DType:
@@ -83,9 +92,9 @@ def _parameters(name: str, shape: Shape, encoding: Encoding, *, interleaved: boo
     return [
         weight(
             *part.shape,
-            dtype=_TYPES[part.dtype],
+            dtype=TYPES[part.dtype],
             name=part.name,
-            interleaved=_output_axis(encoding, number, shape) if interleaved else None,
+            interleaved=_output_axis(stored_form(encoding), number, shape) if interleaved else None,
         )
         for number, part in enumerate(encoding.parts(name, shape))
     ]

@@ -1,4 +1,4 @@
-"""The fused operators other than attention: norms, rotary embedding, activations, caches and experts.
+"""The fused operators other than attention: products, norms, rotary embedding, activations, caches and experts.
 
 Each takes and gives what the function of the same name in ``ops.portable`` does.
 """
@@ -15,6 +15,22 @@ from msport.checkpoint.dtypes import Array
 from msport.msmodels.ops import portable
 from msport.msmodels.ops.ascend import signatures
 from msport.msmodels.ops.decoding import Matrix
+
+
+def linear(x: Tensor, matrix: Matrix, bias: Tensor | None, encoding: str) -> Tensor:
+    """As ``portable.linear``; int4 and int8 that loading has transposed are decoded inside the product."""
+    if encoding != "transposed":
+        return portable.linear(x, matrix, bias, encoding)
+    if matrix[-1].dtype == ms.int32:
+        x = ops.gather(x, matrix[-1], -1)
+    y = signatures.weight_quant_matmul(x, matrix[0], matrix[1], _offsets(matrix))
+    if bias is None:
+        return y
+    return ops.add(y, bias)
+
+
+def _offsets(matrix: Matrix) -> Tensor | None:
+    return None if len(matrix) == 2 or matrix[2].dtype == ms.int32 else matrix[2]
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -115,16 +131,29 @@ def experts(
     encodings: tuple[str, str],
 ) -> Tensor:
     """As ``portable.experts``: tokens sorted by expert, each expert's weights read once and only if it has tokens.
-    Packed experts are decoded in the graph.
+    int4 and int8 that loading has transposed are decoded inside the product, other packed experts in the graph.
     """
-    if encodings != ("plain", "plain"):
+    if not _is_fused(encodings[0]) or not _is_fused(encodings[1]):
         return portable.experts(x, indices, weights, gate_up, gate_up_bias, down, down_bias, activation, encodings)
     rows, destinations, counts = signatures.init_routing(x, indices.astype(ms.int32), gate_up[0].shape[0])
     counts = counts.astype(ms.int64)
-    projected = signatures.grouped_matmul(rows, gate_up[0], _bias(gate_up_bias, x), counts)
-    y = signatures.grouped_matmul(activation(projected), down[0], _bias(down_bias, x), counts)
+    projected = _grouped(rows, gate_up, gate_up_bias, counts, encodings[0])
+    y = _grouped(activation(projected), down, down_bias, counts, encodings[1])
     # The routing weights are rounded to the dtype of the activations, as in the reference implementations.
     return signatures.token_unpermute(y, destinations, weights.astype(x.dtype))
+
+
+def _is_fused(encoding: str) -> bool:
+    return encoding in ("plain", "transposed")
+
+
+def _grouped(x: Tensor, matrix: Matrix, bias: Tensor | None, counts: Tensor, encoding: str) -> Tensor:
+    if encoding == "plain":
+        return signatures.grouped_matmul(x, matrix[0], _bias(bias, x), counts)
+    offsets = _offsets(matrix)
+    if offsets is None and len(matrix[1].shape) == 2:
+        offsets = ops.zeros_like(matrix[1])  # with one scale per output the operator wants them; they are few
+    return signatures.grouped_weight_quant_matmul(x, matrix[0], counts, matrix[1], offsets, _bias(bias, x))
 
 
 def _bias(bias: Tensor | None, x: Tensor) -> Tensor | None:

@@ -96,8 +96,10 @@ OPERATORS = SimpleNamespace(
     tanh=np.tanh,
     topk=_topk,
     zeros=lambda shape, dtype: array(np.zeros(shape)),
+    zeros_like=lambda x: array(np.zeros_like(x)),
 )
 
+_TYPES = SimpleNamespace(int32=np.dtype(np.int32), int64=np.dtype(np.int64), float32=np.dtype(np.float64))
 # The fused operators.
 ascend = SimpleNamespace(**fused(ms.bfloat16))
 
@@ -110,6 +112,7 @@ def put_arrays_in_place(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(signatures, contract.function, _on_arrays(contracts, contract.function))
     patch.setattr(signatures, "bias_dtype", lambda dtype: dtype)
     patch.setattr(decoding, "_POWERS", array(np.ldexp(1.0, np.minimum(np.arange(256), 254) - 127)))
+    patch.setattr(operators, "ms", _TYPES)
     patch.setattr(attention, "HALF_DTYPES", (np.dtype(np.float64),))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from inspect import isfunction
 from typing import Any
 
@@ -13,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msmodels.ops.ascend.arrays import Array, array, ascend, portable, put_arrays_in_place
-from msport.checkpoint.dtypes import FLOAT32
-from msport.encodings import mxfp4
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT32
+from msport.encodings import Grouped, Transposed, mxfp4
+from msport.encodings.grouped import pack
 from msport.msmodels.ops import decoding
 from msport.msmodels.ops.ascend import operators, signatures
+from msport.sizing import cann
 
 # Of values around 1, in float64.
 TOLERANCE = 1e-6
@@ -187,6 +190,84 @@ def test_experts(seed: int, tokens: int, count: int, bias: bool, routing: str, d
         )
 
     assert_equal(run(ascend), run(portable))
+
+
+def quantised(seed: int, encoding: Grouped, *shape: int) -> tuple[tuple[Array, ...], Array]:
+    """What loading makes of random parts for CANN's products, in the numbers that the device sees, and the matrix."""
+    rng = np.random.default_rng(seed)
+    most = 1 << encoding.bits - 1
+    groups = (*shape[:-1], shape[-1] // encoding.group)
+    codes = pack(rng.integers(-most, most, shape).astype(np.float32), encoding.bits)
+    parts = [codes, (rng.integers(1, 8, groups) / 256).astype(np.float32)]
+    if encoding.offsets:
+        parts.append(rng.integers(-most, most + 1, groups).astype(np.float32))
+    if encoding.order:
+        parts.append(rng.permutation(shape[-1]).astype(np.int32))
+    stored, *others = Transposed(encoding).transpose(parts)
+    pairs = stored.view(np.uint8) if encoding.bits == 4 else stored
+    floats = (part if part.dtype == np.int32 else part.astype(np.float64) for part in others)
+    return (array(pairs), *map(array, floats)), array(encoding.decode(parts, FLOAT32).astype(np.float64))
+
+
+@examples
+@given(
+    seed=seeds,
+    tokens=st.integers(1, 6),
+    encoding=st.builds(
+        Grouped,
+        bits=st.sampled_from([4, 8]),
+        group=st.sampled_from([32, 96]),
+        scale_dtype=st.just(FLOAT32),
+        offsets=st.booleans(),
+        order=st.booleans(),
+    ),
+    bias=st.booleans(),
+)
+def test_quantised_layers(seed: int, tokens: int, encoding: Grouped, bias: bool) -> None:
+    """int4 and int8, in groups and with one scale per output, symmetric and not, in act-order and not."""
+    matrix, weight = quantised(seed, encoding, 10, 96)
+    x, shift = normal(seed + 1, tokens, 96), normal(seed + 2, 10) if bias else None
+    expected = x @ weight.T + (0 if shift is None else shift)
+    assert_equal(ascend.linear(x, matrix, shift, "transposed"), expected)
+
+
+@examples
+@given(
+    seed=seeds,
+    tokens=st.integers(1, 9),
+    count=st.integers(1, 5),
+    encoding=st.sampled_from(
+        [
+            Grouped(4, 32, FLOAT32),
+            Grouped(4, 64, FLOAT32),
+            Grouped(4, 64, FLOAT32, offsets=True),
+            Grouped(8, 64, FLOAT32),
+            Grouped(8, 64, FLOAT32, offsets=True),
+        ]
+    ),
+    bias=st.booleans(),
+    data=st.data(),
+)
+def test_quantised_experts(seed: int, tokens: int, count: int, encoding: Grouped, bias: bool, data: Any) -> None:
+    """Those of which CANN documents a product; `down` may be plain."""
+    assert cann.takes_experts(replace(encoding, scale_dtype=BFLOAT16), (count, 64, 64), "bfloat16")
+    k = data.draw(st.integers(1, count))
+    rng = np.random.default_rng(seed)
+    indices = array(np.stack([rng.permutation(count)[:k] for _ in range(tokens)]))
+    x, shares = normal(seed, tokens, 64), array(rng.random((tokens, k)))
+    (gate_up, up), (down, plain) = (
+        quantised(seed, encoding, count, 128, 64),
+        quantised(seed + 1, encoding, count, 64, 64),
+    )
+    biases = (normal(seed + 3, count, 128), normal(seed + 4, count, 64)) if bias else (None, None)
+
+    def run(ops: Any, first: Any, second: Any, *encodings: str) -> Array:
+        return ops.experts(x, indices, shares, first, biases[0], second, biases[1], portable.swiglu, encodings)
+
+    plain_up, plain_down = (array(up.swapaxes(1, 2)),), (array(plain.swapaxes(1, 2)),)
+    expected = run(portable, plain_up, plain_down, "plain", "plain")
+    assert_equal(run(ascend, gate_up, down, "transposed", "transposed"), expected)
+    assert_equal(run(ascend, gate_up, plain_down, "transposed", "plain"), expected)
 
 
 def packed_weights(seed: int, *shape: int) -> tuple[Array, Array, Array]:

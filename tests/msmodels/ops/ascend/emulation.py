@@ -16,10 +16,13 @@ import numpy as np
 from mindspore import Parameter, Tensor, ops
 
 from msport import convert_checkpoint, load_model
+from msport.checkpoint.dtypes import INT4_PAIRS
+from msport.msmodels.layers import matrices
 from msport.msmodels.ops import portable
 from msport.msmodels.ops.ascend import attention, signatures
 from msport.progress import Progress
 from msport.sample import write_sample
+from msport.sizing import cann
 
 CHUNK, LENGTHS, DECODED = 16, (50, 21), 6
 
@@ -28,6 +31,27 @@ def errors(families: list[str], *, progress: Progress) -> dict[str, float]:
     """How far the emulated fused form is from the portable one, relative L2 of logits; runs in a child."""
     _emulate()
     return {family: _error(family) for family in families}
+
+
+def quantised_errors(cases: list[list[Any]], *, progress: Progress) -> dict[str, float]:
+    """As `errors`, of families converted with a dtype and perhaps zero points: ``[family, dtype, zero_points]``.
+
+    The operators take no float32, so here everything is said to have the dtype of the activations.
+    """
+    _emulate()
+    cann._fits = lambda encoding, shape, dtype: True
+    matrices.TYPES[INT4_PAIRS] = ms.int8
+    return {f"{family}, {dtype}": _quantised_error(family, dtype, points) for family, dtype, points in cases}
+
+
+def _quantised_error(family: str, dtype: str, zero_points: bool) -> float:
+    with tempfile.TemporaryDirectory() as scratch:
+        plain = {"overrides": {"num_hidden_layers": 2}, "dtype": "bfloat16"}
+        hub = write_sample(family, Path(scratch) / "hub", seed=5, **plain)
+        folder = Path(scratch) / "ms"
+        convert_checkpoint(hub, folder, dtype=dtype, zero_points=zero_points)
+        truth, fused = (_logits(folder, operators, "float32") for operators in ("portable", "ascend"))
+        return float(np.linalg.norm(fused - truth) / np.linalg.norm(truth))
 
 
 def _error(family: str) -> float:
@@ -61,6 +85,8 @@ def _emulate() -> None:
         incremental_attention,
         init_routing,
         grouped_matmul,
+        grouped_weight_quant_matmul,
+        weight_quant_matmul,
         token_unpermute,
         gating_top_k_softmax,
     ):
@@ -121,6 +147,34 @@ def grouped_matmul(x: Tensor, weight: Tensor, bias: Tensor | None, counts: Tenso
     if bias is None:
         return y
     return y + ops.gather(bias, expert, 0)
+
+
+def grouped_weight_quant_matmul(
+    x: Tensor, weight: Tensor, counts: Tensor, scales: Tensor, offsets: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    return grouped_matmul(x, _antiquantised(weight, scales, offsets), bias, counts)
+
+
+def weight_quant_matmul(x: Tensor, weight: Tensor, scales: Tensor, offsets: Tensor | None) -> Tensor:
+    return ops.MatMul()(x, _antiquantised(weight, scales, offsets))
+
+
+def _antiquantised(weight: Tensor, scales: Tensor, offsets: Tensor | None) -> Tensor:
+    """``[..., in, out]`` of int8, or of signed bytes with two int4, the low half first."""
+    codes = weight.astype(ms.float32)
+    outputs = scales.shape[-1]
+    if weight.shape[-1] < outputs:
+        high = ops.floor(codes / 16)
+        low = codes - 16 * high
+        codes = ops.stack((low - 16 * ops.floor(low / 8), high), -1)
+    groups = scales.shape[-2] if len(scales.shape) == len(weight.shape) else 1
+    stack, whole, one = weight.shape[:-2], (groups, -1, outputs), (groups, 1, outputs)
+    codes, single = codes.reshape(stack + whole), stack + one
+    if offsets is not None:
+        codes = codes + offsets.astype(ms.float32).reshape(single)
+    values = codes * scales.astype(ms.float32).reshape(single)
+    flat = (weight.shape[-2], outputs)
+    return values.reshape(stack + flat)
 
 
 def token_unpermute(rows: Tensor, destinations: Tensor, shares: Tensor) -> Tensor:

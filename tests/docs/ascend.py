@@ -14,6 +14,7 @@ _COLUMNS = (
     "RMSNorm",
     "RoPE",
     "cache update",
+    "quantised layers",
     "expert sorting",
     "expert products",
     "expert activation",

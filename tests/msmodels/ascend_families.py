@@ -1,4 +1,4 @@
-"""The Ascend graphs of a tiny config of every family, and of packed gpt-oss, built in child processes."""
+"""The Ascend graphs of a tiny config of every family, and of packed checkpoints, built in child processes."""
 
 from __future__ import annotations
 
@@ -13,23 +13,30 @@ from unittest.mock import patch
 
 from msport.architectures import ARCHITECTURES, Architecture
 from msport.child import call_in_child
+from msport.convert import convert_checkpoint
 from msport.msmodels import ascend_check
 from msport.progress import Progress
+from msport.sample import write_sample
 
 PACKED_GPT_OSS = "gpt_oss, mxfp4"
+QUANTISED = ("llama, int4", "llama, int8", "qwen3_moe, int4", "qwen3_moe, int8")
+ZERO_POINTS = " with zero points"
 LAYERS = 2
 # Sizes that no other axis has: two sequences, chunks of 16.
 SIZES = {"max_length": 64, "batch_size": 2, "prefill_chunk": 16}
 
 
 def check_all(dtype: str) -> dict[str, dict[str, Any]]:
-    """`AscendReport.to_document` of every family by model type; packed gpt-oss too.
+    """`AscendReport.to_document` of every family by model type; packed gpt-oss and quantised models too."""
+    names = [family.model_type for family in ARCHITECTURES.values()]
+    return check(dtype, *names, *((PACKED_GPT_OSS, *QUANTISED) if dtype == "bfloat16" else ()))
+
+
+def check(dtype: str, *names: str) -> dict[str, dict[str, Any]]:
+    """`AscendReport.to_document` of each of `names`: a model type, perhaps with how the weights are stored.
 
     Two children share the work: MindSpore's front end keeps one processor busy.
     """
-    names = [family.model_type for family in ARCHITECTURES.values()]
-    if dtype == "bfloat16":
-        names.append(PACKED_GPT_OSS)
 
     def build(share: list[str]) -> dict[str, dict[str, Any]]:
         arguments = {"dtype": dtype, "names": share}
@@ -38,9 +45,9 @@ def check_all(dtype: str) -> dict[str, dict[str, Any]]:
         )
         return reports
 
+    shares = [list(share) for share in (names[::2], names[1::2]) if share]
     with ThreadPoolExecutor() as pool:
-        first, second = pool.map(build, (names[::2], names[1::2]))
-    reports = first | second
+        reports = {name: report for share in pool.map(build, shares) for name, report in share.items()}
     return {name: reports[name] for name in names}
 
 
@@ -55,11 +62,22 @@ def build(dtype: str, names: list[str], *, progress: Progress) -> dict[str, dict
     with patch.object(ascend_check, "call_in_child", call_here), tempfile.TemporaryDirectory() as folder:
         reports = {}
         for name in names:
-            model_type, _, packed = name.partition(", ")
+            model_type, _, storage = name.partition(", ")
             family = next(family for family in ARCHITECTURES.values() if family.model_type == model_type)
-            where = write_config(family, Path(folder) / name)
-            reports[name] = ascend_check.check_ascend(where, packed or dtype, **SIZES).to_document()
+            if storage.startswith("int"):
+                where, chosen = write_quantised(family, Path(folder) / name, storage), dtype
+            else:
+                where, chosen = write_config(family, Path(folder) / name), storage or dtype
+            reports[name] = ascend_check.check_ascend(where, chosen, **SIZES).to_document()
         return reports
+
+
+def write_quantised(family: Architecture, folder: Path, storage: str) -> Path:
+    """A tiny checkpoint, converted to `storage`: int4 or int8, perhaps `ZERO_POINTS`."""
+    overrides = {"num_hidden_layers": LAYERS}
+    hub = write_sample(family.title, folder / "hub", dtype="bfloat16", overrides=overrides)
+    convert_checkpoint(hub, folder / "ms", dtype=storage[:4], zero_points=storage.endswith(ZERO_POINTS))
+    return folder / "ms"
 
 
 def examine(folder: str, dtype: str, *, progress: Progress) -> dict[str, Any]:

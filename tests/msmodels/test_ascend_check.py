@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,18 @@ import pytest
 from docs.ascend import table
 from docs.documents import ROOT
 
-from msmodels.ascend_families import LAYERS, PACKED_GPT_OSS, SIZES, write_config
+from msmodels.ascend_families import (
+    LAYERS,
+    PACKED_GPT_OSS,
+    QUANTISED,
+    SIZES,
+    ZERO_POINTS,
+    write_config,
+    write_quantised,
+)
 from msport.architectures import ARCHITECTURES
 from msport.child import ChildError, call_in_child
+from msport.doctor.ascend_graphs import diagnose_ascend
 from msport.errors import ConfigError, UnsupportedError, UsageError
 from msport.msmodels import check_ascend
 
@@ -50,7 +59,7 @@ def test_attention_norms_and_expert_products_are_fused(reports: dict[str, dict[s
             assert parts["RoPE"], name
             # Soft-caps have no operator: Gemma2's attention is composed.
             assert parts["attention"] == (name != "gemma2"), name
-            if name != PACKED_GPT_OSS and "expert products" in parts:
+            if name not in (PACKED_GPT_OSS, "qwen3_moe, int8") and "expert products" in parts:
                 assert parts["expert products"], name
                 assert parts["expert sorting"], name
 
@@ -72,6 +81,64 @@ def test_packed_experts_take_a_quarter_of_the_memory_and_are_decoded_in_the_grap
     for graph in packed["graphs"]:
         assert graph["operators"]["Floor"] > 0
         assert graph["operators"]["BatchMatMul"] > 0
+
+
+def test_quantised_matrices_stay_packed_and_are_decoded_inside_the_products(
+    reports: dict[str, dict[str, Any]],
+) -> None:
+    """int8 experts in groups are not documented for GroupedMatmulV4, so the graph decodes those that it needs."""
+    if QUANTISED[0] not in reports:
+        pytest.skip("quantised weights have bfloat16 scales, and are examined in bfloat16")
+    for name in QUANTISED:
+        family, bits = name.split(", int")
+        assert_packed(reports[name], experts_fused=bits == "4")
+        # 4.5 or 8.5 bits instead of 16; embedding and head stay.
+        assert reports[name]["weight_bytes"] < (0.8 if bits == "8" else 0.65) * reports[family]["weight_bytes"]
+
+
+def _zero_points(*quantised: str, marks: Sequence[pytest.MarkDecorator] = ()) -> Any:
+    names = [f"{name}{ZERO_POINTS}" for name in quantised]
+    ahead = pytest.mark.ahead("msmodels.ascend_families:check", "bfloat16", *names)
+    return pytest.param(quantised, id=quantised[0], marks=[*marks, ahead])
+
+
+@pytest.fixture(
+    params=[
+        _zero_points("llama, int8"),
+        _zero_points("llama, int4", "qwen3_moe, int4", "qwen3_moe, int8", marks=[pytest.mark.slow]),
+    ]
+)
+def with_zero_points(ahead: Callable[[], dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    return ahead()
+
+
+def test_zero_points_go_into_the_products_of_layers_and_not_of_experts(
+    with_zero_points: dict[str, dict[str, Any]],
+) -> None:
+    for report in with_zero_points.values():
+        assert_packed(report, experts_fused=False)
+
+
+def assert_packed(report: dict[str, Any], *, experts_fused: bool) -> None:
+    assert report["packed"]
+    assert report["decoded"] == 0
+    for graph in report["graphs"]:
+        assert not graph["problems"]
+        parts = fused(graph)
+        assert parts["quantised layers"]
+        assert parts.get("expert products", experts_fused) == experts_fused
+        # Seven layers of a dense block, or four and the experts; the router and the head are plain.
+        assert graph["operators"]["WeightQuantBatchMatmul"] >= 4 * LAYERS
+
+
+@pytest.mark.slow
+def test_scales_of_another_dtype_are_decoded_when_loaded_and_that_is_said(tmp_path: Path) -> None:
+    folder = write_quantised(BY_TYPE["llama"], tmp_path, "int4")
+    report = check_ascend(folder, "float16", **SIZES)
+    assert report.passed
+    assert (report.packed, report.decoded) == (False, 7 * LAYERS)
+    said = diagnose_ascend(folder, dtype="float16", max_length=64, batch=1, timeout=600).checks[0].finding
+    assert f"{7 * LAYERS} packed matrices are decoded when loaded" in said
 
 
 @pytest.mark.parametrize("document", ["ascend.md", "ascend.zh-CN.md"])

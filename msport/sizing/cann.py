@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from msport.architectures.tensors import Role, Weight
-from msport.encodings import Encoding, Grouped, Shape, Transposed
+from msport.encodings import Encoding, Grouped, Plain, Shape, Transposed
 
 # Both operators compute in these, and take no other scales than those of the activations' dtype.
 DTYPES = ("bfloat16", "float16")
@@ -23,17 +23,23 @@ def arranged(weights: Sequence[Weight], kept: Mapping[str, Encoding], dtype: str
     Another linear layer, and an embedding, is missing in the result: it is decoded when it is loaded. Experts of which
     CANN does not take all stay as they lie, and the graph decodes those that it needs.
     """
-    groups = {row.name: (row, form) for row in weights if isinstance(form := kept.get(row.name), Grouped)}
-    experts = {name: form for name, form in kept.items() if name in _names(weights, Role.EXPERTS)}
-    fused = all(name in groups and takes_experts(groups[name][1], groups[name][0].matrix, dtype) for name in experts)
+    rows = [row for row in weights if row.name in kept]
+    experts = [(kept[row.name], row.matrix) for row in rows if row.role is Role.EXPERTS]
+    fused = all(
+        isinstance(form, Plain) or (isinstance(form, Grouped) and takes_experts(form, shape, dtype))
+        for form, shape in experts
+    )
     result = dict(kept)
-    for name, (row, form) in groups.items():
+    for row in rows:
+        form = kept[row.name]
+        if not isinstance(form, Grouped):
+            continue
         if row.role is Role.EXPERTS:
-            result[name] = Transposed(form) if fused else form
+            result[row.name] = Transposed(form) if fused else form
         elif row.role is not Role.EMBEDDING and takes_linear(form, row.matrix, dtype):
-            result[name] = Transposed(form)
+            result[row.name] = Transposed(form)
         else:
-            del result[name]
+            del result[row.name]
     return result
 
 
@@ -60,7 +66,3 @@ def _fits(encoding: Grouped, shape: Shape, dtype: str) -> bool:
     *_, outputs, inputs = shape
     paired = encoding.bits == 8 or outputs % 2 == 0
     return dtype in DTYPES and encoding.scale_dtype.name == dtype and paired and max(outputs, inputs) <= _MOST
-
-
-def _names(weights: Sequence[Weight], role: Role) -> set[str]:
-    return {row.name for row in weights if row.role is role}

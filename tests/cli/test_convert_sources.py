@@ -101,7 +101,8 @@ def test_a_nan_scale_is_refused(msport: Run, model: Path, output: Path) -> None:
         ({"hidden_size": 96}, ("wrong shape", "lm_head.weight is [1024, 128], config.json says [1024, 96]")),
         ({"num_hidden_layers": 3, "layer_types": None}, ("missing: model.layers.2.",)),
         ({"num_hidden_layers": 1, "layer_types": None}, ("not in the architecture's table: model.layers.1.",)),
-        ({"quantization_config": {"quant_method": "gptq"}}, ("config.json", "quantized with 'gptq'")),
+        ({"quantization_config": {"quant_method": "hqq"}}, ("config.json", "quantized with 'hqq'; msport reads mxfp4")),
+        ({"quantization_config": {"quant_method": "gptq"}}, ("config.json", "bits must be an integer, not None")),
     ],
 )
 def test_a_config_that_is_wrong_or_contradicts_the_tensors_is_refused(

@@ -95,6 +95,8 @@ def _compile_through(store: GraphStore, key: str, cell: nn.Cell, inputs: Sequenc
         staging.put(graph)
     except OSError as error:
         _warn(store.folder, error.strerror or str(error))
+        if not staging.is_known:
+            _staged.clear()  # another folder may be writable
         cell.compile(*inputs)
         return False
     try:
@@ -121,6 +123,7 @@ class _Staging:
         self._root = folder
         self._graphs = folder / "rank_0" / "graph_cache"
         self._number = 0
+        self.is_known = False  # to MindSpore
 
     def put(self, graph: bytes | None) -> None:
         """Puts `graph`, and nothing else, where the next compilation looks for it."""
@@ -136,6 +139,7 @@ class _Staging:
         """Switches MindSpore's cache on in this context, and hides the warnings that it prints about every graph."""
         settings, dependencies = context._context(), api._get_compile_cache_dep_files
         settings.set_param(ms_ctx_param.compile_cache_path, str(self._root))
+        self.is_known = True
         settings.set_param(ms_ctx_param.enable_compile_cache, 1)
         settings.enable_compile_cache = True
         # MindSpore would parse the user's script and import its imports, to see whether they have changed.

@@ -144,6 +144,22 @@ def test_a_folder_that_cannot_be_written_is_a_warning(
     assert "MSPORT_GRAPH_CACHE" in message
 
 
+def run_in_two_stores(folder: str, stores: list[str], *, progress: Progress) -> list[bool]:
+    """Whether each of `stores`, the first and the second of a process, holds a graph after a prompt."""
+    for store in stores:
+        os.environ["MSPORT_GRAPH_CACHE"] = store
+        load_model(folder, **SHAPE).prefill(PROMPT)
+    return [Path(store).is_dir() for store in stores]
+
+
+def test_a_folder_that_can_be_written_is_taken_after_one_that_cannot(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    stores = [str(tmp_path / "file" / "graphs"), str(tmp_path / "graphs")]
+    arguments = {"folder": str(folder), "stores": stores}
+    kept = call_in_child("msmodels.engine.test_compiler:run_in_two_stores", arguments, task="two starts")
+    assert kept == [False, True]
+
+
 def test_a_full_disk_is_a_warning_and_the_next_graph_is_tried_again(
     folder: Path, expected: np.ndarray, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,6 +8,7 @@ no version limits how long it waits, and none compares what arrived with the has
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -131,11 +132,12 @@ def _cached(repository: str, revision: str | None) -> Path | None:
 
 
 def _link(blob: Path, path: Path) -> None:
-    """Make `path`, in a snapshot, a link to the file `blob`."""
+    """Make `path`, in a snapshot, a link to the file `blob`, in one step: another download may make the same link."""
     if blob != path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        path.symlink_to(os.path.relpath(blob, path.parent))
+        made = blob.with_name(f"{blob.name}.{secrets.token_hex(8)}.incomplete")
+        made.symlink_to(os.path.relpath(blob, path.parent))
+        os.replace(made, path)
 
 
 def _endpoint() -> str:

@@ -16,6 +16,7 @@ from hub.conftest import FAST, point_clients_at
 from hub.hub_server import COMMIT, Answer, HubServer, serve
 from msport.errors import CheckpointError, HubError, UsageError
 from msport.hub import Source, find_reference, resolve
+from msport.hub.huggingface import _link
 from msport.sample import write_sample
 
 NEEDED = {
@@ -106,6 +107,16 @@ def test_two_downloads_at_once_do_not_disturb_each_other(hub: HubServer) -> None
     assert first.folder == second.folder
     assert {path.name: path.read_bytes() for path in first.folder.iterdir()} == NEEDED
     assert not list(first.folder.parents[1].glob("blobs/*.incomplete"))
+
+
+def test_a_link_is_made_while_others_make_the_same(tmp_path: Path) -> None:
+    blob, path = tmp_path / "blobs" / "0123", tmp_path / "snapshots" / "commit" / "config.json"
+    blob.parent.mkdir()
+    blob.write_text("{}")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: _link(blob, path), range(2000)))
+    assert path.read_text(encoding="utf-8") == "{}"
+    assert [each.name for each in blob.parent.iterdir()] == ["0123"]
 
 
 @pytest.mark.parametrize("revision", ["v1", COMMIT])

@@ -21,7 +21,7 @@ from msport.encodings import packed_words
 from msport.encodings.encoding import Part, Shape
 from msport.encodings.gptq import SUFFIX
 from msport.encodings.grouped import Grouped
-from msport.encodings.packed_words import PackedMatrix
+from msport.encodings.packed_words import PackedMatrix, Regroupable
 from msport.errors import CheckpointError, quote
 
 BITS = 4
@@ -33,17 +33,12 @@ _PLACES = tuple(_ORDER.index(output) for output in range(_PER_WORD))
 
 
 @dataclass(frozen=True, slots=True)
-class Awq:
+class Awq(Regroupable):
     """A layer in groups of `group` inputs."""
 
     group: int
     scale_dtype: DType = FLOAT16
     name: str = "awq"
-
-    @property
-    def exact_in(self) -> tuple[DType, ...]:
-        """float32, which holds a code times a shorter scale."""
-        return self.grouped().exact_in
 
     def parts(self, weight: str, shape: Shape) -> tuple[Part, ...]:
         """``qweight``, ``qzeros`` and ``scales``."""
@@ -60,29 +55,9 @@ class Awq:
         return None
 
     def grouped(self) -> Grouped:
-        """What `regroup` makes of every layer with these fields, whatever its numbers are."""
         return Grouped(BITS, self.group, self.scale_dtype, offsets=True)
 
-    def decode(
-        self,
-        parts: Sequence[Array],
-        dtype: DType,
-        out: Array | None = None,
-        *,
-        first_row: int = 0,
-        where: str = "weight",
-    ) -> Array:
-        """The outputs from `first_row` on, as many as `out` has rows, or all; see `Encoding.decode`."""
-        end = None if out is None else first_row + len(out)
-        return packed_words.decode(self._read(parts, first_row, end), dtype, out, where)
-
-    def regroup(
-        self, parts: Sequence[Array], where: str = "weight", target: Grouped | None = None
-    ) -> tuple[Grouped, list[Array]]:
-        """The same weights as `Grouped`, and its parts; see `packed_words.regroup`."""
-        return packed_words.regroup(self._read(parts, 0, None), where, target)
-
-    def _read(self, parts: Sequence[Array], first: int, end: int | None) -> PackedMatrix:
+    def read(self, parts: Sequence[Array], first: int, end: int | None, where: str) -> PackedMatrix:
         qweight, qzeros, scales = parts
         outputs = slice(first, end)
         first_word, skipped = divmod(first, _PER_WORD)

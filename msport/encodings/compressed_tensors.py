@@ -24,7 +24,7 @@ from msport.encodings import packed_words
 from msport.encodings.encoding import Part, Shape
 from msport.encodings.gptq import BITS, SUFFIX
 from msport.encodings.grouped import Grouped
-from msport.encodings.packed_words import WORD_BITS, PackedMatrix
+from msport.encodings.packed_words import WORD_BITS, PackedMatrix, Regroupable
 from msport.errors import CheckpointError, UnsupportedError, quote
 
 _PACKED, _SCALES, _SHAPE, _ZEROS, _INDEX = (
@@ -33,7 +33,7 @@ _PACKED, _SCALES, _SHAPE, _ZEROS, _INDEX = (
 
 
 @dataclass(frozen=True, slots=True)
-class CompressedTensors:
+class CompressedTensors(Regroupable):
     """A layer in groups of `group` inputs.
 
     `zero_dtype` is that of the zero points: int32 if packed, int8 if not, None if there are none. `act_order` says that
@@ -46,11 +46,6 @@ class CompressedTensors:
     zero_dtype: DType | None = None
     act_order: bool = False
     name: str = "compressed-tensors"
-
-    @property
-    def exact_in(self) -> tuple[DType, ...]:
-        """float32, which holds a code times a shorter scale."""
-        return self.grouped().exact_in
 
     def parts(self, weight: str, shape: Shape) -> tuple[Part, ...]:
         """``weight_packed``, ``weight_scale``, ``weight_shape``, and the zero points and ``weight_g_idx`` if any."""
@@ -76,32 +71,13 @@ class CompressedTensors:
         return (begin, end) if part < 2 or (part == 3 and self.zero_dtype == INT8) else None
 
     def grouped(self) -> Grouped:
-        """What `regroup` makes of every layer with these fields, whatever its numbers are."""
         return Grouped(self.bits, self.group, self.scale_dtype, self.zero_dtype is not None, self.act_order)
 
-    def decode(
-        self,
-        parts: Sequence[Array],
-        dtype: DType,
-        out: Array | None = None,
-        *,
-        first_row: int = 0,
-        where: str = "weight",
-    ) -> Array:
-        """The outputs that `parts` hold, which begin with `first_row`; see `Encoding.decode`."""
-        return packed_words.decode(self._read(parts, first_row, where), dtype, out, where)
-
-    def regroup(
-        self, parts: Sequence[Array], where: str = "weight", target: Grouped | None = None
-    ) -> tuple[Grouped, list[Array]]:
-        """The same weights as `Grouped`, and its parts; see `packed_words.regroup`."""
-        return packed_words.regroup(self._read(parts, 0, where), where, target)
-
-    def _read(self, parts: Sequence[Array], first_row: int, where: str) -> PackedMatrix:
+    def read(self, parts: Sequence[Array], first: int, end: int | None, where: str) -> PackedMatrix:
         packed, scales, shape, *others = parts
         inputs = packed.shape[1] * WORD_BITS // self.bits
         outputs, columns = (int(size) for size in shape)
-        if columns != inputs or outputs < first_row + len(packed):
+        if columns != inputs or outputs < first + len(packed):
             raise CheckpointError(
                 f"{where}: weight_shape says {[outputs, columns]}, weight_packed holds {[len(packed), inputs]};"
                 " download the model again"
@@ -115,7 +91,7 @@ class CompressedTensors:
             inputs=inputs,
             codes=lambda begin, end: packed_words.signed_codes(packed[begin:end], self.bits),
             scales=scales,
-            zero_points=None if zeros is None else self._zero_points(zeros, first_row, len(packed)),
+            zero_points=None if zeros is None else self._zero_points(zeros, first, len(packed)),
             group_of_input=None if index is None or (index == -1).all() else index,
         )
 

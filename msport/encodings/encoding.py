@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol
 
 from msport.checkpoint.dtypes import Array, DType
 from msport.checkpoint.layout import TensorInfo, nbytes_of
-
-if TYPE_CHECKING:
-    from msport.encodings.grouped import Grouped
 
 Shape = tuple[int, ...]
 
@@ -75,19 +72,6 @@ class Encoding(Protocol):
         any strides, receives the result if given. `where` names the tensor in errors, with its file if possible. Raises
         `CheckpointError` for parts that hold no valid matrix and OverflowError for a value that `dtype` cannot hold.
         """
-
-
-@runtime_checkable
-class Regroupable(Encoding, Protocol):
-    """A packed encoding of another library, whose integers and scales `Grouped` can hold without a loss."""
-
-    def grouped(self) -> Grouped:
-        """What `regroup` makes of every matrix in this encoding, whatever its numbers are."""
-
-    def regroup(
-        self, parts: Sequence[Array], where: str = "weight", target: Grouped | None = None
-    ) -> tuple[Grouped, list[Array]]:
-        """The encoding `target`, or the smallest one, and its parts."""
 
 
 # A function of each encoding's module: the encoding of a weight `[..., outputs, inputs]` if its tensors are among those

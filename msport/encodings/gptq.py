@@ -24,7 +24,7 @@ from msport.checkpoint.layout import TensorInfo
 from msport.encodings import packed_words
 from msport.encodings.encoding import Part, Shape
 from msport.encodings.grouped import Grouped
-from msport.encodings.packed_words import WORD_BITS, PackedMatrix
+from msport.encodings.packed_words import WORD_BITS, PackedMatrix, Regroupable
 from msport.errors import CheckpointError, UnsupportedError, quote
 
 BITS = (4, 8)
@@ -32,7 +32,7 @@ SUFFIX = ".weight"
 
 
 @dataclass(frozen=True, slots=True)
-class Gptq:
+class Gptq(Regroupable):
     """A layer in groups of `group` inputs.
 
     `index` says that there is a ``g_idx``, `act_order` that it may be another one than ``i // group``, and `symmetric`
@@ -47,11 +47,6 @@ class Gptq:
     symmetric: bool = False
     zero_shift: int = 1
     name: str = "gptq"
-
-    @property
-    def exact_in(self) -> tuple[DType, ...]:
-        """float32, which holds a code times a shorter scale."""
-        return self.grouped().exact_in
 
     def parts(self, weight: str, shape: Shape) -> tuple[Part, ...]:
         """``qweight``, ``qzeros``, ``scales`` and, with `index`, ``g_idx``."""
@@ -71,29 +66,9 @@ class Gptq:
         return None
 
     def grouped(self) -> Grouped:
-        """What `regroup` makes of every layer with these fields, whatever its numbers are."""
         return Grouped(self.bits, self.group, self.scale_dtype, not self.symmetric, self.act_order)
 
-    def decode(
-        self,
-        parts: Sequence[Array],
-        dtype: DType,
-        out: Array | None = None,
-        *,
-        first_row: int = 0,
-        where: str = "weight",
-    ) -> Array:
-        """The outputs from `first_row` on, as many as `out` has rows, or all; see `Encoding.decode`."""
-        end = None if out is None else first_row + len(out)
-        return packed_words.decode(self._read(parts, first_row, end), dtype, out, where)
-
-    def regroup(
-        self, parts: Sequence[Array], where: str = "weight", target: Grouped | None = None
-    ) -> tuple[Grouped, list[Array]]:
-        """The same weights as `Grouped`, and its parts; see `packed_words.regroup`."""
-        return packed_words.regroup(self._read(parts, 0, None), where, target)
-
-    def _read(self, parts: Sequence[Array], first: int, end: int | None) -> PackedMatrix:
+    def read(self, parts: Sequence[Array], first: int, end: int | None, where: str) -> PackedMatrix:
         qweight, qzeros, scales, *index = parts
         words, scales = qweight[:, first:end], scales[:, first:end]
         per_word = WORD_BITS // self.bits

@@ -7,7 +7,8 @@ the same integers as `Grouped`. Both are lossless, because a value is a small in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,45 @@ WORD_BITS = 32
 # Codes read at a time, and the fewest outputs: a row of words of AWQ then is a cache line.
 _TILE_VALUES = 1 << 20
 _TILE_OUTPUTS = 128
+
+
+class Regroupable(ABC):
+    """A packed encoding of another library, whose integers and scales `Grouped` can hold without a loss."""
+
+    __slots__ = ()
+    group: int
+
+    @property
+    def exact_in(self) -> tuple[DType, ...]:
+        """float32, which holds a code times a shorter scale."""
+        return self.grouped().exact_in
+
+    @abstractmethod
+    def grouped(self) -> Grouped:
+        """What `regroup` makes of every layer with these fields, whatever its numbers are."""
+
+    @abstractmethod
+    def read(self, parts: Sequence[Array], first: int, end: int | None, where: str) -> PackedMatrix:
+        """The outputs ``[first, end)``, None: all from `first` on; `parts` are whole or cut to `rows`."""
+
+    def decode(
+        self,
+        parts: Sequence[Array],
+        dtype: DType,
+        out: Array | None = None,
+        *,
+        first_row: int = 0,
+        where: str = "weight",
+    ) -> Array:
+        """The outputs from `first_row` on, as many as `out` has rows, or all; see `Encoding.decode`."""
+        end = None if out is None else first_row + len(out)
+        return decode(self.read(parts, first_row, end, where), dtype, out, where)
+
+    def regroup(
+        self, parts: Sequence[Array], where: str = "weight", target: Grouped | None = None
+    ) -> tuple[Grouped, list[Array]]:
+        """The same weights as `Grouped`, and its parts; see the function `regroup`."""
+        return regroup(self.read(parts, 0, None, where), where, target)
 
 
 @dataclass(frozen=True, slots=True)

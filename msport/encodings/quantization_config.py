@@ -15,15 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from msport.encodings.awq import Awq
 from msport.encodings.compressed_tensors import CompressedTensors
 from msport.encodings.encoding import Encoding
 from msport.encodings.gptq import BITS, Gptq
+from msport.encodings.packed_words import Regroupable
 from msport.errors import CheckpointError, ConfigError, UnsupportedError, quote
 
 # The tensor by which an encoding is found.
 _FIRST_TENSOR = {"gptq": "qweight", "awq": "qweight", "compressed-tensors": "weight_packed"}
-_ENCODINGS = (Gptq, Awq, CompressedTensors)
 # Of GPTQ, what is subtracted from a zero point before it is stored.
 _ZERO_SHIFTS = {"gptq": 1, "gptq_v2": 0}
 
@@ -55,7 +54,7 @@ class Quantization:
 
         Raises ConfigError if the tensors and the config contradict each other.
         """
-        if not isinstance(encoding, _ENCODINGS):
+        if not isinstance(encoding, Regroupable):
             return encoding
         if encoding.name != self.method:
             raise self._contradiction(weight, f"in {encoding.name}", self.method)

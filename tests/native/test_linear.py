@@ -19,6 +19,7 @@ from msport.checkpoint.dtypes import FLOAT32, Array
 from msport.encodings import Grouped, mxfp4
 from msport.encodings.grouped import pack
 from msport.native import build
+from msport.native import library as operators
 from native.kernels import PLAIN, Operand, call, operand, stored
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler on this machine")
@@ -43,7 +44,7 @@ KINDS = [
 )
 def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if request.param == "native":
-        found = build.library()
+        found = operators()
         assert found is not None
         return found
     target = tmp_path_factory.mktemp("linear") / "linear.so"

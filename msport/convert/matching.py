@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from msport.architectures import Architecture, Dropped, Form, Weight, get_architecture, read_config
@@ -26,7 +27,7 @@ from msport.encodings import (
 from msport.errors import CheckpointError, enumerate_some, name_in_text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Match:
     """A parameter, the form in which a checkpoint ships it, and the encoding of each matrix of that form."""
 
@@ -34,7 +35,7 @@ class Match:
     form: Form
     encodings: tuple[Encoding, ...]
 
-    @property
+    @cached_property
     def parts(self) -> tuple[tuple[Part, ...], ...]:
         """The tensors that hold each matrix."""
         pairs = zip(self.encodings, self.form.matrices, strict=True)

@@ -24,8 +24,8 @@ _TILE_NBYTES = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class _Packing:
-    """A weight of `shape` ``[..., outputs, inputs]`` in matrices of `encodings`, `per_expert` of them for each expert
-    or (None) whole, to the parts of `target`.
+    """A weight of `shape` ``[..., outputs, inputs]`` in matrices of `encodings` (one for each, or one for all),
+    `per_expert` of them for each expert or (None) whole, to the parts of `target`.
     """
 
     target: Grouped
@@ -55,8 +55,8 @@ class _Packing:
             (encoding,) = self.encodings
             yield 0, Layer(encoding, sources, outputs, inputs, expert if len(self.shape) == 3 else None)
             return
-        layers = list(layers_of(self.encodings, sources, outputs // self.per_expert, inputs))
-        for number, layer in enumerate(layers[expert * self.per_expert : (expert + 1) * self.per_expert]):
+        wanted = slice(expert * self.per_expert, (expert + 1) * self.per_expert)
+        for number, layer in enumerate(layers_of(self.encodings, sources, outputs // self.per_expert, inputs, wanted)):
             yield number * layer.outputs, layer
 
 

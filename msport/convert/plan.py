@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from msport.architectures import QUANTISED, Dropped, Role
 from msport.arguments import require_counts
 from msport.checkpoint import DType
-from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32
+from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, FLOATING
 from msport.convert.matching import Match, match_checkpoint
 from msport.convert.packing import Quantise, Regroup
 from msport.convert.shards import FORMATS, Shard, place
@@ -39,7 +39,7 @@ DTYPES: dict[str, DType | None] = {
 _BITS = {"int8": 8, "int4": 4}
 GROUP_SIZE = 32
 HEADS = (AUTO, "int8")
-_PLAIN = ("bfloat16", "float16", "float32")
+_PLAIN = tuple(dtype.name for dtype in FLOATING)
 MAX_SHARD_SIZE = "5GB"
 
 
@@ -167,7 +167,7 @@ def _outputs(found: Match, target: Encoding, catalog: Catalog) -> Iterator[Outpu
             yield OutputTensor(source.name, source.dtype, source.shape, Copy(), (source,))
     elif isinstance(target, Grouped):
         make = Regroup if _packed(found) else Quantise
-        transform = make(target, weight.matrix, found.encodings, found.form.per_expert)
+        transform = make(target, weight.matrix, _shared(found.encodings), found.form.per_expert)
         for number, part in enumerate(target.parts(weight.name, weight.matrix)):
             yield OutputTensor(part.name, part.dtype, part.shape, transform, sources, number)
     else:
@@ -177,11 +177,16 @@ def _outputs(found: Match, target: Encoding, catalog: Catalog) -> Iterator[Outpu
 def _decoding(found: Match) -> Transform:
     """The transform that makes the plain weight."""
     if found.form.per_expert is not None:
-        return StackTransposed(found.form.per_expert, found.encodings)
+        return StackTransposed(found.form.per_expert, _shared(found.encodings))
     (encoding,) = found.encodings
     if isinstance(encoding, Plain):
         return Copy()
     return DecodeStack(encoding) if len(found.weight.matrix) == 3 else DecodeMatrix(encoding)
+
+
+def _shared(encodings: tuple[Encoding, ...]) -> tuple[Encoding, ...]:
+    """One encoding for all layers if they have the same."""
+    return encodings[:1] if len(set(encodings)) == 1 else encodings
 
 
 def _own_dtype(encodings: Sequence[Encoding]) -> DType:

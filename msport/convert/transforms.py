@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 from msport.checkpoint import TensorInfo
 from msport.checkpoint.dtypes import FLOATING, Array
@@ -125,7 +126,7 @@ class StackTransposed:
     """Layers ``[out, in]``, `per_expert` for each expert, to ``[E, in, per_expert * out]``; a row is ``[per_expert *
     out]``.
 
-    `encodings` are those of the layers in order.
+    `encodings` are those of the layers in order, or one for all.
     """
 
     per_expert: int
@@ -144,7 +145,8 @@ class StackTransposed:
         return Grid(experts * inputs, outputs * tensor.dtype.itemsize, inputs, min(inputs, _LEAST_ROWS))
 
     def scratch(self, tensor: OutputTensor, rows: int) -> int:
-        layers = layers_of(self.encodings, tensor.sources, tensor.shape[2] // self.per_expert, tensor.shape[1])
+        outputs, inputs = tensor.shape[2] // self.per_expert, tensor.shape[1]
+        layers = layers_of(self.encodings, tensor.sources, outputs, inputs, slice(len(self.encodings)))
         tile = max(layer.tiles_nbytes(tensor.dtype) for layer in layers)
         return aligned(rows * tensor.shape[2] * tensor.dtype.itemsize) + tile
 
@@ -153,8 +155,8 @@ class StackTransposed:
         expert, row = divmod(begin, inputs)
         out = arena.array((end - begin, width), tensor.dtype.storage)
         column = 0
-        layers = list(layers_of(self.encodings, tensor.sources, width // self.per_expert, inputs))
-        for layer in layers[expert * self.per_expert : (expert + 1) * self.per_expert]:
+        wanted = slice(expert * self.per_expert, (expert + 1) * self.per_expert)
+        for layer in layers_of(self.encodings, tensor.sources, width // self.per_expert, inputs, wanted):
             for first, last, tile in layer.tiles(0, layer.outputs, tensor.dtype, reader, arena):
                 out[:, column + first : column + last] = tile[:, row : row + end - begin].T
             column += layer.outputs
@@ -162,14 +164,21 @@ class StackTransposed:
 
 
 def layers_of(
-    encodings: tuple[Encoding, ...], sources: tuple[SourceTensor, ...], outputs: int, inputs: int
+    encodings: tuple[Encoding, ...],
+    sources: tuple[SourceTensor, ...],
+    outputs: int,
+    inputs: int,
+    wanted: slice = slice(None),
 ) -> Iterator[Layer]:
-    """The layers ``[outputs, inputs]`` that `sources`, part after part, hold in `encodings`."""
-    first = 0
-    for encoding in encodings:
-        count = len(encoding.parts("", (outputs, inputs)))
-        yield Layer(encoding, sources[first : first + count], outputs, inputs)
-        first += count
+    """The `wanted` ones of the layers ``[outputs, inputs]`` that `sources`, part after part, hold in `encodings`: one
+    for each layer, or one for all.
+    """
+    sizes = [len(encoding.parts("", (outputs, inputs))) for encoding in encodings]
+    shared = len(encodings) == 1
+    starts = range(0, len(sources), sizes[0]) if shared else [0, *accumulate(sizes)][:-1]
+    for number in range(len(starts))[wanted]:
+        kind = 0 if shared else number
+        yield Layer(encodings[kind], sources[starts[number] : starts[number] + sizes[kind]], outputs, inputs)
 
 
 def as_it_is(tensor: TensorInfo, file: str) -> OutputTensor:

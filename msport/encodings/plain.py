@@ -11,6 +11,9 @@ from msport.checkpoint.dtypes import BFLOAT16, FLOAT16, FLOAT32, FLOATING, Array
 from msport.checkpoint.layout import TensorInfo
 from msport.encodings.encoding import Part, Shape
 
+# The dtypes that a plain tensor may have, its own first.
+_OWN_FIRST = {own: (own, *(dtype for dtype in FLOATING if dtype != own)) for own in FLOATING}
+
 
 @dataclass(frozen=True, slots=True)
 class Plain:
@@ -29,8 +32,7 @@ class Plain:
         return (self.dtype, FLOAT32)
 
     def parts(self, weight: str, shape: Shape) -> tuple[Part, ...]:
-        others = tuple(dtype for dtype in FLOATING if dtype != self.dtype)
-        return (Part(weight, stored_shape(shape), (self.dtype, *others)),)
+        return (Part(weight, stored_shape(shape), _OWN_FIRST[self.dtype]),)
 
     def rows(self, part: int, begin: int, end: int) -> tuple[int, int] | None:
         return begin, end
